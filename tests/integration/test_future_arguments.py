@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from scaler import Client, SchedulerClusterCombo
+from scaler import Client, ScalerFuture, SchedulerClusterCombo
+from scaler.client.object_channel import ObjectChannel
+from scaler_protocol.testing.waiting import wait_until
 
 
 def add(*values: Any) -> Any:
@@ -20,6 +23,10 @@ def add(*values: Any) -> Any:
 def slowly(value: Any) -> Any:
     time.sleep(0.3)  # sleeps: the task takes so long
     return value
+
+
+def grown(value: bytes) -> bytes:
+    return value + b"x"
 
 
 def large(size: int) -> bytes:
@@ -81,6 +88,38 @@ def test_large_results(client: Client) -> None:
     future = client.submit(large, client.submit(slowly, 3_000_000))
     graph = {"a": (len, future), "b": (add, "a", (len, [future])), "c": (add, "b", client.submit(add, 1, 1))}
     assert client.get(graph, ["b", "c"]) == {"b": 3_000_001, "c": 3_000_003}
+
+
+def left_in_storage(future: ScalerFuture) -> ScalerFuture:
+    wait_until(lambda: future.has_value)
+    return future
+
+
+def noted(method: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def call(*args: Any, **named: Any) -> Any:
+        calls.append(method.__name__)
+        return method(*args, **named)
+
+    return call
+
+
+def test_large_results_that_are_there(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    for name in ("fetch", "put", "put_soon"):
+        monkeypatch.setattr(ObjectChannel, name, noted(getattr(ObjectChannel, name), passed))
+    future = client.submit(large, 3_000_000)
+    for _ in range(3):
+        future = client.submit(grown, left_in_storage(future))
+    left_in_storage(future)
+    waiting = client.submit(len, (client.submit(slowly, 1), future)), client.submit(len, future)
+    lengths = client.map(len, [future, [future]])
+    graph = {"a": (len, future), "b": (len, [future, "a"])}
+    assert client.get(graph, ["a", "b"]) == {"a": 3_000_003, "b": 2}
+    del future, graph
+    gc.collect()
+    assert [one.result(60) for one in waiting] == [2, 3_000_003]
+    assert lengths == [3_000_003, 1]
+    assert passed == []
 
 
 def test_futures_of_graphs(client: Client) -> None:

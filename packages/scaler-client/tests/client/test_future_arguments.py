@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
-from scaler import Client, errors
+from scaler import Client, ScalerFuture, errors
+from scaler.client import stored_results
 from scaler.client.dependent_future import DependentFuture
+from scaler.client.object_channel import ObjectChannel
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
@@ -213,6 +216,142 @@ def test_nothing_comes_through_the_client(
     sent = {one.first_number: one.payloads for one in cluster.received if isinstance(one, m.GraphSubmit)}
     assert len(sent) == 4
     assert sum(len(payloads.data) for payloads in sent.values()) < 1000
+
+
+@pytest.fixture
+def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often the client has fetched objects, and stored some."""
+    counts = {"fetched": 0, "stored": 0}
+
+    def count(name: str, kind: str) -> None:
+        original = getattr(ObjectChannel, name)
+
+        def counted(*args: Any, **named: Any) -> Any:
+            counts[kind] += 1
+            return original(*args, **named)
+
+        monkeypatch.setattr(ObjectChannel, name, counted)
+
+    for name, kind in (("fetch", "fetched"), ("put", "stored"), ("put_soon", "stored")):
+        count(name, kind)
+    return counts
+
+
+def left_in_storage(future: ScalerFuture) -> ScalerFuture:
+    wait_until(lambda: future.has_value)
+    return future
+
+
+def length_after_gate(value: bytes) -> int:
+    assert GATES["gate"].wait(20)
+    return len(value)
+
+
+def test_a_large_result_that_is_there_stays_where_it_is(
+    cluster: InProcessCluster, client: Client, traffic: dict[str, int]
+) -> None:
+    large = left_in_storage(client.submit(grown, b"x", 1_000_000))
+    stored = bytes(large.stored or b"")
+    assert not large.has_ended
+    assert client.submit(len, large).result(10) == 1_000_000
+    assert client.submit(shape, [1, {"k": large}]).result(10) == repr([1, {"k": grown(b"x", 1_000_000)}])
+    assert client.map(len, [large, [large], "ab"]) == [1_000_000, 1, 2]
+    graph = {"a": (len, large), "b": (len, [large, "a"]), "c": (add, "a", "b")}
+    assert client.get(graph, ["a", "b", "c"]) == {"a": 1_000_000, "b": 2, "c": 1_000_002}
+    submitted = [one for one in cluster.received if isinstance(one, m.GraphSubmit | m.TaskBatch)]
+    assert sum(len(one.payloads.data) for one in submitted) < 5000
+    # The one text that was asked for.
+    assert traffic == {"fetched": 1, "stored": 0}
+    assert large.result(10) == grown(b"x", 1_000_000)
+    # It is here now, and in storage still.
+    assert client.submit(len, large).result(10) == 1_000_000
+    assert traffic == {"fetched": 2, "stored": 0}
+    del large, graph
+    gc.collect()
+    wait_until(lambda: stored not in cluster.objects)
+
+
+def test_a_large_result_is_kept_for_those_that_wait(
+    cluster: InProcessCluster, client: Client, gate: threading.Event, traffic: dict[str, int]
+) -> None:
+    large = left_in_storage(client.submit(grown, b"x", 1_000_000))
+    waiting = client.submit(length_after_gate, large)
+    del large
+    gc.collect()
+    wait_until(lambda: not client._operations.engine.objects._results)
+    assert len(cluster.objects) == 1
+    gate.set()
+    assert waiting.result(10) == 1_000_000
+    wait_until(lambda: not cluster.objects)
+    assert traffic == {"fetched": 0, "stored": 0}
+
+
+def test_a_chain_of_large_results_keeps_the_last_one(
+    cluster: InProcessCluster, client: Client, traffic: dict[str, int]
+) -> None:
+    stored = []
+    future = client.submit(grown, b"x", 300_000)
+    for _ in range(20):
+        stored.append(bytes(left_in_storage(future).stored or b""))
+        future = client.submit(grown, future, 300_000)
+    wait_until(lambda: not any(one in cluster.objects for one in stored))
+    assert left_in_storage(future).stored in cluster.objects
+    assert traffic == {"fetched": 0, "stored": 0}
+    stored = [bytes(future.stored or b"")]
+    assert future.cancel()
+    del future
+    wait_until(lambda: stored[0] not in cluster.objects)
+
+
+@pytest.mark.parametrize("asks", ["done", "callback", "wait", "result", "await"])
+def test_who_asks_for_a_large_result_gets_it(client: Client, asks: str) -> None:
+    futures = [client.submit(grown, b"x", 300_000) for _ in range(3)]
+    wait_until(lambda: all(one.has_value for one in futures))
+    if asks == "done":
+        wait_until(futures[0].done)
+    elif asks == "callback":
+        called = threading.Event()
+        futures[0].add_done_callback(lambda _: called.set())
+        assert called.wait(10)
+    elif asks == "wait":
+        assert not wait(futures, 10).not_done
+    elif asks == "await":
+
+        async def gather() -> list[Any]:
+            return await asyncio.gather(*futures)
+
+        assert len(asyncio.run(gather())) == 3
+    assert len(futures[0].result(10)) == 300_000
+    # Those behind it came along.
+    wait_until(lambda: all(one.has_ended for one in futures))
+
+
+def test_large_results_do_not_stay_for_ever(
+    cluster: InProcessCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_results, "LEFT_SECONDS", 0.1)
+    monkeypatch.setattr(stored_results, "KEPT_BYTES_MAX", 700_000)
+    futures = [client.submit(grown, b"x", 300_000) for _ in range(4)]
+    wait_until(lambda: all(one.has_ended for one in futures))
+    wait_until(lambda: not cluster.objects)
+    # What is in storage no more is sent again.
+    assert [client.submit(len, one).result(10) for one in futures] == [300_000] * 4
+    # Of what tasks have named, the latest ones stay when they are fetched.
+    futures = [left_in_storage(client.submit(grown, b"x", 300_000)) for _ in range(4)]
+    assert [client.submit(len, one).result(10) for one in futures] == [300_000] * 4
+    assert not any(one.has_ended for one in futures)
+    assert [len(one.result(10)) for one in futures] == [300_000] * 4
+    wait_until(lambda: len(cluster.objects) == 2)
+    assert [one.stored is not None for one in futures] == [False, False, True, True]
+
+
+def test_closing_the_client_ends_what_was_left(cluster: InProcessCluster) -> None:
+    with Client(cluster.address, timeout_seconds=10) as client:
+        left, cleared = [client.submit(grown, b"x", 300_000) for _ in range(2)]
+        wait_until(lambda: left.has_value and cleared.has_value)
+    for future in (left, cleared):
+        with pytest.raises(errors.ScalerError):
+            future.result(10)
 
 
 def test_a_restart_in_the_middle(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:

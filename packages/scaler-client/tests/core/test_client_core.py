@@ -618,7 +618,7 @@ def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, sche
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([1, 2], 0.3, payloads=[b"O" + OBJECT_ID, b"Pvalue"], object_positions=[0], objects=(OBJECT_ID,))
-    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(1, OBJECT_ID)]
+    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(1, OBJECT_ID, "future0")]
     (inline,) = scheduler.take(effects.Completed)
     assert inline.tokens == ["future1"]
     assert core.unanswered_count == 1
@@ -627,6 +627,50 @@ def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, sche
     (fetched,) = scheduler.take(effects.Completed)
     assert (fetched.tokens, fetched.payloads) == (["future0"], [[b"Pbig"]])
     assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+
+
+@pytest.mark.parametrize("end", ["fetched", "cancelled", "closed"])
+@pytest.mark.parametrize("is_used", [False, True])
+def test_an_answer_is_left_in_storage_until_somebody_asks(
+    core: ClientCore, scheduler: Scheduler, end: str, is_used: bool
+) -> None:
+    submit(core, 1)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
+    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(1, OBJECT_ID, "future0")]
+    assert core.stored_value(1) == ("future0", OBJECT_ID)
+    assert core.leave(1, "stands for it")
+    assert not core.leave(1, "too late")
+    assert (core.is_left(1), core.stored_value(1), core.unanswered_count) == (True, None, 0)
+    assert core.unanswered_tokens() == ["stands for it"]
+    core.check_invariants()
+    if is_used:
+        core.hold_object(OBJECT_ID)
+    if end == "fetched":
+        core.fetch_left(1, "future0")
+        core.fetch_left(1, "once more")
+        assert (core.is_left(1), core.unanswered_count) == (False, 1)
+        core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
+    elif end == "cancelled":
+        assert core.cancel([1]) == [1]
+    else:
+        core.close(effects.Cause.CLOSED, "it ends")
+    scheduler.exchange(0.4)
+    if end == "fetched":
+        (fetched,) = scheduler.take(effects.Completed)
+        assert (fetched.tokens, fetched.payloads) == (["future0"], [[b"Pbig"]])
+    elif end == "closed":
+        (abandoned,) = scheduler.take(effects.Abandoned)
+        assert abandoned.tokens == ["stands for it"]
+    deleted = [effects.DeleteObjects((OBJECT_ID,))]
+    assert scheduler.take(effects.DeleteObjects) == ([] if is_used else deleted)
+    if is_used:
+        # Its last use takes it along.
+        core.release_objects((OBJECT_ID,))
+        scheduler.exchange(0.5)
+        assert scheduler.take(effects.DeleteObjects) == deleted
+    assert core.unanswered_tokens() == []
 
 
 def test_an_answer_in_storage_stays_there_if_its_graph_keeps_it(core: ClientCore, scheduler: Scheduler) -> None:

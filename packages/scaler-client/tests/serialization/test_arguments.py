@@ -54,6 +54,9 @@ class Storage:
     def resolve(self, reference: ObjectReference) -> bytes:
         return reference.object_id
 
+    def hold(self, object_id: bytes) -> bytes:
+        return object_id
+
     def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
         return tuple(reference.object_id for reference in references)
 

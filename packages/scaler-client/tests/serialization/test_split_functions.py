@@ -31,6 +31,9 @@ class NoObjects:
     def resolve(self, reference: Any) -> bytes:
         raise AssertionError("nothing here is a reference")
 
+    def hold(self, object_id: bytes) -> bytes:
+        raise AssertionError("nothing here is large")
+
     def hold_inner(self, references: Sequence[Any]) -> tuple[bytes, ...]:
         raise AssertionError("nothing here is a reference")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from scaler.client.future import ScalerFuture
@@ -32,7 +32,7 @@ class DependentFuture(ScalerFuture):
     def note_failure(self) -> None:
         """It has failed: note the tasks in between, if that is because of what it needs."""
         for future in () if self.call is None else self.call.inputs:
-            if future.done() and not future.cancelled() and future.failed:
+            if future.has_ended and not future.cancelled() and future.failed:
                 before = future.needed if isinstance(future, DependentFuture) else ()
                 self.needed = (self.number, *(before or (future.number,)))
                 return
@@ -46,6 +46,11 @@ class DependentFuture(ScalerFuture):
         if self.needed:
             error = _copy_with_notes(error, needed._note if isinstance(needed, DependentFuture) else "", self._note)
         self.end_failed(error)
+
+    def leave_in_storage(self, stored: bytes, fetch: Callable[[ScalerFuture], object]) -> None:
+        """See `ScalerFuture`. It has been run, so it keeps nothing that it needed."""
+        self.call = None
+        super().leave_in_storage(stored, fetch)
 
     def _restore(self) -> tuple[Any, BaseException | None]:
         outcome = super()._restore()

@@ -182,6 +182,8 @@ class _Waiters:
         self._waiters.append(waiter)
         if future._ended is not None:
             self.tell()
+        else:
+            future.want()
 
     def remove(self, waiter: Any) -> None:
         """Take one out; one that was told is not in here any more."""
@@ -271,11 +273,13 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def done(self) -> bool:
         """Whether it has a value, an exception, or was cancelled."""
+        if self._ended is None:
+            self.want()
         return self._ended is not None
 
     def running(self) -> bool:
         """Whether it is not done: a task counts as running from submission on."""
-        return self._ended is None
+        return not self.done()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled, be it because its client was disconnected."""
@@ -351,6 +355,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         self.__dict__.setdefault("_done_callbacks", deque()).append(fn)
         if self._ended is not None:
             self._invoke_callbacks()
+        else:
+            self.want()
 
     def __await__(self) -> Generator[Any, None, Any]:
         # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
@@ -393,6 +399,73 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     def answer(self) -> Payload | None:
         """Return the bytes of its answer, or the buffers of the object that it is; None before it and once it is restored."""
         return self._payload if self._outcome is None else None
+
+    # --- values that stay in storage, see `scaler.client.stored_results`
+
+    is_wanted = False
+    """Whether somebody has asked for the value, or whether it is there."""
+    is_named = False
+    """Whether a task has it among its arguments."""
+
+    @property
+    def has_ended(self) -> bool:
+        """As `done`, without asking for the value."""
+        return self._ended is not None
+
+    @property
+    def has_value(self) -> bool:
+        """Whether it has ended with a value, be it that this lies in storage and was not fetched."""
+        if self._ended is not None:
+            return self._ended == FINISHED and not self.failed
+        return "_stored" in self.__dict__
+
+    @property
+    def stored(self) -> bytes | None:
+        """The object in storage that its value is, with the use that this future has of it; None where there is none."""
+        return self.__dict__.get("_stored")
+
+    def leave_in_storage(self, stored: bytes, fetch: Callable[[ScalerFuture], object]) -> None:
+        """Its value is this object. `fetch` is called when somebody asks for it, once; at once where somebody has."""
+        fields = self.__dict__
+        fields["_stored"] = stored
+        fields["_fetch"] = fetch
+        if self.is_wanted:
+            self.want()
+        self._tell_followers()
+
+    def keep_stored(self, stored: bytes) -> None:
+        """Its value is this object, and is here or about to be."""
+        self.__dict__.setdefault("_stored", stored)
+
+    def forget_stored(self) -> None:
+        """End its use of the object that its value is. Nobody may refer to that any more, unless somebody does already."""
+        self.__dict__.pop("_stored", None)
+
+    def follow(self, fn: Callable[[ScalerFuture], object]) -> None:
+        """Call `fn(self)` once when it is done or its value lies in storage, without asking for the value."""
+        self.__dict__.setdefault("_followers", deque()).append(fn)
+        self.__dict__.setdefault("_done_callbacks", deque()).append(ScalerFuture._tell_followers)
+        if self._ended is not None:
+            self._invoke_callbacks()
+        elif "_stored" in self.__dict__:
+            self._tell_followers()
+
+    def _tell_followers(self) -> None:
+        followers = self.__dict__.get("_followers")
+        while followers:
+            try:
+                follower = followers.popleft()
+            except IndexError:
+                return
+            follower(self)
+
+    def want(self) -> None:
+        """Somebody asks for the value: where it has stayed in storage, it is fetched."""
+        fields = self.__dict__
+        fields["is_wanted"] = True
+        fetch = fields.pop("_fetch", None)
+        if fetch is not None:
+            fetch(self)
 
     # --- what the owner says
 
@@ -537,6 +610,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         try:
             sleepers.append(sleeper)
             if self._ended is None:
+                self.want()
                 self.client.owner.waiting.sleep(sleeper, self.done, timeout)
         finally:
             if self._ended is None:

@@ -231,7 +231,8 @@ class GraphEncoder:
 
     def _has_value(self, future: ScalerFuture) -> bool:
         require_own(self._client, future)
-        return future.done() and not future.cancelled() and not future.failed
+        future.is_named = True
+        return future.has_value
 
     def _function_index(self, function: Callable[..., Any]) -> int:
         # The graph keeps its functions alive, so that within one graph identity is enough.

@@ -132,7 +132,7 @@ class _Call:
     def send_values_of(self, numbers: Sequence[int]) -> None:
         """See `LinkedCall`."""
         unknown = set(numbers)
-        waiting = [future for future in self.inputs if future.number in unknown and not future.done()]
+        waiting = [one for one in self.inputs if one.number in unknown and not (one.has_ended or one.has_value)]
         submit_when_done(self, waiting)
 
     # --- submitting
@@ -144,13 +144,13 @@ class _Call:
     def submit(self, *, waits: bool = False) -> None:
         """Submit it, or end its future where that will never have a value. `waits` and errors: see `TaskIntake.submit_graph`."""
         future = self._future
-        if future.done():
+        if future.has_ended:
             return
         for one in self.inputs:
             if one.cancelled():
                 future.end_cancelled(ClientCancelledException(f"task {one.number}, which it needs, was cancelled"))
                 return
-            if one.done() and one.failed:
+            if one.has_ended and one.failed:
                 future.end_failed_by(one)
                 return
         self._engine.tasks.submit_graph(self._message(), [future], waits=waits and bool(self.inputs))
@@ -158,7 +158,7 @@ class _Call:
     def _message(self) -> m.GraphSubmit:
         """Return the call as a row that needs earlier tasks. What is done by now, or became so meanwhile, goes with it."""
         engine, packer, inputs = self._engine, self._packer, self.inputs
-        done = [index for index, future in enumerate(inputs) if future.done()]
+        done = [index for index, future in enumerate(inputs) if future.has_value]
         objects: list[bytes] = []
         rows: list[bytes] = []
         positions: list[int] = []
@@ -206,14 +206,14 @@ class _Call:
 
 
 def submit_when_done(call: Submittable, waiting: Sequence[ScalerFuture]) -> None:
-    """Submit a call anew once these are done; at once where there are none."""
+    """Submit a call anew once these are done, or their values lie in storage; at once where there are none."""
     once = deque([call])
     if not waiting:
         _submit_once(once)
         return
     left = set(waiting)
     for future in waiting:
-        future.add_done_callback(partial(_one_less, left, once))
+        future.follow(partial(_one_less, left, once))
 
 
 def _one_less(left: set[ScalerFuture], once: deque[Submittable], future: ScalerFuture) -> None:

@@ -60,22 +60,22 @@ class LinkedGraph:
             return
         unknown = set(numbers)
         self._waits = True
-        submit_when_done(self, [one for one in self._needed if one.number in unknown and not one.done()])
+        submit_when_done(self, [one for one in self._needed if one.number in unknown and not _is_known(one)])
 
     def end(self, error: Exception) -> None:
         """See `Submittable`."""
         for future in self._futures.values():
-            if not future.done():
+            if not future.has_ended:
                 end_with(future, error)
 
     def submit(self) -> None:
         """Submit it, and end the futures that will never have a value. Raises what `TaskIntake.submit_graph` raises."""
         self._waits = False
         rows = self._rows_left()
-        futures = {row: one for row, one in self._futures.items() if not one.done()}
+        futures = {row: one for row, one in self._futures.items() if not one.has_ended}
         if not futures:
             return
-        pending = [one for one in self._needed if not one.done()]
+        pending = [one for one in self._needed if not _is_known(one)]
         if pending and len(rows) > PORTION_ROWS:
             self._waits = True
             submit_when_done(self, pending)
@@ -87,9 +87,7 @@ class LinkedGraph:
         graph = self._graph
         rows: dict[int, list[int]] = {}
         ended: dict[int, ScalerFuture] = {
-            OUTSIDE_FIRST + index: one
-            for index, one in enumerate(self._needed)
-            if one.done() and (one.cancelled() or one.failed)
+            OUTSIDE_FIRST + index: one for index, one in enumerate(self._needed) if one.has_ended and not one.has_value
         }
         start = 0
         for row, count in enumerate(graph.dependency_counts):
@@ -101,7 +99,7 @@ class LinkedGraph:
                 continue
             ended[row] = culprit
             future = self._futures.get(row)
-            if future is None or future.done():
+            if future is None or future.has_ended:
                 continue
             if culprit.cancelled():
                 text = f"task {culprit.number}, which it needs, was cancelled"
@@ -120,7 +118,7 @@ class LinkedGraph:
         positions: list[int] = []
         places: dict[int, int] = {}
         for one, future in outside.items():
-            if future.done():
+            if future.has_value:
                 argument, inner = passed_on(engine, packer, future, objects)
                 for dependent in self._futures.values() if inner else ():
                     dependent.hold_until_restored(inner)
@@ -159,3 +157,7 @@ class LinkedGraph:
             earlier=[outside[one].number for one in earlier],
             **carried_columns([self._carried] * count),
         )
+
+
+def _is_known(future: ScalerFuture) -> bool:
+    return future.has_ended or future.has_value

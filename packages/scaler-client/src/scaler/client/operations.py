@@ -286,6 +286,9 @@ class Operations:
 
     def results_of(self, futures: Mapping[Any, ScalerFuture]) -> dict[Any, Any]:
         """Wait for the results of a graph. Raises what the first one raises that fails; the others are cancelled then."""
+        for future in futures.values():
+            # Else those that are large would be fetched one after the other.
+            future.is_wanted = True
         try:
             with self.engine.waiting.blocking():
                 return {key: future.result() for key, future in futures.items()}

@@ -22,6 +22,7 @@ from scaler.client.object_reference import InnerReferences, ObjectReference, kee
 from scaler.client.object_uses import HeldObject, InnerObject, ObjectUse, UsesByReference, take_out_inner
 from scaler.client.reference_table import FOR_GOOD, ReferenceGroup, ReferenceTable
 from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
+from scaler.client.stored_results import StoredResults
 from scaler.core import effects, events
 from scaler.serialization.arguments import object_buffers, require_storable
 from scaler.serialization.faults import explain
@@ -60,6 +61,7 @@ class StoredObjects:
         self._uses = UsesByReference(owner.steps.queue.append)
         self.take_over = self._uses.take_over
         """See `UsesByReference.take_over`: ends uses that a task or a graph takes over. In the owner's thread."""
+        self._results = StoredResults(owner, self._uses)
         self._channel: ObjectChannel | None = None
         self._is_closed = False
         self._snapshots = Snapshots()
@@ -188,7 +190,10 @@ class StoredObjects:
         if shared and not self._looks_at_shared:
             self._looks_at_shared = True
             self._owner.steps.queue.append(self._drop_unshared)
-        return min(deadline, time.monotonic() + LOOK_SECONDS) if shared or self._references else deadline
+        if self._results:
+            self._results.fetch_old()
+        looks = shared or self._references or self._results
+        return min(deadline, time.monotonic() + LOOK_SECONDS) if looks else deadline
 
     def _store(self, buffers: Sequence[Buffer], name: str, *, settles: bool = False) -> bytes:
         owner = self._owner
@@ -234,6 +239,7 @@ class StoredObjects:
     def use_ended(self, reference: weakref.ref[ObjectUse]) -> None:
         """Nobody holds a use any more that was counted: the step that the end of a use appends by itself."""
         ended = self._uses.died(reference)
+        self._results.use_ended(reference)
         for object_id in ended:
             self._references.end(reference, object_id)
         self._core.release_objects(ended)
@@ -355,7 +361,9 @@ class StoredObjects:
                 self._open_channel()
 
     def fetch(self, fetch: effects.FetchObject) -> None:
-        """Get the object that answers a task, and give it to the core. Without the lock."""
+        """Get the object that answers a task, and give it to the core, unless it stays where it is. Without the lock."""
+        if self._results.leave(fetch):
+            return
         try:
             with self._owner.lock:
                 channel = self._open_channel()
@@ -394,6 +402,7 @@ class StoredObjects:
 
     def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
         """The object that answers a task has come."""
+        self._owner.steps.queue.append(partial(self._results.note_fetched, number, sum(map(len, buffers))))
         self._owner.handle(events.ObjectFetched(number, buffers))
 
     def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
@@ -414,6 +423,7 @@ class StoredObjects:
         """The new server has none of our objects: give it those that are still at hand."""
         with self._owner.lock:
             kept = self._snapshots.all()
+            self._results.forget_kept()
         logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
         threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
 

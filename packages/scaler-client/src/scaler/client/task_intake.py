@@ -13,6 +13,7 @@ from scaler.client.core_owner import CoreOwner
 from scaler.client.future import ScalerFuture
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
+from scaler.client.stored_results import LeftAnswer
 from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN
@@ -256,7 +257,8 @@ class TaskIntake:
             self._take_submission(submission)
 
     def _list_unanswered(self) -> list[object]:
-        return [*self._core.unanswered_tokens(), *(task.token for _, _, task in self._without_credit)]
+        tokens = [one.future if isinstance(one, LeftAnswer) else one for one in self._core.unanswered_tokens()]
+        return [*tokens, *(task.token for _, _, task in self._without_credit)]
 
 
 def _copy_of(error: errors.ScalerError) -> errors.ScalerError:

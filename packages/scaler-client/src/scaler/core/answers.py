@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scaler.core import effects
 from scaler.core.endings import Endings
+from scaler.core.holdings import ObjectUses
 from scaler.core.tasks import Graph, Task, TaskTable
 from scaler_protocol.payloads.framing import OBJECT
 from scaler_protocol.runtime.core import Outbox
@@ -16,15 +17,18 @@ UNREADABLE = int(m.Status.UNREADABLE)
 
 
 class Answers:
-    """Takes answers in. Owns the tasks whose answer is being fetched from object storage."""
+    """Takes answers in. Owns the tasks whose answer is being fetched from object storage, or stays there."""
 
-    def __init__(self, table: TaskTable, endings: Endings, outbox: Outbox[effects.Effect]) -> None:
+    def __init__(self, table: TaskTable, endings: Endings, uses: ObjectUses, outbox: Outbox[effects.Effect]) -> None:
         self.fetching: dict[int, tuple[Task, effects.Completed]] = {}
         """Answered tasks whose answer is an object: what `Completed` will say of them, without the payload."""
+        self.left: dict[int, tuple[Task, effects.Completed]] = {}
+        """The same of those whose answer stays in storage until somebody asks for it."""
         self._sent_again: set[int] = set()
         """Numbers of tasks that left once more because a worker could not read their payloads; unanswered, or not long ago."""
         self._table = table
         self._endings = endings
+        self._uses = uses
         self._outbox = outbox
 
     def on_results(self, batch: m.ResultBatch) -> None:
@@ -80,7 +84,8 @@ class Answers:
             elif is_object and not (_keeps(task) and (not statuses or statuses[row] == m.Status.SUCCESS)):
                 self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
                 self._endings.finish(task)
-                self._outbox.add(effects.FetchObject(number, payload[1:]))
+                is_value = not statuses or statuses[row] == m.Status.SUCCESS
+                self._outbox.add(effects.FetchObject(number, payload[1:], task.token if is_value else None))
             else:
                 known.append(row)
         self._endings.confirm(confirmed)
@@ -114,19 +119,55 @@ class Answers:
         if failure is not None:
             completed.reported = completed.reported._replace(statuses=[failure])
         self._outbox.add(completed)
-        if failure is None and not (len(completed.reported.statuses) and self._is_awaited(stored)):
+        if failure is None and not self._is_needed(completed, stored):
             self._outbox.add(effects.DeleteObjects((stored[1:],)))
+
+    def leave(self, number: int, token: object) -> bool:
+        """An answer that was to be fetched stays in storage; `token` is the task's from now on. False: it is not wanted."""
+        entry = self.fetching.pop(number, None)
+        if entry is None:
+            return False
+        task, completed = entry
+        self.left[number] = (task._replace(token=token), completed)
+        return True
+
+    def fetch_left(self, number: int, token: object) -> None:
+        """An answer that stays in storage is asked for: fetch it; `token` is the task's from now on."""
+        entry = self.left.pop(number, None)
+        if entry is not None:
+            task, completed = entry
+            self.fetching[number] = (task._replace(token=token), completed)
+            stored = completed.payloads[0]
+            assert isinstance(stored, bytes)
+            self._outbox.add(effects.FetchObject(number, stored[1:]))
+
+    def stored_value(self, number: int) -> tuple[object, bytes] | None:
+        """Return the token of a task whose answer is being fetched, and the object; None where that is no value."""
+        entry = self.fetching.get(number)
+        if entry is None:
+            return None
+        task, completed = entry
+        stored = completed.payloads[0]
+        assert isinstance(stored, bytes)
+        statuses = completed.reported.statuses
+        return (task.token, stored[1:]) if not statuses or statuses[0] == m.Status.SUCCESS else None
 
     def drop_fetched(self, numbers: Sequence[int]) -> None:
         """Nobody wants these answers any more, which are objects."""
-        dropped = [self.fetching.pop(number)[1] for number in numbers]
+        dropped = [(self.fetching.pop(number, None) or self.left.pop(number))[1] for number in numbers]
         stored = dict.fromkeys(
             bytes(one.payloads[0][1:])  # type: ignore[arg-type]
             for one in dropped
-            if not (len(one.reported.statuses) and self._is_awaited(one.payloads[0]))
+            if not self._is_needed(one, one.payloads[0])
         )
         if stored:
             self._outbox.add(effects.DeleteObjects(tuple(stored)))
+
+    def _is_needed(self, completed: effects.Completed, stored: effects.Payload) -> bool:
+        if stored[1:] in self._uses.counts:
+            # Tasks name it, or may: it is deleted with its last use.
+            return True
+        return bool(len(completed.reported.statuses)) and self._is_awaited(stored)
 
     def _is_awaited(self, stored: effects.Payload) -> bool:
         """Whether other rows of a graph, which failed for the same reason, wait for the same object."""

@@ -54,7 +54,7 @@ class Cancellation:
         for number in numbers:
             task = self._table.tasks.pop(number, None)
             if task is None:
-                if number in self._answers.fetching:
+                if number in self._answers.fetching or number in self._answers.left:
                     self._answers.drop_fetched([number])
                     cancelled.append(number)
                     confirmed.append(number)
@@ -165,13 +165,14 @@ class Cancellation:
         table, answers, endings = self._table, self._answers, self._endings
         self._admission.close(error)
         entries = [(number, task.token) for number, task in table.tasks.items()]
-        entries += [(number, task.token) for number, (task, _) in answers.fetching.items()]
+        for waiting in (answers.fetching, answers.left):
+            entries += [(number, task.token) for number, (task, _) in waiting.items()]
         for task in table.tasks.values():
             endings.release(task.objects)
         for graph in table.graphs.values():
             endings.release(graph.objects)
         table.clear()
-        answers.drop_fetched(list(answers.fetching))
+        answers.drop_fetched([*answers.fetching, *answers.left])
         endings.confirm(list(endings.unconfirmed))
         self._outbox.add(effects.Unusable(cause, text, final))
         self._outbox.add(effects.CreditArrived())

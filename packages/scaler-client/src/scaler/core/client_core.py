@@ -102,7 +102,7 @@ class ClientCore:
         self._functions = Functions(client_id)
         self._sender = TaskSender(self._connection, table, self._functions, self._send)
         self._endings = Endings(table, self._uses, self._outbox)
-        self._answers = Answers(table, self._endings, self._outbox)
+        self._answers = Answers(table, self._endings, self._uses, self._outbox)
         self._cancellation = Cancellation(
             table, self._uses, self.admission, self._sender, self._answers, self._endings, self._outbox, self._stop
         )
@@ -120,6 +120,14 @@ class ClientCore:
         """See `TaskSender.flush_or_hold`: as `flush`, but a few tasks may be held back for a moment, to form a batch."""
         self.hold_object = self._uses.hold
         """Counts one more use of an object of this client: it is not deleted before `release_objects` or its task."""
+        self.leave: Callable[[int, object], bool] = self._answers.leave
+        """See `Answers.leave`: in place of fetching an answer."""
+        self.is_left: Callable[[int], bool] = self._answers.left.__contains__
+        """Whether the answer of a task stays in storage."""
+        self.fetch_left: Callable[[int, object], None] = self._answers.fetch_left
+        """See `Answers.fetch_left`."""
+        self.stored_value = self._answers.stored_value
+        """See `Answers.stored_value`."""
         self.release_objects = self._endings.release
         """Undoes one `hold_object` for each of these objects; what nobody uses any more is deleted (`DeleteObjects`)."""
 
@@ -147,13 +155,15 @@ class ClientCore:
 
     @property
     def unanswered_count(self) -> int:
-        """Tasks that were submitted and not answered; wanted rows only where they are a graph's."""
+        """Tasks that were submitted and not answered; wanted rows only where they are a graph's. Not those `left` in storage."""
         return len(self._table.tasks) + len(self._answers.fetching)
 
     def unanswered_tokens(self) -> list[object]:
         """Return the tokens of all unanswered tasks."""
         tokens = [task.token for task in self._table.tasks.values()]
-        return tokens + [task.token for task, _ in self._answers.fetching.values()]
+        for waiting in (self._answers.fetching, self._answers.left):
+            tokens += [task.token for task, _ in waiting.values()]
+        return tokens
 
     def is_unanswered(self, number: int) -> bool:
         """Whether a task was submitted and not answered."""

@@ -85,6 +85,8 @@ class FetchObject:
 
     number: int
     object_id: bytes
+    token: object = None
+    """The task's, where the object is its value: who needs it later may leave it where it is, see `ClientCore.leave`."""
 
 
 @value

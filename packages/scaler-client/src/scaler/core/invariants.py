@@ -16,7 +16,8 @@ def check_tasks(table: TaskTable, answers: Answers, endings: Endings) -> None:
     numbers = set(table.tasks)
     if not table.large.keys() <= numbers or table.large_bytes != sum(table.large.values()):
         raise InvariantError("large payloads are counted that are not under way")
-    for state, others in (("fetched", set(answers.fetching)), ("being cancelled", set(endings.unconfirmed))):
+    answered = (("fetched", set(answers.fetching)), ("left in storage", set(answers.left)))
+    for state, others in (*answered, ("being cancelled", set(endings.unconfirmed))):
         if numbers & others:
             raise InvariantError(f"tasks {sorted(numbers & others)[:5]} are unanswered and {state}")
     waiting: list[int] = [number for group in table.groups() for number in (*group.pending, *group.again)]

@@ -68,6 +68,9 @@ class ObjectSink(Protocol):
     def resolve(self, reference: ObjectReference) -> bytes:
         """Return the id of the object a reference names. Raises MissingObjects for one that is not valid any more."""
 
+    def hold(self, object_id: bytes) -> bytes:
+        """Return the id of an object that is in use, with one more use of it."""
+
     def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
         """Return the ids of the objects of references that are inside a value, but for other clients'. Raises as `resolve`."""
 
@@ -371,6 +374,11 @@ class Packer:
 
     def result_of(self, function: Any, label: int | str, future: ScalerFuture, objects: list[bytes]) -> Argument:
         """Return the argument that the value of a successful future is, from the bytes of its answer where they are left."""
+        stored = future.stored
+        if stored is not None:
+            # It stays where it is.
+            objects.append(self._sink.hold(stored))
+            return Argument(Source.OBJECT, bytes(stored))
         payload = future.answer()
         if payload is None:
             return self.argument(function, label, future.result(), objects)

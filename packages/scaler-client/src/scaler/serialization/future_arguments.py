@@ -23,7 +23,7 @@ class FutureInputs:
 
     def __init__(self) -> None:
         self.futures: list[ScalerFuture] = []
-        """Those whose results the payload names, each once: input j is the j-th. They had no value when it was made."""
+        """Those whose results the payload names, each once: input j is the j-th. They had no value here when it was made."""
         self.seen: dict[ScalerFuture, None] = {}
         """All of them."""
         self._indexes: dict[ScalerFuture, int] = {}
@@ -41,9 +41,15 @@ class FutureInputs:
 
     def index_of(self, future: ScalerFuture) -> int | None:
         """Return which input a future is; None for one that has a value."""
+        future.is_named = True
         self.seen[future] = None
-        if future.done() and not future.cancelled() and not future.failed:
+        if future.has_value:
             return None
+        return self._input(future)
+
+    def _input(self, future: ScalerFuture) -> int:
+        future.is_named = True
+        self.seen[future] = None
         index = self._indexes.get(future)
         if index is None:
             index = self._indexes[future] = len(self.futures)
@@ -64,7 +70,7 @@ class FutureInputs:
             return OPEN
         if not isinstance(value, ScalerFuture):
             return value
-        index = self.index_of(value)
+        index = self.index_of(value) if value.stored is None else self._input(value)
         return value.result() if index is None else InputReference(index)
 
 
