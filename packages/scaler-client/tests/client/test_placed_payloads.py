@@ -246,3 +246,13 @@ def test_bytes_that_are_not_pickled_are_where_they_travel_inside(client: Client)
         assert joined == b"P" + LARGE[0]
         inside.payloads.check(3)
     without_places.placed.close()
+
+
+def test_a_message_may_have_places_and_what_must_travel_inside(client: Client) -> None:
+    batch = client.submit(VALUE)
+    # It leaves once more, together with another one.
+    client.core.submit(client.core.group(), FUNCTION, ITEMS, token=ITEMS)
+    (again,) = client.answer(list(batch.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+    value, items = again.payloads.split()
+    assert load_arguments(value, (), None, _no_object) == (VALUE.values, {})
+    assert _read(BatchSegments(), _place(items)) == ITEMS.values[0]

@@ -83,7 +83,8 @@ class PlacedPayloads:
         if places is not None:
             for row, place in zip(rows, places, strict=True):
                 items[row] = place
-            batch.payloads = Packed.of(items)
+            # Others may have to travel inside.
+            batch.payloads = Packed.of([bytes(item) for item in items])
 
     def take(self, batch: m.ResultBatch) -> None:
         """Put the results that lie in the segment where their places are. One that cannot be read makes its task leave again."""
