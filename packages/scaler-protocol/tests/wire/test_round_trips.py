@@ -307,6 +307,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
             st.builds(m.ObjectPut, U64, IDS, st.just(b"o" * 16), st.just([]), st.just(""), PLACES),
             st.builds(m.ObjectGet, U64, IDS, st.just(2.5)),
             st.builds(m.ObjectData, U64, IDS, st.just([]), st.just(False), PLACES),
+            st.builds(m.ObjectData, U64, IDS, st.lists(BLOBS, max_size=3)),
             st.builds(m.ObjectDeleteReply, U64),
         ),
         min_size=2,

@@ -445,7 +445,10 @@ def _check_object_batch(message: m.ObjectBatch) -> None:
         raise MalformedMessageError(f"ObjectBatch of kind {message.kind}, which there is not")
     kind = m.BatchKind(message.kind)
     _check_exact(message, rows if kind in BATCHES_WITH_IDS else 0, "ids")
-    _check_exact(message, rows if kind in BATCHES_WITH_PLACES else 0, "places")
+    has_buffers = kind is m.BatchKind.DATA and not message.places
+    _check_exact(message, rows if kind in BATCHES_WITH_PLACES and not has_buffers else 0, "places")
+    _check_exact(message, rows if has_buffers else 0, "buffer_counts")
+    message.contents.check(sum(message.buffer_counts))
     if kind is m.BatchKind.PUTS:
         _check_id(message, "owner")
 
@@ -661,10 +664,12 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_plain("kind", "owner", "mappable", "follows_homes", "pieces"),
             *_column("Q", "requests"),
+            *_column("I", "buffer_counts"),
             *_ids("ids"),
             *_places("places"),
             *_waits("wait_seconds"),
         ),
+        packed=(("contents", "contentLengths"),),
         check=_check_object_batch,
     ),
     _Layout(

@@ -113,7 +113,7 @@ class BatchKind(IntEnum):
     GETS = 1
     """`ObjectGet`."""
     DATA = 2
-    """`ObjectData`, each with a place."""
+    """`ObjectData`, each with a place, or each with small buffers."""
     PUT_REPLIES = 3
     """`ObjectPutReply`, each with the status DONE."""
     DELETE_REPLIES = 4
@@ -684,7 +684,7 @@ class ObjectBatch:
     owner: bytes = b""
     """Of puts: the client incarnation with which all these objects end."""
     places: tuple[bytes, ...] = ()
-    """Of puts and data: where each object lies."""
+    """Of puts and data: where each object lies; empty where the data have buffers."""
     wait_seconds: float = 0.0
     """Of gets, as in `ObjectGet`."""
     mappable: bool = False
@@ -693,6 +693,10 @@ class ObjectBatch:
     """Of gets, as in `ObjectGet`."""
     pieces: bool = False
     """Of gets, as in `ObjectGet`."""
+    buffer_counts: Column = EMPTY
+    """Of data without places: how many buffers each object has."""
+    contents: Packed = field(default_factory=Packed)
+    """Of data without places: the buffers, those of all objects one after another."""
 
 
 @record

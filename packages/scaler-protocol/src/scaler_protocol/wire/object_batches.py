@@ -8,13 +8,19 @@ them, one after another. Nothing waits for a batch to fill.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import BATCH_ROWS_MAX
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import raw_view
 
 PUTS_MAX = 16
 """Most puts of a batch. They cost the server more than anything else, and it takes all rows of a batch in one turn."""
+
+SMALL_BYTES_MAX = 16 * 1024
+"""Objects up to this size may travel together with their bytes, which are copied for that."""
 
 _Key = tuple[Any, ...]
 
@@ -58,10 +64,16 @@ def _key_of(message: m.Message) -> _Key | None:
             return None
         return m.BatchKind.GETS, message.wait_seconds, message.mappable, message.follows_homes, message.pieces
     if isinstance(message, m.ObjectData):
-        return (m.BatchKind.DATA,) if message.place else None
+        if message.place:
+            return (m.BatchKind.DATA, True)
+        return (m.BatchKind.DATA, False) if not message.missing and _is_small(message.buffers) else None
     if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply) and message.status == m.ObjectStatus.DONE:
         return (m.BatchKind.PUT_REPLIES if kind is m.ObjectPutReply else m.BatchKind.DELETE_REPLIES,)
     return None
+
+
+def _is_small(buffers: Sequence[Any]) -> bool:
+    return sum([len(raw_view(buffer)) for buffer in buffers]) <= SMALL_BYTES_MAX
 
 
 def _batch(key: _Key | None, rows: list[Any]) -> m.Message:
@@ -75,6 +87,11 @@ def _batch(key: _Key | None, rows: list[Any]) -> m.Message:
     batch.ids = tuple([row.id for row in rows])
     if kind is m.BatchKind.GETS:
         batch.wait_seconds, batch.mappable, batch.follows_homes, batch.pieces = key[1:]
+        return batch
+    if kind is m.BatchKind.DATA and not key[1]:
+        batch.buffer_counts = [len(row.buffers) for row in rows]
+        views = [raw_view(buffer) for row in rows for buffer in row.buffers]
+        batch.contents = Packed([len(view) for view in views], b"".join(views))
         return batch
     batch.places = tuple([row.place for row in rows])
     if kind is m.BatchKind.PUTS:
@@ -97,6 +114,12 @@ def _gets(batch: m.ObjectBatch) -> list[m.Message]:
 
 
 def _data(batch: m.ObjectBatch) -> list[m.Message]:
+    if not batch.places:
+        buffers = iter(batch.contents.split())
+        return [
+            m.ObjectData(request, object_id, list(islice(buffers, count)))
+            for request, object_id, count in zip(batch.requests, batch.ids, batch.buffer_counts, strict=True)
+        ]
     return [
         m.ObjectData(request, object_id, place=place)
         for request, object_id, place in zip(batch.requests, batch.ids, batch.places, strict=True)

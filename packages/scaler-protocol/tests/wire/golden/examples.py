@@ -246,6 +246,13 @@ EXAMPLES: dict[str, m.Message] = {
     "object-batch-of-data": m.ObjectBatch(
         m.BatchKind.DATA, array("Q", [3, 4]), (OBJECT, FUNCTION), places=(bytes(range(24)), bytes(range(1, 25)))
     ),
+    "object-batch-of-small-data": m.ObjectBatch(
+        m.BatchKind.DATA,
+        array("Q", [3, 4]),
+        (OBJECT, FUNCTION),
+        buffer_counts=array("I", [2, 1]),
+        contents=Packed.of([b"header", b"bytes", b"alone"]),
+    ),
     "object-batch-of-replies": m.ObjectBatch(m.BatchKind.PUT_REPLIES, array("Q", [1, 2])),
     "monitor-snapshot": m.MonitorSnapshot(
         sequence=41,

@@ -329,8 +329,8 @@ struct ObjectDelete {
 
 struct ObjectBatch {
   # C↔O, A↔O. Several messages of one kind that left together, one row each. A receiver takes each row as that message.
-  kind @0 :UInt8;                        # 0 objectPut with a place and without a name, 1 objectGet, 2 objectData with a place,
-                                         # 3 objectPutReply and 4 objectDeleteReply, both with status done
+  kind @0 :UInt8;                        # 0 objectPut with a place and without a name, 1 objectGet, 2 objectData, all with a place or
+                                         # all with small buffers, 3 objectPutReply and 4 objectDeleteReply, both with status done
   requests @1 :Data;                     # U64
   ids @2 :Data;                          # of kinds 0 to 2
   owner @3 :Data;                        # of kind 0
@@ -339,6 +339,8 @@ struct ObjectBatch {
   mappable @6 :Bool;
   followsHomes @7 :Bool;
   pieces @8 :Bool;                       # likewise
+  bufferCounts @9 :Data;                 # U32, of kind 2 without places: how many buffers each object has
+  contentLengths @10 :Data;              # U32: these buffers, those of all objects end to end; bytes in frame 2
 }
 
 struct ObjectLayout {
