@@ -7,7 +7,7 @@ import operator
 import pickle
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -157,11 +157,69 @@ def test_futures_are_refused(client: Client) -> None:
         with pytest.raises(errors.SerializationError, match="a graph that is prepared cannot have futures inside"):
             client.prepare(graph, ["b"])
     template = client.prepare({"a": 1, "b": (tell, "a")}, ["b"])
-    with pytest.raises(errors.SerializationError, match="input 'a' is a future, which a run cannot wait for"):
-        template.run({"a": future})
+    with pytest.raises(
+        errors.SerializationError, match="input 'a' is a future of another kind, which a run cannot wait"
+    ):
+        template.run({"a": Future()})
+    with (
+        Client(client.address) as other,
+        pytest.raises(errors.SerializationError, match=r"input 'a' is .* of another"),
+    ):
+        template.run({"a": other.submit(abs, -1)})
     with pytest.raises(errors.SerializationError, match=r"^input 'a': "):
         template.run({"a": [future]})
     assert template.run({"a": future.result()}) == {"b": "(1,)"}
+
+
+def wait_for_gate(value: Any) -> Any:
+    assert GATE.wait(20)
+    return value
+
+
+GATE = threading.Event()
+"""Open for tasks, which run in this process."""
+
+
+@pytest.mark.parametrize("node_seconds", [None, 1e-6])
+@pytest.mark.parametrize("size", [3, LARGE])
+@pytest.mark.parametrize("kind", ["pending", "there", "fetched"])
+def test_a_future_as_an_input_stands_for_its_result(
+    client: Client, kind: str, size: int, node_seconds: float | None
+) -> None:
+    GATE.clear()
+    graph = {"a": b"", "b": (len, "a"), "c": (note, "b", "a", 1), "d": (note, "c", "x"), "x": 5}
+    template = client.prepare(graph, ["b", "d", "a", "x"], node_seconds=node_seconds)
+    future = client.submit(wait_for_gate, bytes(size))
+    if kind != "pending":
+        GATE.set()
+        wait_until(lambda: future.has_value)
+    if kind == "fetched":
+        assert len(future.result(10)) == size
+    runs = [template.run({"a": future}, block=False), template.run({"a": future, "x": 6}, block=False)]
+    both = template.run({"a": future, "x": client.submit(wait_for_gate, 7)}, block=False)
+    if kind == "pending":
+        assert not any(one.done() for one in runs[0].values() if one is not runs[0]["x"])
+        GATE.set()
+    for x, run in zip((5, 6, 7), (*runs, both), strict=True):
+        values = {key: one.result(10) for key, one in run.items()}
+        assert values == {"b": size, "d": ((size, bytes(size), 1), x), "a": bytes(size), "x": x}
+    assert template.run()["b"] == 0
+
+
+def test_a_run_ends_with_the_future_that_it_needs(client: Client) -> None:
+    GATE.clear()
+    template = client.prepare({"a": 1, "b": (tell, "a"), "c": (abs, -2)}, ["b", "c"])
+    failing, cancelled = client.submit(refuse, client.submit(wait_for_gate, 1)), client.submit(wait_for_gate, 1)
+    runs = [template.run({"a": one}, block=False) for one in (failing, cancelled)]
+    cancelled.cancel()
+    GATE.set()
+    runs += [template.run({"a": one}, block=False) for one in (failing, cancelled)]
+    assert failing.exception(10)
+    runs.append(template.run({"a": failing}, block=False))
+    for run, ends in zip(runs, (LookupError, CancelledError, LookupError, CancelledError, LookupError), strict=True):
+        assert run["c"].result(10) == 2
+        with pytest.raises(ends):
+            run["b"].result(10)
 
 
 def test_a_failure_ends_what_needs_it(client: Client) -> None:

@@ -8,12 +8,15 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
+from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import GraphEncoder
 from scaler.client.joined_rows import RowCall, calls_of, join_rows
+from scaler.client.linked_calls import held_by, passed_on, require_own_future
+from scaler.client.linked_graphs import LinkedGraph
 from scaler.client.object_reference import InnerReferences, ObjectReference
-from scaler.core.graph import CONSTANT_TYPES, GraphPlan, parts_inside
+from scaler.core.graph import CONSTANT_TYPES, OUTSIDE_FIRST, GraphPlan, parts_inside
 from scaler.core.graph_template import Form, Rows, make_form, spread
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, GraphKeyError, SerializationError
@@ -200,11 +203,12 @@ class GraphTemplate:
 
         `inputs` maps keys of the graph to values, in place of what the graph has there; all other nodes are as they were
         prepared. Nodes that only a given one needs do not run. Values are data, whatever they are: nothing in them names a
-        node, no tuple in them is a task. An `ObjectReference` stands for its object. With `block=False` the values returned
-        are futures.
+        node, no tuple in them is a task. An `ObjectReference` stands for its object, and a future of this client for its
+        result: what needs it waits for it. With `block=False` the values returned are futures.
 
-        Raises GraphKeyError for keys that are not in the graph, SerializationError for values that cannot be sent (futures
-        among them), ValueError after `close()`, and what the client raises that is closed or has lost its scheduler.
+        Raises GraphKeyError for keys that are not in the graph, SerializationError for values that cannot be sent (other
+        clients' futures, and any inside of values), ValueError after `close()`, and what the client raises that is closed or
+        has lost its scheduler.
         """
         self._operations.require_open()
         graph = self._graph
@@ -246,9 +250,11 @@ class GraphTemplate:
         if unknown:
             raise GraphKeyError(f"input {shown(unknown[0])} is not a node of the graph")
         for key, value in given.items():
-            if isinstance(value, Future):
+            if isinstance(value, ScalerFuture):
+                require_own_future(self._client, value, f"input {shown(key)} is")
+            elif isinstance(value, Future):
                 raise SerializationError(
-                    f"input {shown(key)} is a future, which a run cannot wait for: give its result()"
+                    f"input {shown(key)} is a future of another kind, which a run cannot wait for: give its result()"
                 )
         return given
 
@@ -258,13 +264,14 @@ class GraphTemplate:
         form = sendable.form
         futures: dict[Hashable, ScalerFuture] = {}
         by_row: dict[int, ScalerFuture] = {}
+        future_type = DependentFuture if inputs.needed else ScalerFuture
         for key, node in graph.targets.items():
             row = form.row_of.get(node)
             if row is None:
                 futures[key] = future = ScalerFuture(self._client)
                 future.end_with(given[node] if node in given else graph.constants[node])
             else:
-                futures[key] = by_row.get(row) or by_row.setdefault(row, ScalerFuture(self._client))
+                futures[key] = by_row.get(row) or by_row.setdefault(row, future_type(self._client))
         if not by_row:
             return futures
         message = self._message(graph, sendable, inputs, list(by_row))
@@ -272,6 +279,14 @@ class GraphTemplate:
         if inner:
             for future in by_row.values():
                 future.hold_until_restored(inner)
+        linked = {row: one for row, one in by_row.items() if isinstance(one, DependentFuture)}
+        if linked:
+            needed = list(inputs.needed.values())
+            call = LinkedGraph(self._operations.engine, self._packer, message, needed, linked, ())
+            for one in linked.values():
+                one.call = call
+            call.submit()
+            return futures
         # Uses of objects that are not submitted end with the message.
         self._operations.engine.tasks.submit_graph(message, list(by_row.values()))
         return futures
@@ -289,7 +304,12 @@ class GraphTemplate:
             objects.append(inputs.use_of(given[object_id]) if object_id in given else hold(object_id))
         positions = list(sendable.positions)
         payloads: list[bytes] = []
+        counts, dependencies = array("I", sendable.counts), array("I", sendable.dependencies)
+        outside = {key: OUTSIDE_FIRST + index for index, key in enumerate(inputs.needed)}
         for row, key in enumerate(form.passed, len(sendable.lengths)):
+            if key in outside:
+                counts[row] = 1
+                dependencies.append(outside[key])
             if key in inputs.arguments:
                 packed = inputs.packed(key)
                 payload = bytes(packed.payload)
@@ -307,8 +327,8 @@ class GraphTemplate:
             first_number=0,
             functions=sendable.functions,
             payloads=PackedColumn([*sendable.lengths, *map(len, payloads)], b"".join((data, *payloads))),
-            dependency_counts=sendable.counts,
-            dependencies=sendable.dependencies,
+            dependency_counts=counts,
+            dependencies=dependencies,
             wanted=wanted,
             function_indexes=sendable.function_indexes,
             capabilities=group.capabilities,
@@ -361,8 +381,13 @@ class _Inputs:
         """Of those that are objects, until somebody takes them."""
         self.inner: tuple[bytes, ...] = ()
         """Uses of objects whose references are inside of the values."""
+        self.needed: dict[Hashable, ScalerFuture] = {}
+        """The nodes whose values are results that are not there."""
         for key, value in given.items():
             named = self._uses[key] = []
+            if isinstance(value, ScalerFuture):
+                self._add_future(engine, key, value, named)
+                continue
             try:
                 with InnerReferences() as references:
                     self.arguments[key] = packer.argument(identity, 0, value, named, "the value")
@@ -372,8 +397,20 @@ class _Inputs:
                 self.inner += engine.objects.hold_inner(references)
         self.objects = frozenset([key for key, value in self.arguments.items() if value.source is Source.OBJECT])
         """The nodes whose values are objects."""
-        self.references = frozenset([key for key, value in given.items() if type(value) is ObjectReference])
-        """Those among them that were given as references."""
+        self.references = frozenset(
+            [key for key, value in given.items() if isinstance(value, ObjectReference | ScalerFuture)]
+        )
+        """Those that were given as references or futures: whoever asks for one of these gets it through a task."""
+
+    def _add_future(self, engine: Engine, key: Hashable, future: ScalerFuture, named: list[bytes]) -> None:
+        self.inner += tuple(held_by([future]))
+        future.is_named = True
+        if future.has_value:
+            self.arguments[key], inner = passed_on(engine, self._packer, future, named)
+            self.inner += inner
+        else:
+            self.needed[key] = future
+            self.arguments[key] = Argument(Source.INPUT, bytes(2))
 
     def use_of(self, key: Hashable) -> bytes:
         """Return the object that a value is, with one use counted."""

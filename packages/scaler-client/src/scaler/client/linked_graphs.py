@@ -91,22 +91,29 @@ class LinkedGraph:
         }
         start = 0
         for row, count in enumerate(graph.dependency_counts):
-            needs = list(graph.dependencies[start : start + count])
+            rows[row] = list(graph.dependencies[start : start + count])
             start += count
-            culprit = next((ended[one] for one in needs if one in ended), None)
-            if culprit is None:
-                rows[row] = needs
-                continue
-            ended[row] = culprit
-            future = self._futures.get(row)
-            if future is None or future.has_ended:
-                continue
-            if culprit.cancelled():
-                text = f"task {culprit.number}, which it needs, was cancelled"
-                future.end_cancelled(ClientCancelledException(text))
-            else:
-                future.end_failed_by(culprit)
+        has_grown = bool(ended)
+        while has_grown:
+            # Nearly always once, and once in vain: few rows need one that comes later.
+            has_grown = False
+            for row, needs in list(rows.items()):
+                culprit = next((ended[one] for one in needs if one in ended), None)
+                if culprit is not None:
+                    has_grown = True
+                    del rows[row]
+                    ended[row] = culprit
+                    self._end_row(row, culprit)
         return rows
+
+    def _end_row(self, row: int, culprit: ScalerFuture) -> None:
+        future = self._futures.get(row)
+        if future is None or future.has_ended:
+            return
+        if culprit.cancelled():
+            future.end_cancelled(ClientCancelledException(f"task {culprit.number}, which it needs, was cancelled"))
+        else:
+            future.end_failed_by(culprit)
 
     def _message(self, rows: Mapping[int, list[int]], wanted: Sequence[int]) -> m.GraphSubmit:
         """Return the graph with these rows, behind rows that pass on the values of what is done by now."""
