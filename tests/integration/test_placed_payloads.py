@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from scaler import Client
 from scaler.client.placed_payloads import PLACED_BYTES_MIN, PlacedPayloads
+from scaler.serialization.repeated_values import COPIES_BYTES_MAX
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
@@ -92,9 +94,21 @@ def test_bytes_by_themselves_are_placed_up_to_a_mebibyte(client: Client, counts:
     assert client.get(graph, ["b"], block=True)["b"] == pairs[0]
     assert client.submit(f.echo, bytearray(pairs[1])).result() == pairs[1]
     assert counts.came == 20
-    # A second time, one is an object.
-    assert client.submit(f.echo, given[0]).result() == given[0]
-    assert counts.came == 20
+
+
+def test_a_value_of_many_tasks_is_placed_until_its_copies_take_much_memory(client: Client, counts: Counts) -> None:
+    (given,) = values(1, 9, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+    for _ in range(3):
+        assert client.submit(f.echo, given).result() == given
+    assert counts.came == 3
+    copies = COPIES_BYTES_MAX // len(given)
+    # Both workers are busy until all have been submitted, so that all are under way at once.
+    busy = [client.submit(time.sleep, 1.0) for _ in range(2)]
+    futures = [client.submit(f.echo, given) for _ in range(copies + 20)]
+    assert [future.result() for future in futures] == [given] * (copies + 20)
+    assert [future.result() for future in busy] == [None, None]
+    assert counts.came < 3 + copies + 20
+    assert client.submit(f.echo, given).result() == given
 
 
 def test_what_no_worker_can_read_arrives_all_the_same(client: Client, counts: Counts, unreadable: None) -> None:

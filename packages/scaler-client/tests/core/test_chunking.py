@@ -59,6 +59,11 @@ def test_large_items_make_small_chunks() -> None:
     assert max(sizes) <= 10
 
 
+@pytest.mark.parametrize(("kibibytes", "items"), [(48, 4), (64, 3), (96, 2), (128, 2), (130, 1), (192, 1), (300, 1)])
+def test_of_few_items_one_more_fits(kibibytes: int, items: int) -> None:
+    assert max(run(ChunkPlanner(None), 1e-6, 200, item_bytes=kibibytes * 1024 + 20)) == items
+
+
 def test_more_chunks_are_under_way_while_nothing_comes_back() -> None:
     planner = ChunkPlanner(None)
     assert planner.limit == IN_FLIGHT_START

@@ -25,6 +25,7 @@ from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
+from scaler.serialization.repeated_values import RepeatedValues
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.task_context import TaskContext, current_task_context
@@ -137,9 +138,15 @@ class Engine(ABC):
 
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """Return what turns calls into bytes, for a client with this serializer."""
-        if self._placed is None or serializer is not None:
-            return Packer(self.objects, serializer)
-        return Packer(self.objects, None, ALONE_BYTES_MAX, leaves_unpickled=True)
+        placed = self._placed
+        if placed is None or serializer is not None:
+            return Packer(self.objects, serializer, repeated=self._repeated_values())
+        repeated = self._repeated_values(lambda: placed.copies_bytes_max)
+        return Packer(self.objects, None, ALONE_BYTES_MAX, repeated, leaves_unpickled=True)
+
+    def _repeated_values(self, copies_bytes_max: Callable[[], int] = lambda: 0) -> RepeatedValues:
+        core = self.core
+        return RepeatedValues(core.next_number, core.is_under_way, copies_bytes_max)
 
     # --- the session
 

@@ -78,7 +78,7 @@ class NestedEngine(Engine):
         """The task that submits; None where tasks do not end with the one that has submitted them."""
         self._first_child = 0
         """The tasks that it submits have this number, or greater ones."""
-        self._plain_packer = Packer(self.objects)
+        self._plain_packer = super().packer(None)
         self._receiving_thread: int | None = None
         # Putting something in is one step, which nothing interrupts.
         self._alarm: SimpleQueue[None] = SimpleQueue()
@@ -131,7 +131,7 @@ class NestedEngine(Engine):
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """See `Engine`."""
         # Each task that gets a client makes a new one: functions it has pickled before are not pickled again for that.
-        return self._plain_packer if serializer is None else Packer(self.objects, serializer)
+        return self._plain_packer if serializer is None else super().packer(serializer)
 
     def must_not_wait(self) -> bool:
         """See `Engine`."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scaler.serialization.repeated_values import COPIES_BYTES_MAX
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.objects.segments.layout import supported
@@ -51,6 +52,11 @@ class PlacedPayloads:
         keep_freed_memory(MOST_KEPT_BYTES)
         self._inside: set[int] = set()
         """Tasks whose payloads could not be read."""
+
+    @property
+    def copies_bytes_max(self) -> int:
+        """How many bytes the payloads may have that bring one and the same value to tasks under way; 0: only one of them."""
+        return 0 if self._is_over or not self._core.admission.accepts_freely else COPIES_BYTES_MAX
 
     def place(self, batch: m.TaskBatch) -> None:
         """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it.

@@ -17,7 +17,10 @@ IN_FLIGHT_START = 32
 IN_FLIGHT_MAX = 8192
 
 PAYLOAD_BYTES = 192 * 1024
-"""Aimed size of a chunk's items and of its results, below what travels inside messages."""
+"""Aimed size of a chunk's items and of its results."""
+
+PAYLOAD_BYTES_MAX = 258 * 1024
+"""Their greatest size, below what travels inside messages. Where few items are a chunk, one more saves much of what it costs."""
 
 ITEMS_MAX = 50_000
 _SMOOTHING = 0.3
@@ -48,7 +51,7 @@ class ChunkPlanner:
         size = min(size, GROWTH_MAX * self._largest_measured, ITEMS_MAX)
         item_bytes = max(self._item_payload_bytes, self._item_result_bytes)
         if item_bytes:
-            size = min(size, PAYLOAD_BYTES / item_bytes)
+            size = min(size, math.ceil(PAYLOAD_BYTES / item_bytes), PAYLOAD_BYTES_MAX / item_bytes)
         if self.remaining is not None:
             busy = max(2.0, self._work_seconds / max(elapsed_seconds, 1e-3))
             shortest = SHORTEST_SECONDS / max(self._item_seconds, 1e-9)

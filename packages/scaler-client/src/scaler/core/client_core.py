@@ -169,6 +169,14 @@ class ClientCore:
         """Whether a task was submitted and not answered."""
         return number in self._table.tasks or number in self._answers.fetching
 
+    def next_number(self) -> int:
+        """Return the number that the next task gets, if no other thread submits one before."""
+        return self._table.next_number()
+
+    def is_under_way(self, number: int) -> bool:
+        """Whether a task with this number is unanswered, or about to be submitted. Any thread may ask."""
+        return self._table.is_under_way(number)
+
     @property
     def needs_answers(self) -> bool:
         """Whether unanswered rows need earlier tasks, whose answers the scheduler then passes on to workers."""

@@ -187,6 +187,25 @@ class TaskTable:
         """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
         return deque(islice(self._numbers, rows), maxlen=1)[0] - rows + 1
 
+    def next_number(self) -> int:
+        """Return the number that is taken next. Any thread may call it."""
+        # "count(5)": what a copy or its pickle would say as well, but from Python 3.14 on there is neither.
+        return int(repr(self._numbers)[6:-1])
+
+    def is_under_way(self, number: int) -> bool:
+        """Whether a task with this number is here, or has not been taken in yet. Any thread may call it.
+
+        Between tasks that have been answered and those that have not come here, the last one here decides.
+        """
+        tasks = self.tasks
+        if number in tasks or number >= self.next_number():
+            return True
+        try:
+            return number > next(reversed(tasks), number)
+        except RuntimeError:
+            # Another thread has changed the table between these two steps: some task is under way.
+            return True
+
     def group(
         self,
         *,

@@ -16,11 +16,11 @@ from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.argument_list import ArgumentList, label_of
 from scaler.serialization.faults import explain
-from scaler.serialization.first_values import FirstValues
 from scaler.serialization.functions import FunctionCache
 from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.pickled import Packed, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
+from scaler.serialization.repeated_values import RepeatedValues
 from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of
 from scaler.serialization.split_functions import CalledFunctions
@@ -89,11 +89,13 @@ class Packer:
         sink: ObjectSink,
         serializer: AnySerializer | None = None,
         alone_bytes_max: int = INLINE_BYTES_MAX,
+        repeated: RepeatedValues | None = None,
         *,
         leaves_unpickled: bool = False,
     ) -> None:
         """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object.
 
+        `repeated` knows which values many tasks get.
         `leaves_unpickled`: the payloads of single calls and chunks may be made late.
         """
         self._sink = sink
@@ -101,7 +103,7 @@ class Packer:
         self._plain_bytes_max = UNPICKLED_BYTES_MIN - 1 if leaves_unpickled else SHARED_BYTES_MIN
         self._alone_bytes_max = alone_bytes_max
         self._serializer = serializer
-        self._is_first = FirstValues().is_first
+        self._may_be_copied = (repeated or RepeatedValues()).may_be_copied
         # A custom serializer is to see all functions as they are.
         cache = (
             CalledFunctions(self._make_function, sink.release)
@@ -243,8 +245,8 @@ class Packer:
             return False
         if not alone or any(map(self._is_large_or_reference, large)):
             return True
-        # All of them, so that each is noted as seen.
-        return not min(map(self._is_first, large))
+        # All of them, so that each is noted.
+        return not min(map(self._may_be_copied, large))
 
     def _may_stay_unpickled(self, values: Sequence[Any]) -> bool:
         """Whether these, the only argument of a call or the items of a chunk, are `bytes` that need no pickle and no object."""
@@ -409,7 +411,7 @@ class Packer:
         return [PICKLED + pickled, *buffers]
 
     def _stays_inline(self, size: int, *parts: Any) -> bool:
-        return size <= SHARED_BYTES_MIN or (size <= INLINE_BYTES_MAX and self._is_first(*parts))
+        return size <= SHARED_BYTES_MIN or (size <= INLINE_BYTES_MAX and self._may_be_copied(*parts))
 
     def _serialized(self, value: Any) -> bytes:
         """Return the bytes a custom serializer makes of a value. Raises what it raises, TypeError where it has none."""
