@@ -25,6 +25,9 @@ from simulation.process import Process
 from simulation.programs import Program, in_order
 from simulation.references import References
 
+AT_HAND_SHARE = 0.8
+"""Of objects, those that their client can send again."""
+
 FUNCTIONS: tuple[tuple[bytes, bytes], ...] = tuple(
     (content_id(body), body) for body in (b"P function %d" % number for number in range(1, 6))
 )
@@ -58,6 +61,8 @@ class ClientDriver:
         self.unusable: effects.Unusable | None = None
         self.closed = False
         self.references = References(core, random)
+        self.at_hand: dict[bytes, bytes] = {}
+        """Objects whose values the application still has, or the client copies of them."""
         self.cancel_confirmed = 0
         self.unservable_notices = 0
         self.recent: deque[Entry] = deque(maxlen=30)
@@ -297,6 +302,8 @@ class ClientDriver:
         elif isinstance(effect, effects.FetchObject):
             self._fetch(effect)
         elif isinstance(effect, effects.DeleteObjects):
+            for object_id in effect.object_ids:
+                self.at_hand.pop(object_id, None)
             self.storage.delete(effect.object_ids, self.core.client_id)
         elif isinstance(effect, effects.CancelConfirmed):
             self.cancel_confirmed += len(effect.numbers)
@@ -324,13 +331,24 @@ class ClientDriver:
     def _store(self, content: bytes) -> bytes:
         object_id = self.random.randbytes(16)
         self.core.hold_object(object_id, len(content) * SAID_BYTES)
+        if self.random.random() < AT_HAND_SHARE:
+            self.at_hand[object_id] = content
+        self._put(object_id, content)
+        return object_id
 
+    def send_again(self) -> None:
+        """Storage is another process than before, which may have lost everything: give it what is still at hand."""
+        for object_id, content in self.at_hand.items():
+            if self.core.holds_object(object_id):
+                self.ledger.kinds["objects sent again"] += 1
+                self._put(object_id, content)
+
+    def _put(self, object_id: bytes, content: bytes) -> None:
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if not isinstance(completion, Done):
                 self.handle(events.ObjectRefused(object_id, f"object {object_id.hex()} is not stored: {completion}"))
 
         self.storage.put(object_id, self.core.client_id, content, answered)
-        return object_id
 
     def _fetch(self, effect: effects.FetchObject) -> None:
         named = f"object {effect.object_id.hex()}"
@@ -369,6 +387,7 @@ class ClientProcess(Process):
         core = ClientCore(client_id, hello, timeout_seconds=timeout_seconds)
         self.link = network.connect(client_id, scheduler_address, self)
         self.driver = ClientDriver(core, ledger, self.clock, self.link.send, self.storage, random)
+        self.storage.on_welcome = self.driver.send_again
         core.start(self.clock.now)
         self.post(lambda: None)
 

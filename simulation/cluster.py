@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 from types import FunctionType, ModuleType
+from typing import Any
 
 from scaler.core import tasks as client_tasks
 from scaler.core.effects import Cause
@@ -39,6 +40,9 @@ OBJECT_RETENTION_S = 5.0
 
 DELETED_S = 10.0
 """So soon objects are deleted that nobody needs, once nothing goes wrong any more."""
+
+SENT_AGAIN_S = 20.0
+"""So soon clients have sent again what a server has lost that was killed."""
 
 SETTLE_S = 150.0
 """After all is healed, some future ends within any period of this length, until all have: that is more than a client's
@@ -175,9 +179,10 @@ def in_portions(rows: int) -> Iterator[None]:
 class Cluster:
     """See the module. `run` raises SimulationError, or an InvariantError of a core."""
 
-    def __init__(self, seed: int, *, telling: bool = False) -> None:
+    def __init__(self, seed: int, *, telling: bool = False, changes: Mapping[str, Any] | None = None) -> None:
+        """`changes`: what is different from the plan that the seed draws, by its fields' names."""
         self.random = Random(seed)
-        self.plan = Plan.draw(self.random)
+        self.plan = replace(Plan.draw(self.random), **(changes or {}))
         self.clock = Clock()
         self.library = Library()
         self.ledger = Ledger(self.clock, self.library, ATTEMPTS_MAX, telling)
@@ -756,6 +761,10 @@ class Cluster:
 
     def everybody_leaves(self) -> None:
         """All clients leave: functions and objects go with them. Those that were sent by themselves go with their references."""
+        self.run_until(lambda: not self.lacking_objects(), SENT_AGAIN_S, None)
+        lacking = self.lacking_objects()
+        if lacking:
+            raise SimulationError(f"storage lacks objects that clients have: {[one[:4].hex() for one in lacking]}")
         for client in self.living_clients:
             client.post(client.driver.references.drop_all)
         self.run_until(lambda: not self.outliving_objects(), DELETED_S, None)
@@ -785,6 +794,26 @@ class Cluster:
             held = objects_held_by(core)
             if held > OBJECTS_HELD_MAX:
                 raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
+
+    def lacking_objects(self) -> list[bytes]:
+        """Objects that clients refer to and have at hand, and that storage has neither itself nor in the stores of hosts.
+
+        Where clients may be given up because nothing is heard of them, their objects may be deleted meanwhile.
+        """
+        assert self.storage is not None
+        if self.plan.cuts or self.plan.stalls or self.plan.scheduler_dies:
+            return []
+        state = self.storage.core._state
+        stored = {one.id for one in state.catalogue.all()}
+        return [
+            object_id
+            for client in self.living_clients
+            for object_id in client.driver.at_hand
+            if client.driver.core.holds_object(object_id)
+            and not client.driver.core.is_refused(object_id)
+            and object_id not in stored
+            and state.homes.find(object_id) is None
+        ]
 
     def outliving_objects(self) -> list[bytes]:
         """Objects in storage whose references are gone, of living clients without unanswered tasks."""

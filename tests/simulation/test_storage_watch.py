@@ -10,6 +10,7 @@ import pytest
 from scaler_objstore.core import events
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.tiering import Tiering
+from simulation.client import ClientDriver
 from simulation.cluster import Cluster, Plan
 from simulation.disk import DiskThreads, StoredRecord
 from simulation.ledger import SimulationError
@@ -74,3 +75,41 @@ def test_too_much_on_the_disk_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("scaler_objstore.core.invariants._check_tiering", lambda *_: None)
     with pytest.raises(SimulationError, match="are on the disk, and 100 are allowed"):
         run_some()
+
+
+def run_with_lost_object(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Run a cluster whose storage is killed, without a disk, when all is over but what a client still refers to."""
+    leave = Cluster.everybody_leaves
+
+    def lose_something_first(cluster: Cluster) -> None:
+        client = cluster.living_clients[0]
+
+        def store() -> None:
+            object_id = client.driver._store(b"what is at hand")
+            client.driver.at_hand[object_id] = b"what is at hand"
+
+        client.post(store)
+        cluster.run_until(lambda: b"what is at hand" in client.driver.at_hand.values(), 1.0, None)
+        cluster.run_until(lambda: not client.storage.pending_count, 20.0, None)
+        assert cluster.storage is not None
+        cluster.storage.end()
+        cluster.storage = None
+        cluster.ledger.excuses.store_deaths += 1
+        cluster.revive_services()
+        leave(cluster)
+
+    monkeypatch.setattr(Cluster, "everybody_leaves", lose_something_first)
+    befalls = dict.fromkeys(("cuts", "stalls", "scheduler_dies", "kills", "spills", "disk_faults", "shutdown"), False)
+    cluster = Cluster(1, changes={**befalls, "disk_limit_bytes": None, "memory_limit_bytes": 100_000})
+    cluster.run(200)
+    return cluster
+
+
+def test_what_clients_still_have_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_with_lost_object(monkeypatch).ledger.kinds["objects sent again"] > 0
+
+
+def test_what_is_not_sent_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClientDriver, "send_again", lambda self: None)
+    with pytest.raises(SimulationError, match="storage lacks objects that clients have"):
+        run_with_lost_object(monkeypatch)
