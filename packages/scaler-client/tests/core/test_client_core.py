@@ -714,6 +714,26 @@ def test_a_large_failure_is_fetched_and_stays_a_failure(core: ClientCore, schedu
     assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
+def test_what_needs_the_task_of_a_refused_object_fails_for_the_same_reason(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    core.hold_object(OBJECT_ID)
+    needed = core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "needed")
+    free = core.submit(core.group(), FUNCTION, b"payload", (), "free")
+    linked = replace(
+        graph_of(3, [0, 1, 2]), dependency_counts=[1, 1, 1], dependencies=[3, 0, 4], earlier=[needed, free]
+    )
+    core.submit_graph(linked, ["behind", "further behind", "of the other"])
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.3)
+    scheduler.exchange(0.3)
+    (failed,) = scheduler.take(effects.Completed)
+    assert failed.tokens == ["needed", "behind", "further behind"]
+    assert failed.payloads == [b"storage is full"] * 3
+    assert list(failed.reported.statuses) == [m.Status.STORAGE_FAILED] * 3
+
+
 class TestFailureOfSeveralRows:
     """Rows of a graph that failed for the same reason share the object that says so: the last one to read it deletes it."""
 

@@ -90,6 +90,7 @@ class Cancellation:
                 victims[number] = (task, reason)
         if not victims:
             return
+        self._add_dependents(victims)
         self._outbox.add(
             effects.Completed(
                 list(victims),
@@ -99,6 +100,31 @@ class Cancellation:
             )
         )
         self.cancel(list(victims))
+
+    def _add_dependents(self, victims: dict[int, tuple[Task, str]]) -> None:
+        """Add the tasks that need results of these: they fail for the same reason. To the scheduler all are cancelled."""
+        for first in sorted(self._table.graphs):
+            graph = self._table.graphs[first]
+            submit = graph.submit
+            rows = graph.rows
+            reasons = {rows + k: victims[number][1] for k, number in enumerate(submit.earlier) if number in victims}
+            found = len(reasons)
+            while found:
+                found = 0
+                start = 0
+                for row, count in enumerate(submit.dependency_counts):
+                    needs = submit.dependencies[start : start + count]
+                    start += count
+                    if (
+                        row not in reasons
+                        and (needed := next((one for one in needs if one in reasons), None)) is not None
+                    ):
+                        reasons[row] = reasons[needed]
+                        found += 1
+            for row in graph.wanted if reasons else ():
+                task = self._table.tasks.get(first + row)
+                if task is not None and row in reasons:
+                    victims.setdefault(first + row, (task, reasons[row]))
 
     def cancel_from(self, first: int) -> None:
         """See `ClientCore.cancel_from`."""
