@@ -64,6 +64,17 @@ def test_of_few_items_one_more_fits(kibibytes: int, items: int) -> None:
     assert max(run(ChunkPlanner(None), 1e-6, 200, item_bytes=kibibytes * 1024 + 20)) == items
 
 
+@pytest.mark.parametrize(("sent", "came", "most"), [(True, True, 5), (True, False, 2), (False, True, 2)])
+def test_chunks_that_are_not_inside_of_messages_may_be_larger(sent: bool, came: bool, most: int) -> None:
+    planner = ChunkPlanner(None)
+    planner.on_sent(1, 100_000, placed=sent)
+    planner.on_completed(1, 1e-6, 1e-6, 100_000, placed=came)
+    assert planner.next_size(0.0) == most
+    # One that travels inside makes the next ones small again.
+    planner.on_sent(1, 100_000)
+    assert planner.next_size(0.0) == 2
+
+
 def test_more_chunks_are_under_way_while_nothing_comes_back() -> None:
     planner = ChunkPlanner(None)
     assert planner.limit == IN_FLIGHT_START

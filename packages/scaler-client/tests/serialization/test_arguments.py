@@ -21,6 +21,7 @@ from scaler.errors import SerializationError
 from scaler.serialization import Serializer
 from scaler.serialization.arguments import Buffer, Packer
 from scaler.serialization.pickling import dumps, is_plain
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX
 from scaler_protocol.payloads.framing import (
     INLINE_BYTES_MAX,
     OBJECT,
@@ -481,8 +482,8 @@ def test_what_is_not_bytes_alone_is_pickled(storage: Storage, packer: Packer) ->
         [LONE, 1],
         [LONE, bytearray(LONE)],
         _distinct(100, 10),
-        _distinct(UNPICKLED_BYTES_MIN // 8, 17),
-        _distinct(INLINE_BYTES_MAX // 2, 3),
+        _distinct(UNPICKLED_BYTES_MIN // 8, ITEMS_MAX + 1),
+        _distinct(2**18, 5),
     ):
         chunk = unpickled.chunk(give_back, False, items)
         assert type(chunk.payload) is not UnpickledBytes

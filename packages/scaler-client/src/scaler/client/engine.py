@@ -148,6 +148,11 @@ class Engine(ABC):
         core = self.core
         return RepeatedValues(core.next_number, core.is_under_way, copies_bytes_max)
 
+    @property
+    def places_payloads(self) -> bool:
+        """Whether large payloads lie where workers can read them, as far as is known."""
+        return self._placed is not None and not self._placed.is_over
+
     # --- the session
 
     @property

@@ -21,6 +21,8 @@ from scaler.serialization.arguments import Packer
 from scaler.serialization.pickled import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.payloads.framing import RAW_ITEMS
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Status
 
@@ -182,7 +184,11 @@ class MapRun:
         chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic(), inner)
         self._chunks.append(chunk)
         self._submitted += len(items)
-        planner.on_sent(len(items), max(len(packed.payload), packed.stored_bytes))
+        planner.on_sent(
+            len(items),
+            max(len(packed.payload), packed.stored_bytes),
+            placed=type(packed.payload) is UnpickledBytes and self._engine.places_payloads,
+        )
         self._engine.tasks.submit(
             self._group,
             function,
@@ -223,8 +229,10 @@ class MapRun:
             raise chunk.error
         if self._on_items_done is not None:
             self._on_items_done(chunk.items)
-        size = len(answer.payload) if isinstance(answer.payload, bytes) else sum(map(len, answer.payload))
-        planner.on_completed(chunk.items, answer.duration / 1e6, time.monotonic() - chunk.sent_at, size)
+        payload = answer.payload
+        size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+        placed = not isinstance(payload, bytes) and payload[0] == RAW_ITEMS
+        planner.on_completed(chunk.items, answer.duration / 1e6, time.monotonic() - chunk.sent_at, size, placed=placed)
         if answer.status != Status.SUCCESS:
             self._fail(position, load_error(answer.status, answer.payload, chunk.number))
             return

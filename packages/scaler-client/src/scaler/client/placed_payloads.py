@@ -46,7 +46,8 @@ class PlacedPayloads:
     def __init__(self, core: ClientCore) -> None:
         self._core = core
         self._segment: BatchSegment | None = None
-        self._is_over = not supported()
+        self.is_over = not supported()
+        """Whether everything travels inside messages."""
         self._failures = 0
         # The values of all results that nobody has taken yet are here at once.
         keep_freed_memory(MOST_KEPT_BYTES)
@@ -56,7 +57,7 @@ class PlacedPayloads:
     @property
     def copies_bytes_max(self) -> int:
         """How many bytes the payloads may have that bring one and the same value to tasks under way; 0: only one of them."""
-        return 0 if self._is_over or not self._core.admission.accepts_freely else COPIES_BYTES_MAX
+        return 0 if self.is_over or not self._core.admission.accepts_freely else COPIES_BYTES_MAX
 
     def place(self, batch: m.TaskBatch) -> None:
         """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it.
@@ -70,7 +71,7 @@ class PlacedPayloads:
 
     def _place(self, batch: m.TaskBatch) -> None:
         payloads = batch.payloads
-        if self._is_over or type(payloads) is not Pieces or not self._core.admission.accepts_freely:
+        if self.is_over or type(payloads) is not Pieces or not self._core.admission.accepts_freely:
             # Whoever needs permission for each task has none to let one leave once more.
             return
         rows = [row for row, length in enumerate(payloads.lengths) if length >= PLACED_BYTES_MIN]
@@ -81,7 +82,7 @@ class PlacedPayloads:
         try:
             segment = self._segment = self._segment or BatchSegment()
         except OSError:
-            self._is_over = True
+            self.is_over = True
             return
         self._free()
         items = list(payloads.items)
@@ -137,7 +138,7 @@ class PlacedPayloads:
         # A row that has come too late for the answer of an earlier task is unreadable as well, and says nothing of workers.
         if any(map(self._was_placed, placed)):
             self._failures += 1
-            self._is_over = self._is_over or self._failures >= FAILURES_MAX
+            self.is_over = self.is_over or self._failures >= FAILURES_MAX
 
     def _was_placed(self, number: int) -> bool:
         return self._segment is not None and self._segment.has(number)
@@ -157,7 +158,7 @@ class PlacedPayloads:
 
     def close(self) -> None:
         """Give back everything. What comes later cannot be read."""
-        self._is_over = True
+        self.is_over = True
         if self._segment is not None:
             self._segment.close()
             self._segment = None

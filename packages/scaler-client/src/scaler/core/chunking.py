@@ -22,6 +22,10 @@ PAYLOAD_BYTES = 192 * 1024
 PAYLOAD_BYTES_MAX = 258 * 1024
 """Their greatest size, below what travels inside messages. Where few items are a chunk, one more saves much of what it costs."""
 
+PLACED_BYTES = 512 * 1024
+"""As `PAYLOAD_BYTES`, where they are copied straight to and from memory that workers on this host read. What a processor has
+read and writes again should still be in its cache."""
+
 ITEMS_MAX = 50_000
 _SMOOTHING = 0.3
 
@@ -36,6 +40,7 @@ class ChunkPlanner:
         self._item_seconds: float | None = None
         self._item_payload_bytes = 0.0
         self._item_result_bytes = 0.0
+        self._payloads_placed = self._results_placed = False
         self._largest_measured = 1
         self._work_seconds = 0.0
 
@@ -49,25 +54,34 @@ class ChunkPlanner:
             return 1
         size = TARGET_SECONDS / max(self._item_seconds, 1e-9)
         size = min(size, GROWTH_MAX * self._largest_measured, ITEMS_MAX)
-        item_bytes = max(self._item_payload_bytes, self._item_result_bytes)
-        if item_bytes:
-            size = min(size, math.ceil(PAYLOAD_BYTES / item_bytes), PAYLOAD_BYTES_MAX / item_bytes)
+        for item_bytes, placed in (
+            (self._item_payload_bytes, self._payloads_placed),
+            (self._item_result_bytes, self._results_placed),
+        ):
+            if item_bytes and placed:
+                size = min(size, PLACED_BYTES / item_bytes)
+            elif item_bytes:
+                size = min(size, math.ceil(PAYLOAD_BYTES / item_bytes), PAYLOAD_BYTES_MAX / item_bytes)
         if self.remaining is not None:
             busy = max(2.0, self._work_seconds / max(elapsed_seconds, 1e-3))
             shortest = SHORTEST_SECONDS / max(self._item_seconds, 1e-9)
             size = min(size, max(shortest, math.ceil(self.remaining / (4 * busy))))
         return max(1, int(size))
 
-    def on_sent(self, items: int, payload_bytes: int) -> None:
-        """A chunk of so many items left."""
+    def on_sent(self, items: int, payload_bytes: int, *, placed: bool = False) -> None:
+        """A chunk of so many items left; `placed`: not inside of a message."""
         self.in_flight += 1
+        self._payloads_placed = placed
         if self.remaining is not None:
             self.remaining = max(0, self.remaining - items)
         self._item_payload_bytes = _smooth(self._item_payload_bytes, payload_bytes / items)
 
-    def on_completed(self, items: int, work_seconds: float, latency_seconds: float, result_bytes: int) -> None:
-        """A chunk came back: `work_seconds` in its processor, `latency_seconds` after it was sent."""
+    def on_completed(
+        self, items: int, work_seconds: float, latency_seconds: float, result_bytes: int, *, placed: bool = False
+    ) -> None:
+        """A chunk came back: `work_seconds` in its processor, `latency_seconds` after it was sent; `placed` as there."""
         self.in_flight -= 1
+        self._results_placed = placed
         self._work_seconds += work_seconds
         per_item = work_seconds / items
         if self._item_seconds is None or items >= GROWTH_MAX * self._largest_measured / 2:

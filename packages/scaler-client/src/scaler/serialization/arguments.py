@@ -254,7 +254,7 @@ class Packer:
             return False
         sizes = list(map(len, values))
         total = sum(sizes)
-        if total < UNPICKLED_BYTES_MIN or total > self._inline_bytes_max(values):
+        if total < UNPICKLED_BYTES_MIN or total > self._alone_bytes_max:
             return False
         if len(values) > 1 and len(set(map(id, values))) < len(values):
             # A pickle has what occurs twice once.
