@@ -307,7 +307,7 @@ class ClientCore:
 
     def submit_ahead(self, number: int, task: Task, message: m.TaskBatch) -> None:
         """Take in a task that has left already, in the message and envelope that `message_ahead` returned."""
-        self._table.tasks[number] = task
+        self._table.add_sent(number, task)
         self._connection.session.sequence(message)
 
     def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False) -> int:

@@ -177,6 +177,8 @@ class TaskTable:
         """Returns a number that is nobody's. Any thread may call it, at any time: it is one step."""
         self._client_id = client_id
         self._object_sizes = object_sizes
+        self._newest = 0
+        """The number of the task, or the last row, that was taken in last."""
         self.large: dict[int, int] = {}
         """Sizes of the large payloads of unanswered tasks that have left, by number."""
         self.large_bytes = 0
@@ -195,16 +197,9 @@ class TaskTable:
     def is_under_way(self, number: int) -> bool:
         """Whether a task with this number is here, or has not been taken in yet. Any thread may call it.
 
-        Between tasks that have been answered and those that have not come here, the last one here decides.
+        One that comes later than others with greater numbers, from another thread, is taken for one that has been answered.
         """
-        tasks = self.tasks
-        if number in tasks or number >= self.next_number():
-            return True
-        try:
-            return number > next(reversed(tasks), number)
-        except RuntimeError:
-            # Another thread has changed the table between these two steps: some task is under way.
-            return True
+        return number > self._newest or number in self.tasks
 
     def group(
         self,
@@ -236,6 +231,12 @@ class TaskTable:
         else:
             numbers.append(number)
         self.tasks[number] = task
+        self._newest = number
+
+    def add_sent(self, number: int, task: Task) -> None:
+        """Take in a task that has left already."""
+        self.tasks[number] = task
+        self._newest = number
 
     def clear(self) -> None:
         """Forget all tasks."""
@@ -257,6 +258,7 @@ class TaskTable:
         self._let_leave(graph)
         for row, token in zip(submit.wanted, tokens, strict=True):
             self.tasks[submit.first_number + row] = Task(graph, b"", b"", (), token)
+        self._newest = submit.first_number + len(submit.payloads) - 1
         return graph
 
     def announce_again(self) -> None:
