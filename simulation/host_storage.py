@@ -241,10 +241,15 @@ class HostStorage:
 
     def _put_at_centre(self, step: steps.PutAtCentre) -> None:
         effect = step.effect
+        content = self._host.cache.get(effect.id)
+        if content is None:
+            # Nobody wants the result any more, and its host has dropped it.
+            self._report(events.ObjectStored(effect.request, "it has left this host's cache"))
+            return
         self._centre.put(
             effect.id,
             effect.owner,
-            self._host.cache[effect.id],
+            content,
             lambda completion: self._report(events.ObjectStored(effect.request, trouble(completion))),
         )
 

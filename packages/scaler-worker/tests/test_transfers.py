@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from scaler_protocol.runtime.core import Outbox
+from scaler_protocol.wire.batch_rows import Reported
 from scaler_worker.core import effects, events
-from scaler_worker.core.transfers import AHEAD_MAX, AHEAD_PART, PREFETCHES_MAX, ObjectTransfers
+from scaler_worker.core.transfers import AHEAD_MAX, AHEAD_PART, PREFETCHES_MAX, ObjectTransfers, StoredResult
 
 CACHE_BYTES = 4000
 PROCESSOR = 7
@@ -19,6 +20,8 @@ class Host:
         self.transfers.available = True
         self.requests: dict[bytes, int] = {}
         self.answered: list[bytes] = []
+        self.dropped: list[bytes] = []
+        self.puts: dict[bytes, int] = {}
 
     def asked(self) -> list[bytes]:
         """Return what is asked for since the last look, in order."""
@@ -29,12 +32,22 @@ class Host:
                 asked.append(effect.id)
             elif isinstance(effect, effects.AnswerObject):
                 self.answered.append(effect.id)
+            elif isinstance(effect, effects.DropObject):
+                self.dropped.append(effect.id)
+            elif isinstance(effect, effects.PutObject):
+                self.puts[effect.id] = effect.request
         return asked
 
     def come(self, object_id: bytes, size: int = 1, *, missing: bool = False) -> list[bytes]:
         """An object comes. Returns what is asked for because of it."""
         self.transfers.on_fetched(events.ObjectFetched(self.requests[object_id], size, missing=missing))
         return self.asked()
+
+    def store(self, object_id: bytes, size: int) -> None:
+        """A task here has this result."""
+        result = StoredResult(b"client", int.from_bytes(object_id, "little"), 1, b"", Reported(), 0)
+        assert self.transfers.store(object_id, size, result) is None
+        self.asked()
 
 
 def ids(count: int, start: int = 0) -> list[bytes]:
@@ -85,3 +98,20 @@ def test_what_is_to_be_fetched_is_bounded() -> None:
     host.transfers.prefetch(ids(AHEAD_MAX + 100))
     host.asked()
     assert len(host.transfers._ahead) == AHEAD_MAX - PREFETCHES_MAX
+
+
+def test_what_is_being_stored_stays_until_it_is() -> None:
+    """The store that is asked first may refuse it, and then another one has to get it from here."""
+    host, (first, second, read, third) = Host(), ids(4)
+    host.store(first, CACHE_BYTES // 2)
+    host.store(second, CACHE_BYTES)
+    host.transfers.prefetch([read])
+    host.asked()
+    host.come(read, CACHE_BYTES)
+    assert host.dropped == []
+    host.store(third, CACHE_BYTES)
+    assert host.dropped == [read]
+    for object_id in (first, second):
+        host.transfers.on_stored(events.ObjectStored(host.puts[object_id]))
+    host.store(read, 1)
+    assert sorted(host.dropped) == sorted([read, first, second])

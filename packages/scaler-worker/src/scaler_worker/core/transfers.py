@@ -209,8 +209,17 @@ class ObjectTransfers:
             self._cached[object_id] = size_bytes
             self._cached_bytes += size_bytes
         self._cached.move_to_end(object_id)
-        while self._cached_bytes > self._cache_bytes_max and len(self._cached) > 1:
+        if self._cached_bytes <= self._cache_bytes_max:
+            return
+        storing = {put.id for put in self._puts.values()}
+        kept = 1
+        while self._cached_bytes > self._cache_bytes_max and len(self._cached) > kept:
             # The newest one is about to be mapped or uploaded. Whoever reads another has it open already.
             oldest, size = self._cached.popitem(last=False)
+            if oldest in storing:
+                # The store that has it now may refuse it, and the next one is to have it from here.
+                self._cached[oldest] = size
+                kept += 1
+                continue
             self._cached_bytes -= size
             self._outbox.add(effects.DropObject(oldest))
