@@ -96,16 +96,20 @@ def test_kill_9_of_the_scheduler_which_comes_back(deployment: Deployment, tmp_pa
     client.map(f.square, range(20))
     futures = [client.submit(f.sleep_and_return, 0.02, number) for number in range(200)]
     slow = client.submit(f.mark_and_sleep, str(tmp_path / "slow"), 3.0)
+    short = client.submit(f.mark_and_sleep, str(tmp_path / "short"), 0.5)
     wait_for("some are done", lambda: sum(future.done() for future in futures) > 20)
     wait_for("the slow one runs", (tmp_path / "slow").exists)
+    wait_for("the short one runs", (tmp_path / "short").exists)
     scheduler.kill()
     deployment.scheduler("-osa", storage.address, address=scheduler.address)
     late = [client.submit(f.square, number) for number in range(20)]
     assert [future.result(timeout=50) for future in futures] == list(range(200))
     assert [future.result(timeout=50) for future in late] == [number * number for number in range(20)]
     assert slow.result(timeout=50)
-    # It was running while the scheduler was away, and its worker kept it: it did not run twice.
+    assert short.result(timeout=50)
+    # They were running while the scheduler was away, and their worker kept them, or their results: none ran twice.
     assert len((tmp_path / "slow").read_text().splitlines()) == 1
+    assert len((tmp_path / "short").read_text().splitlines()) == 1
 
 
 def test_kill_9_of_the_scheduler_for_good_ends_every_future_in_bounded_time(deployment: Deployment) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from scaler_protocol.wire import messages as m
@@ -177,18 +177,19 @@ class Reporter:
 
     def announce(self, unacknowledged: Iterable[m.Message]) -> None:
         """Tell a scheduler that knows nothing of this agent what it holds, and what the last one has not acknowledged."""
-        for inventory in self._inventories():
+        # What else was under way means nothing to a scheduler that starts anew.
+        untold = [message for message in unacknowledged if isinstance(message, m.ResultBatch | m.ClientGone)]
+        for inventory in self._inventories([message for message in untold if isinstance(message, m.ResultBatch)]):
             for portion in portions_of(inventory):
                 self._connection.send(portion)
-        for message in unacknowledged:
-            # What else was under way means nothing to a scheduler that starts anew.
-            if isinstance(message, m.ResultBatch | m.ClientGone):
-                self._connection.send(message)
+        for message in untold:
+            self._connection.send(message)
         self._reported_capacity = -1
-        # Results that wait are not in the inventory: they follow it at once.
+        # Results that wait follow at once.
         self.hold_until = -inf
 
-    def _inventories(self) -> list[m.Inventory]:
+    def _inventories(self, untold: Sequence[m.ResultBatch]) -> list[m.Inventory]:
+        """Return what this agent holds, by client. So it has claimed tasks that have ended when their results follow."""
         held: dict[bytes, tuple[array[int], array[int], array[int]]] = {}
 
         def note(client: bytes, numbers: Iterable[int], attempts: Iterable[int], state: m.HeldState) -> None:
@@ -208,4 +209,8 @@ class Reporter:
                 note(tasks.client, tasks.numbers[running:], tasks.attempts[running:], m.HeldState.QUEUED)
         for result in self._state.transfers.storing():
             note(result.client, [result.number], [result.attempt], m.HeldState.RUNNING)
+        for batch in untold:
+            note(batch.client, batch.numbers, batch.attempts, m.HeldState.RUNNING)
+        for client, numbers, attempts in self._results.tasks():
+            note(client, numbers, attempts, m.HeldState.RUNNING)
         return [m.Inventory(client, *columns) for client, columns in held.items()]

@@ -140,12 +140,16 @@ class ResultCollector:
 
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
+        return [(client, number) for client, numbers, _ in self.tasks() for number in numbers]
+
+    def tasks(self) -> list[tuple[bytes, Column, Column]]:
+        """Return client, numbers and attempts of the tasks whose results wait."""
         entries: list[tuple[bytes, _Columns | _Rows]] = [
             *self._full,
             *self._by_client.items(),
             *self._unjoined.items(),
         ]
-        return [(client, number) for client, columns in entries for number in columns.numbers]
+        return [(client, columns.numbers, columns.attempts) for client, columns in entries]
 
     def take(self, capacity: int) -> list[m.ResultBatch]:
         """Return everything as batches that carry `capacity`."""
