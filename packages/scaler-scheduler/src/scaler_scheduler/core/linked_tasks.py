@@ -136,6 +136,9 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
             if self.states[needed] != _DONE:
                 missing += 1
                 self._note_need(number, needed)
+            elif needed in self.results and self.results[needed].objects:
+                # If these are lost before the row has begun, it waits for them.
+                self._note_need(number, needed)
         self._missing[number] = missing
         if missing:
             self.states[number] = _WAITING
@@ -206,7 +209,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         return self._needs.get(row, ())
 
     def dependents_of(self, row: int) -> Any:
-        """Return the rows that have waited for this row's result, or wait for it."""
+        """Return the rows that have waited for this row's result, or wait for it, or would if it were lost."""
         return self._needed_by.get(row, ())
 
     def rows_in(self, state: RowState) -> Iterable[int]:
