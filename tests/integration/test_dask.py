@@ -182,7 +182,7 @@ class TestAnnotations:
     def test_others_have_no_effect_and_are_told_of(self, get: Any) -> None:
         with dask.annotate(priority=10, workers=["here"], mine=1):
             one = dask.delayed(inc)(1)
-        with pytest.warns(UserWarning, match="annotations priority, workers have no effect"):
+        with pytest.warns(UserWarning, match="annotations priority, workers have no effect.*name it in resources"):
             assert one.compute(scheduler=get) == 2
 
     def test_what_is_no_number_is_refused(self, get: Any) -> None:

@@ -4,6 +4,9 @@ Each module of tests is a portion: a process of its own for each scheduler, with
 that as its outcome, and the portion goes on behind it. With `--state FOLDER` a run can be interrupted and continued: what has an
 outcome there is not run again. At the end a table counts outcomes by package.
 
+A portion imports libraries and starts a cluster, which takes longer than the tests of many modules: with `--together`, the
+modules of each given name are one portion. With `--failed-only`, Dask's own schedulers run only what fails on the cluster.
+
 What passes on processes and fails on the cluster is a fault of ours, or needs a reason in docs/dask.md. Status 1 if there is any.
 """
 
@@ -48,10 +51,13 @@ def main() -> int:
         state.mkdir(parents=True, exist_ok=True)
         unfinished = []
         if not options.report:
-            for module in _modules(options.modules):
+            for name, modules in _portions(options.modules, options.together):
                 for scheduler in options.schedulers:
-                    if not _run_portion(module, scheduler, state, options.portion_seconds):
-                        unfinished.append(f"{module} ({scheduler})")
+                    only = None if scheduler == "scaler" or not options.failed_only else state / f"{name}.failed"
+                    if only is not None:
+                        only.write_text(json.dumps(_failed(_outcomes(state, "scaler"))))
+                    if not _run_portion(name, modules, scheduler, state, options.portion_seconds, only):
+                        unfinished.append(f"{name} ({scheduler})")
         outcomes = {scheduler: _outcomes(state, scheduler) for scheduler in options.schedulers}
     _print_table(outcomes)
     if unfinished:
@@ -69,8 +75,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--portion-seconds", type=float, default=PORTION_SECONDS, help="limit for a module on a scheduler"
     )
+    parser.add_argument("--together", action="store_true", help="one portion for all modules of a given name")
+    parser.add_argument(
+        "--failed-only", action="store_true", help="on Dask's own schedulers, only what fails on the cluster"
+    )
     parser.add_argument("--report", action="store_true", help="run nothing; report what --state has")
     return parser.parse_args()
+
+
+def _portions(names: Iterable[str], together: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield portions: their names, and the modules of tests in them."""
+    for name in names:
+        if together:
+            yield name, [*_modules([name])]
+        else:
+            yield from ((module, [module]) for module in _modules([name]))
 
 
 def _modules(names: Iterable[str]) -> Iterator[str]:
@@ -84,15 +103,15 @@ def _modules(names: Iterable[str]) -> Iterator[str]:
         yield from sorted(each.name for each in found if each.name.rpartition(".")[2].startswith("test_"))
 
 
-def _run_portion(module: str, scheduler: str, state: Path, seconds: float) -> bool:
-    """Run what has no outcome yet of a module on a scheduler. Return whether all of it has one now."""
-    path = state / f"{module}.{scheduler}.jsonl"
-    done = state / f"{module}.{scheduler}.done"
+def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, seconds: float, only: Path | None) -> bool:
+    """Run what has no outcome yet of a portion on a scheduler. Return whether all of it has one now."""
+    path = state / f"{name}.{scheduler}.jsonl"
+    done = state / f"{name}.{scheduler}.done"
     if done.exists():
         return True
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        status = _run_process(module, scheduler, path, end - time.monotonic())
+        status = _run_process(modules, scheduler, path, end - time.monotonic(), only)
         begun = [test for test, line in read_outcomes(path).items() if "outcome" not in line]
         for test in begun:
             outcome = "hung" if status is None else "crashed"
@@ -107,13 +126,14 @@ def _run_portion(module: str, scheduler: str, state: Path, seconds: float) -> bo
     return False
 
 
-def _run_process(module: str, scheduler: str, path: Path, seconds: float) -> int | None:
+def _run_process(modules: list[str], scheduler: str, path: Path, seconds: float, only: Path | None) -> int | None:
     """Run pytest. Return its status, or None if one test took so long that the process was killed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_dask.shipped", "-c", os.devnull]
     command += ["--scheduler", scheduler, "--outcomes", str(path), f"--seconds={seconds}", f"--timeout={TEST_SECONDS}"]
     command += ["-p", "no:cacheprovider", f"--rootdir={path.parent}", "-W", "ignore", "--tb=no", "--no-header"]
-    command += ["--pyargs", module]
-    print(f"== {module} on {scheduler}", flush=True)
+    command += ["--only", str(only)] if only else []
+    command += ["--pyargs", *modules]
+    print(f"== {path.stem}", flush=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     # In a folder of its own: Dask's tests write files where they run.
     with (
@@ -139,6 +159,10 @@ def _outcomes(state: Path, scheduler: str) -> dict[str, dict[str, Any]]:
     return outcomes
 
 
+def _failed(outcomes: dict[str, dict[str, Any]]) -> list[str]:
+    return [test for test, line in outcomes.items() if line["outcome"] in BAD]
+
+
 def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
     counts: dict[tuple[str, str], Counter[str]] = {}
     for scheduler, lines in outcomes.items():
@@ -157,9 +181,9 @@ def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
 def _print_differences(outcomes: dict[str, dict[str, dict[str, Any]]]) -> int:
     """Print what does not pass on the cluster, with the outcomes elsewhere. Return how many of these pass on processes."""
     different = 0
-    for test, line in outcomes.get("scaler", {}).items():
-        if line["outcome"] not in BAD:
-            continue
+    here = outcomes.get("scaler", {})
+    for test in _failed(here):
+        line = here[test]
         others = {
             name: lines.get(test, {}).get("outcome", "not run") for name, lines in outcomes.items() if name != "scaler"
         }

@@ -5,7 +5,8 @@ the chosen one here: `scaler`, a local cluster of two workers; or, to compare wi
 each, and `sync`, the calling thread.
 
 With `--outcomes FILE` a run can be continued: tests that have an outcome in the file are left out, and each outcome is
-written as soon as there is one. `--seconds N` ends the run after the test that is under way then.
+written as soon as there is one. `--seconds N` ends the run after the test that is under way then. `--only FILE` leaves out all
+tests that the file, a JSON list, does not name.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ MESSAGE_CHARACTERS = 300
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scheduler", choices=SCHEDULERS, default="scaler", help="what runs Dask's tasks")
     parser.addoption("--outcomes", type=Path, help="JSON lines: a test that begins, or its outcome")
+    parser.addoption("--only", type=Path, help="a JSON list of the tests to run")
     parser.addoption("--seconds", type=float, default=float("inf"), help="how long to begin further tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if path := config.getoption("--outcomes"):
-        config.pluginmanager.register(_Outcomes(path, config.getoption("--seconds")))
+        config.pluginmanager.register(_Outcomes(path, config.getoption("--seconds"), config.getoption("--only")))
 
 
 def read_outcomes(path: Path) -> dict[str, dict[str, Any]]:
@@ -49,17 +51,21 @@ def read_outcomes(path: Path) -> dict[str, dict[str, Any]]:
 class _Outcomes:
     """Leaves out what has an outcome, and writes the outcomes of the others."""
 
-    def __init__(self, path: Path, seconds: float) -> None:
+    def __init__(self, path: Path, seconds: float, only: Path | None) -> None:
         self._known = {test for test, line in read_outcomes(path).items() if "outcome" in line}
+        self._only: set[str] | None = set(json.loads(only.read_text())) if only else None
         self._file: IO[str] = path.open("a", buffering=1)
         self._end = time.monotonic() + seconds
         self._reports: list[pytest.TestReport] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        left_out = [item for item in items if _name(item) in self._known]
+        left_out = [item for item in items if not self._is_to_run(_name(item))]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if _name(item) not in self._known]
+        items[:] = [item for item in items if self._is_to_run(_name(item))]
+
+    def _is_to_run(self, test: str) -> bool:
+        return test not in self._known and (self._only is None or test in self._only)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:

@@ -33,10 +33,11 @@ class Annotations:
                 self.capabilities[name] = max(amount, self.capabilities.get(name, amount))
         ignored = [name for name in WITHOUT_EFFECT if annotated.get(name)]
         if ignored:
-            warnings.warn(
-                f"Dask's annotations {', '.join(ignored)} have no effect on a Scaler cluster; retries and resources have",
-                stacklevel=2,
-            )
+            text = f"Dask's annotations {', '.join(ignored)} have no effect on a Scaler cluster; retries and resources have"
+            # Nothing is guessed from names or addresses of workers: a capability that nobody offers would be waited for.
+            if "workers" in ignored:
+                text += ". To choose workers, start them with a capability and name it in resources"
+            warnings.warn(text, stacklevel=2)
 
 
 def _retries(key: Hashable, value: Any) -> int:
