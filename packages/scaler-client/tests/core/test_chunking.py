@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scaler.core.chunking import IN_FLIGHT_MAX, IN_FLIGHT_START, TARGET_SECONDS, ChunkPlanner
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX as PLACED_ITEMS_MAX
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN
 
 
 def run(planner: ChunkPlanner, item_seconds: float, items: int, workers: int = 2, item_bytes: int = 4) -> list[int]:
@@ -73,6 +75,23 @@ def test_chunks_that_are_not_inside_of_messages_may_be_larger(sent: bool, came: 
     # One that travels inside makes the next ones small again.
     planner.on_sent(1, 100_000)
     assert planner.next_size(0.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("item_bytes", "items", "placed"),
+    [(1000, 197, False), (2500, 79, False), (3000, 66, False), (4096, 64, True), (8192, 64, True), (20_000, 26, True)],
+)
+def test_chunks_of_one_map_are_all_alike(item_bytes: int, items: int, placed: bool) -> None:
+    """A chunk that is too long for one form would otherwise be followed by one that is short enough, and so on."""
+    planner = ChunkPlanner(None)
+    size, sizes = 1, []
+    for _ in range(12):
+        size = planner.next_size(0.0)
+        fits = size <= PLACED_ITEMS_MAX and size * item_bytes >= UNPICKLED_BYTES_MIN
+        planner.on_sent(size, size * item_bytes, placed=fits)
+        planner.on_completed(size, size * 1e-6, 1e-5, size * item_bytes, placed=fits)
+        sizes.append((size, fits))
+    assert sizes[-8:] == [(items, placed)] * 8
 
 
 def test_more_chunks_are_under_way_while_nothing_comes_back() -> None:

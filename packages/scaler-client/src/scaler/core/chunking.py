@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX as PLACED_ITEMS_MAX
+
 TARGET_SECONDS = 0.02
 """Work in one chunk: long beside what sending it costs, short beside what people wait for."""
 
@@ -23,8 +25,8 @@ PAYLOAD_BYTES_MAX = 258 * 1024
 """Their greatest size, below what travels inside messages. Where few items are a chunk, one more saves much of what it costs."""
 
 PLACED_BYTES = 512 * 1024
-"""As `PAYLOAD_BYTES`, where they are copied straight to and from memory that workers on this host read. What a processor has
-read and writes again should still be in its cache."""
+"""As `PAYLOAD_BYTES`, where they are copied straight to and from memory that workers on this host read, which only chunks of
+`PLACED_ITEMS_MAX` items and fewer are. What a processor has read and writes again should still be in its cache."""
 
 ITEMS_MAX = 50_000
 _SMOOTHING = 0.3
@@ -58,8 +60,8 @@ class ChunkPlanner:
             (self._item_payload_bytes, self._payloads_placed),
             (self._item_result_bytes, self._results_placed),
         ):
-            if item_bytes and placed:
-                size = min(size, PLACED_BYTES / item_bytes)
+            if item_bytes and placed and PAYLOAD_BYTES / item_bytes <= PLACED_ITEMS_MAX:
+                size = min(size, PLACED_BYTES / item_bytes, PLACED_ITEMS_MAX)
             elif item_bytes:
                 size = min(size, math.ceil(PAYLOAD_BYTES / item_bytes), PAYLOAD_BYTES_MAX / item_bytes)
         if self.remaining is not None:

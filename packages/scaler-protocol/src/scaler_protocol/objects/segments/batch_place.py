@@ -29,7 +29,7 @@ from scaler_protocol.runtime.values import new_tuple
 
 STAMP_BYTES = 16
 
-ITEMS_MAX = 32
+ITEMS_MAX = 64
 """Items of a chunk in the form ITEMS at most: to read each takes a system call, which costs as much as copying some KiB."""
 
 _PLACE = struct.Struct(f"<1sBHIIqII{STAMP_BYTES}s")
