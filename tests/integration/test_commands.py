@@ -349,9 +349,8 @@ def test_io_threads(deployment: Deployment, flag: str) -> None:
 def test_logging_paths_are_created_with_their_folders(deployment: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "folder" / "scheduler.log"
     scheduler = deployment.scheduler("-lp", "/dev/stdout", str(path), "-ll", "DEBUG")
-    wait_for("the file", path.exists)
-    assert scheduler.address in path.read_text()
-    assert scheduler.address in scheduler.log()
+    wait_for("the file", lambda: path.exists() and scheduler.address in path.read_text())
+    scheduler.wait_log(scheduler.address)
 
 
 def test_logging_level(deployment: Deployment) -> None:
