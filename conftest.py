@@ -1,30 +1,82 @@
-"""Each process of a parallel run (`pytest -n 2`) has surroundings of its own, and says what hangs in it."""
+"""A run may be spread over several processes (`pytest -n 2`): each has surroundings of its own, and says what hangs in it."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
+from typing import Any
 
 import pytest
 from _pytest.config import create_terminal_writer
+from _pytest.terminal import TerminalReporter
 
 from tests.own_surroundings import take_own_surroundings
 
-TEMPORARY_FOLDER = pytest.StashKey[str]()
+FOLDERS = pytest.StashKey[dict[str, str]]()
+"""In the process that spreads the run: the temporary folders of the others, by their names."""
+
+LEFT = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Take them before anything is started."""
+    """Take surroundings before anything is started."""
     worker = getattr(config, "workerinput", None)
     if worker is not None:
-        config.stash[TEMPORARY_FOLDER] = take_own_surroundings(worker["workerid"])
+        take_own_surroundings(worker["temporary_folder"])
         # Where pytest-timeout writes the stacks of a test that hangs. The standard output of these processes goes nowhere.
         vars(config)["get_terminal_writer"] = lambda: create_terminal_writer(config, sys.__stderr__)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what was taken."""
-    folder = config.stash.get(TEMPORARY_FOLDER, None)
-    if folder is not None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`."""
+    from tests.parallel_run import processes_for_this_machine
+
+    return processes_for_this_machine()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole modules to each process."""
+    from tests.parallel_run import ModuleScheduling, adopt_orphans
+
+    adopt_orphans()
+    config.option.loadscopereorder = False
+    return ModuleScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A temporary folder for a process that is about to start. The one that makes it removes it, also after a crash."""
+    name = node.gateway.id
+    folder = node.workerinput["temporary_folder"] = tempfile.mkdtemp(prefix=f"tests-{name}-")
+    node.config.stash.setdefault(FOLDERS, {})[name] = folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(report: pytest.TestReport) -> None:
+    """Say where to look."""
+    report.longrepr = f"{report.longrepr}: what it wrote last is above, with all stacks if the test took too long"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After all processes of a spread run have ended, nothing that they have started is left."""
+    folders = session.config.stash.get(FOLDERS, None)
+    if folders is None:
+        return
+    from tests.parallel_run import end_what_is_left
+
+    left = session.config.stash[LEFT] = end_what_is_left()
+    for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left behind."""
+    for line in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"left behind: {line}", red=True)

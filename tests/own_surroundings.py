@@ -18,25 +18,19 @@ _CLONE_NEWNS, _MS_NOSUID, _MS_NODEV, _MS_REC, _MS_PRIVATE = 0x20000, 2, 4, 0x400
 _others_use_shared_memory = False
 
 
-def take_own_surroundings(name: str) -> str:
-    """Take what this process can have for itself; return the path of its temporary folder, for the caller to remove."""
+def take_own_surroundings(temporary_folder: str) -> None:
+    """Take what this process can have for itself, and use this temporary folder."""
     global _others_use_shared_memory
     _others_use_shared_memory = not _take_shared_memory()
-    return _take_temporary_folder(name)
+    # Like /tmp: tests also start processes of other users.
+    os.chmod(temporary_folder, 0o1777)
+    os.environ["TMPDIR"] = temporary_folder
+    tempfile.tempdir = None
 
 
 def others_use_shared_memory() -> bool:
     """Whether other processes of this run make files in this process's `/dev/shm`."""
     return _others_use_shared_memory
-
-
-def _take_temporary_folder(name: str) -> str:
-    folder = tempfile.mkdtemp(prefix=f"tests-{name}-")
-    # Like /tmp: tests also start processes of other users.
-    os.chmod(folder, 0o1777)
-    os.environ["TMPDIR"] = folder
-    tempfile.tempdir = None
-    return folder
 
 
 def _take_shared_memory() -> bool:

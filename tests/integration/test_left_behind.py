@@ -12,7 +12,7 @@ import pytest
 
 from tests import own_surroundings
 from tests.integration import deployment
-from tests.integration.deployment import traces
+from tests.integration.deployment import ROOT, traces
 
 
 @pytest.fixture
@@ -41,20 +41,18 @@ def test_with_others_it_is_ours_if_its_maker_was(left: Path, monkeypatch: pytest
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have a /dev/shm of its own")
-def test_what_one_process_has_for_itself_the_others_do_not_see(left: Path) -> None:
+def test_what_one_process_has_for_itself_the_others_do_not_see(left: Path, tmp_path: Path) -> None:
     program = """
-import os, tempfile
+import os, sys, tempfile
 from tests.own_surroundings import others_use_shared_memory, take_own_surroundings
-taken = take_own_surroundings("test")
-assert tempfile.gettempdir() == taken == os.environ["TMPDIR"]
-print(others_use_shared_memory(), os.listdir("/dev/shm"), oct(os.stat(taken).st_mode)[-4:])
+folder = sys.argv[1]
+take_own_surroundings(folder)
+assert tempfile.gettempdir() == folder == os.environ["TMPDIR"]
+print(others_use_shared_memory(), os.listdir("/dev/shm"), oct(os.stat(folder).st_mode)[-4:])
 open("/dev/shm/scaler-of-this-process", "w").close()
-os.rmdir(taken)
 """
-    root = Path(own_surroundings.__file__).parents[1]
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=30, check=False
-    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     if ended.stdout.startswith("True"):
         pytest.skip("no mount namespace can be made here")
     assert (ended.stdout, ended.stderr) == ("False [] 1777\n", "")
