@@ -13,10 +13,11 @@ from scaler_protocol.ids import content_id
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import effects, events
+from scaler_scheduler.core.graph_arrival import STEP_ROWS
 from scaler_scheduler.core.graph_rows import FAILING_PER_TURN
 
 
-def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int]) -> int:
+def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int], flags: int = 0) -> int:
     first = client.next_number
     client.next_number += len(dependencies)
     client.send(
@@ -28,6 +29,7 @@ def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int
             [len(d) for d in dependencies],
             [dependency for d in dependencies for dependency in d],
             wanted,
+            flags=flags,
         )
     )
     return first
@@ -115,15 +117,17 @@ def test_a_large_failure_goes_to_every_wanted_row_and_is_the_client_s_to_delete(
 
 def test_results_that_come_together_leave_together() -> None:
     harness = Harness()
-    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10, takes_chains=False)
     client.define()
-    first = submit_graph(client, [[], [], [], []], [0, 1, 3])
+    first = submit_graph(client, [[], [], [], [], [2]], [0, 1, 3, 4])
     tasks = agent.tasks()
     agent.answer(tasks, durations=[5, 6, 7, 8], object_positions=[1, 1], objects=(b"a" * 16, b"b" * 16))
     (batch,) = client.take(m.ResultBatch)
     assert list(batch.numbers) == [first, first + 1, first + 3]
     assert list(batch.durations) == [5, 6, 8]
     assert (list(batch.object_positions), batch.objects) == ([1, 1], (b"a" * 16, b"b" * 16))
+    assert agent.run_all() == [first + 4]
+    assert list(client.results()) == [first + 4]
     assert harness.seen(client)["graphs"] == []
 
 
@@ -340,7 +344,7 @@ class TestRowsNobodyNeeds:
         assert harness.count("ready") == 0
 
 
-def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
+def test_random_graphs_run_every_needed_row_once_after_its_dependencies() -> None:
     for seed in range(30):
         choose = random.Random(seed)
         rows = choose.randrange(1, 60)
@@ -364,7 +368,10 @@ def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
                     ran = True
             if not ran:
                 break
-        assert len(done) == rows
+        needed = set(wanted)
+        for row in reversed(range(rows)):
+            needed.update(dependencies[row] if row in needed else ())
+        assert done == needed
         assert sorted(client.results()) == [first + row for row in wanted], f"seed {seed}"
         assert harness.seen(client)["graphs"] == []
 
@@ -409,6 +416,30 @@ def test_an_agent_goes_on_with_a_row_of_a_graph_that_was_announced_again_before_
     assert agent.tasks() == []
     agent.answer([(client.id, 1, 1)])
     assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+
+
+def test_a_graph_announced_again_runs_only_what_its_unanswered_rows_need() -> None:
+    # Rows 2 and 5 were answered before: nobody needs 1, 2, 4 and 5 any more, and 0 is needed by 3.
+    dependencies = [[], [0], [1], [0], [], [4], [3]]
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, dependencies, [6], flags=m.TaskFlag.REANNOUNCED)
+    assert agent.run_all() == [first, first + 3, first + 6]
+    assert list(client.results()) == [first + 6]
+    assert harness.seen(client)["graphs"] == []
+
+
+def test_a_graph_that_nobody_needs_any_more_is_over_at_once() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    rows = 3 * STEP_ROWS
+    submit_graph(client, [[], *([row] for row in range(rows - 1))], [])
+    while harness.core.has_more:
+        harness.settle()
+    assert agent.tasks() == []
+    assert harness.seen(client)["graphs"] == []
 
 
 CHAIN = [[], [0], [1], [2]]

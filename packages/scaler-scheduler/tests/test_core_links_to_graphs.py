@@ -54,7 +54,7 @@ def test_rows_of_a_graph_are_needed_like_any_task(harness: Harness) -> None:
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_large_result_of_a_graph_stays_until_linked_tasks_have_read_it(harness: Harness, is_done: bool) -> None:
     client, agent = cluster(harness)
-    first = submit_graph(client, [[], [0], [0]], [0, 1])
+    first = submit_graph(client, [[], [0], [0]], [0, 1, 2])
     (one,) = agent.tasks()
     payload = b"O" + OBJECT
     two = 0
@@ -67,7 +67,7 @@ def test_a_large_result_of_a_graph_stays_until_linked_tasks_have_read_it(harness
     rest = agent.tasks()
     agent.answer([task for task in rest if task[1] != two])
     rest = [task for task in rest if task[1] == two] + agent.tasks()
-    assert set(client.results()) == {first + 1}
+    assert set(client.results()) == {first + 1, first + 2}
     assert numbers(rest) == [two]
     agent.answer(rest)
     assert client.results() == {two: (0, b"Presult"), first: (0, payload)}

@@ -183,6 +183,8 @@ class GraphRows:
             if graph.states[row] == RowState.WAITING:
                 self.fail(client, graph, row, m.Status.CANCELED, b"", 0, self._now)
             yield ROOT_WORK
+        yield from graph.end_unread()
+        self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)
             self.queue(graph, roots, options, self._now)

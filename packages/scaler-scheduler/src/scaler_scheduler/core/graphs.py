@@ -20,12 +20,12 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from enum import IntEnum
-from itertools import repeat
+from itertools import count, repeat
 from typing import Generic, NamedTuple, TypeVar
 
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import Carried, Reported
-from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival, Portion
+from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, STEP_ROWS, GraphArrival, Portion
 
 CHAIN_ROWS_MAX = 128
 """Rows of a chain."""
@@ -208,6 +208,30 @@ class Graph(Generic[Holder]):
         return self.unfinished == 0 and not self.results
 
     # --- moving
+
+    def end_unread(self) -> Iterator[int]:
+        """End the rows that nobody will read, before any is released. Yields after each step how many it looked at.
+
+        Clients send those that are needed. Some were cancelled before they left; others an earlier scheduler has answered.
+        """
+        ended = FailedRows()
+        for stop in range(self.row_count, 0, -STEP_ROWS):
+            start = max(0, stop - STEP_ROWS)
+            if 0 in self._readers[start:stop]:
+                unread = [row for row in range(start, stop) if self.is_unneeded(row)]
+                for looked in count(1):
+                    if not unread:
+                        break
+                    row = unread.pop()
+                    if self.is_unneeded(row):
+                        self._end(row, ended)
+                        unread += ended.unneeded
+                        # Whatever needs it has ended before.
+                        ended.behind.clear()
+                        ended.clear()
+                    if not looked % STEP_ROWS:
+                        yield STEP_ROWS
+            yield stop - start
 
     def release_roots(self, limit: int) -> list[int]:
         """Release rows without predecessors, of the next `limit` rows, and return them. See `has_unreleased_roots`."""
