@@ -376,60 +376,6 @@ def test_random_graphs_run_every_needed_row_once_after_its_dependencies() -> Non
         assert harness.seen(client)["graphs"] == []
 
 
-def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_their_attempts() -> None:
-    from test_core_tasks import TestRestart
-
-    harness = Harness()
-    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
-    client.define()
-    first = submit_graph(client, [[], [0]], [1])
-    done, (_, held, attempt) = agent.tasks()
-    agent.answer([done])
-    assert held == first + 1
-    TestRestart().restarted(harness)
-    harness.advance(3)
-    agent.send(m.Inventory(client.id, [held], [attempt], [1]))
-    client.define()
-    client.send(
-        m.GraphSubmit(
-            client.id, first, (FUNCTION,), Packed.of([b"P", b"P"]), [0, 1], [0], [1], flags=m.TaskFlag.REANNOUNCED
-        )
-    )
-    (cancel,) = agent.take(m.TaskCancel)
-    assert list(cancel.numbers) == [held]
-    agent.answer([(client.id, held, attempt)], m.Status.CANCELED, b"")
-    assert client.results() == {}
-    assert agent.tasks() == [(client.id, first, attempt + 1), (client.id, held, attempt + 1)]
-    agent.answer([(client.id, first, attempt + 1), (client.id, held, attempt + 1)])
-    assert list(client.results()) == [held]
-
-
-def test_an_agent_goes_on_with_a_row_of_a_graph_that_was_announced_again_before_it_came_back() -> None:
-    """Otherwise the row would be given to it a second time, under the same attempt."""
-    harness = Harness()
-    client = Client(harness, "client")
-    client.define()
-    client.send(m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [0], [], [0], flags=m.TaskFlag.REANNOUNCED))
-    agent = Agent(harness, "agent", capacity=0)
-    agent.send(m.Inventory(client.id, [1], [1], [1]))
-    assert agent.take(m.TaskCancel) == []
-    assert agent.tasks() == []
-    agent.answer([(client.id, 1, 1)])
-    assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
-
-
-def test_a_graph_announced_again_runs_only_what_its_unanswered_rows_need() -> None:
-    # Rows 2 and 5 were answered before: nobody needs 1, 2, 4 and 5 any more, and 0 is needed by 3.
-    dependencies = [[], [0], [1], [0], [], [4], [3]]
-    harness = Harness()
-    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
-    client.define()
-    first = submit_graph(client, dependencies, [6], flags=m.TaskFlag.REANNOUNCED)
-    assert agent.run_all() == [first, first + 3, first + 6]
-    assert list(client.results()) == [first + 6]
-    assert harness.seen(client)["graphs"] == []
-
-
 def test_a_graph_that_nobody_needs_any_more_is_over_at_once() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)

@@ -133,7 +133,8 @@ class AgentReports:
             graph = client.graph_of(number) if client is not None else None
             links = None if client is None or client.links is None or not client.links.knows(number) else client.links
             known = task is not None or graph is not None or links is not None
-            if client is None or (not known and self._answers.may_still_announce(client, now)):
+            is_held = isinstance(graph, GraphArrival) and graph.is_reannounced
+            if client is None or is_held or (not known and self._answers.may_still_announce(client, now)):
                 deadline = (
                     now + self._config.client_timeout_seconds
                     if client is None

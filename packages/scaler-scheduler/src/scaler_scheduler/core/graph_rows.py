@@ -19,6 +19,7 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.recovery import UNFINISHED, Claim, status_of
 from scaler_scheduler.core.row_answers import RowAnswers, batch_of
 from scaler_scheduler.core.state import SchedulerState
 
@@ -44,6 +45,13 @@ class _Beginning(NamedTuple):
     client: ClientRecord
     steps: Iterator[int]
     """Does a little of what is left with each element, which says how much that was."""
+
+
+class _Held(NamedTuple):
+    """A graph of an earlier scheduler that waits until agents are back."""
+
+    arrival: GraphArrival
+    options: TaskOptions
 
 
 class _Ended:
@@ -85,8 +93,13 @@ class GraphRows:
     """Works on the graphs of clients. `Graph` keeps the rows of one, `TaskLifecycle` the tasks they become."""
 
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
+        self.agents_are_back_at = state.started_at + state.config.recovery_grace_seconds
+        self.held: list[_Held] = []
+        """Until then. Call `begin_held` each turn while there are any."""
         self._beginning: deque[_Beginning] = deque()
         """They take turns."""
+        self.adopting: dict[Graph[AgentRecord], ClientRecord] = {}
+        """Graphs of which agents have rows that may come back, and for whose inputs others would have to run then."""
         self._options: dict[Graph[AgentRecord], TaskOptions] = {}
         """Of submitted graphs that are not over: what the tasks of their rows share."""
         self._failing: deque[_Failure] = deque()
@@ -127,9 +140,19 @@ class GraphRows:
         arrival = client.arriving[-1]
         arrival.take(message)
         if arrival.is_complete:
+            if arrival.is_reannounced and now < self.agents_are_back_at:
+                self.held.append(_Held(arrival, options))
+                return
             self._beginning.append(_Beginning(client, self._begin(arrival, options)))
             # A small one is ready at once.
             self.go_on(now)
+
+    def begin_held(self, now: float) -> None:
+        """Agents have had the time to say what they have of graphs: these begin."""
+        if now >= self.agents_are_back_at:
+            for arrival, options in self.held:
+                self._beginning.append(_Beginning(options.client, self._begin(arrival, options)))
+            self.held.clear()
 
     @property
     def is_busy(self) -> bool:
@@ -174,15 +197,15 @@ class GraphRows:
         if client.links is not None:
             client.links.begin_graph(graph)
         self._options[graph] = options
-        if graph.is_reannounced:
-            for row in range(0, graph.row_count, STEP_ROWS):
-                rows = range(row, min(row + STEP_ROWS, graph.row_count))
-                self._stop_earlier(client, graph, rows)
-                yield len(rows)
         for row in arrival.canceled:
             if graph.states[row] == RowState.WAITING:
                 self.fail(client, graph, row, m.Status.CANCELED, b"", 0, self._now)
             yield ROOT_WORK
+        if graph.is_reannounced:
+            for start in range(0, graph.row_count, STEP_ROWS):
+                rows = range(start, min(start + STEP_ROWS, graph.row_count))
+                found = self._recover(client, graph, rows, options)
+                yield len(rows) + ROOT_WORK * found
         yield from graph.end_unread()
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
@@ -221,6 +244,58 @@ class GraphRows:
                 released.append(first + row)
         self.queue(links, released, options, now)
 
+    def _recover(
+        self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int], options: TaskOptions
+    ) -> int:
+        """Take up what agents have of these rows since before this scheduler, and their results. Return how many that are."""
+        found = 0
+        recovery = self._recovery
+        with self.answered_together():
+            for row in rows if recovery.has_some_of(client.id) else ():
+                number = graph.first_number + row
+                result = recovery.take_result(client.id, number)
+                claim = recovery.take_claim(client.id, number)
+                if result is None and claim is None:
+                    continue
+                found += 1
+                if graph.states[row] != RowState.WAITING:
+                    # Cancelled meanwhile, or it needs what was.
+                    if claim is not None:
+                        self._stop(client, number, claim)
+                    if result is not None:
+                        self.free_objects(client, result.objects)
+                elif result is not None and (status := status_of(result)) not in UNFINISHED:
+                    self._settle(client, graph, row, status, result, options)
+                elif claim is not None:
+                    graph.note_attempt(claim.attempt)
+                    graph.take_over(row)
+                    (task,) = self._lifecycle.enter_rows(graph, [row], options, self._now)
+                    self._lifecycle.adopt(task, claim.agent, claim.attempt)
+                    self.adopting[graph] = client
+        return found
+
+    def _settle(
+        self,
+        client: ClientRecord,
+        graph: Graph[AgentRecord],
+        row: int,
+        status: m.Status,
+        batch: m.ResultBatch,
+        options: TaskOptions,
+    ) -> None:
+        """Here is the result of a row that ran under an earlier scheduler."""
+        payload, objects, attempt = bytes(batch.payloads.data), batch.objects, batch.attempts[0]
+        if status is not m.Status.SUCCESS:
+            self.fail(client, graph, row, status, payload, attempt, self._now, objects)
+            return
+        reported = reported_of(batch).pick([0]) if graph.wanted[row] else NOTHING_REPORTED
+        object_bytes = batch.object_bytes[0] if objects and len(batch.object_bytes) else 0
+        result = RowResult(payload, tuple(objects), reported, attempt, object_bytes)
+        self._ended_well(client, graph, row, result, graph.settle(row, result), options, self._now)
+
+    def _stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
+        self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
+
     def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
         """All rows run anew: stop what agents still hold of them, and never give an attempt's number twice."""
         for row in rows:
@@ -228,7 +303,7 @@ class GraphRows:
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
                 graph.note_attempt(claim.attempt)
-                self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
+                self._stop(client, number, claim)
 
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
@@ -253,6 +328,8 @@ class GraphRows:
         client.graphs.clear()
         self.linked.forget_all(client)
         client.arriving.clear()
+        self.held = [one for one in self.held if one.options.client is not client]
+        self.adopting = {graph: one for graph, one in self.adopting.items() if one is not client}
         self._beginning = deque(one for one in self._beginning if one.client is not client)
         self._failing = deque(one for one in self._failing if one.client is not client)
         self._unneeded = deque(one for one in self._unneeded if one.client is not client)
@@ -317,19 +394,32 @@ class GraphRows:
                 # The client may keep it in storage, and name it in later tasks.
                 client.places.note_made(objects, object_bytes, agent)
         released, freed = graph.complete(row, result, agent, duration)
+        self._ended_well(client, graph, row, result, freed, task.options, now)
+        return released
+
+    def _ended_well(
+        self,
+        client: ClientRecord,
+        graph: Graph[AgentRecord],
+        row: int,
+        result: RowResult,
+        freed: Sequence[bytes],
+        options: TaskOptions,
+        now: float,
+    ) -> None:
+        """A row is done, and nobody reads `freed` any more: tell whoever waits for its result outside of its graph."""
         if freed:
             self.free_objects(client, freed)
         if row in graph.followed:
             to_links, freed_again = self.linked.pass_on(client, graph, row, result)
             self.free_objects(client, freed_again)
             assert client.links is not None
-            self.queue(client.links, to_links, task.options, now)
+            self.queue(client.links, to_links, options, now)
         if graph.wanted[row] or graph.holders or not graph.unfinished or graph is client.links:
             # Objects its inputs consist of may have waited for this one to read them.
             self._deliver(client, graph, (row, *graph.dependencies_of(row)))
             if graph is client.links:
                 self._give_back(client)
-        return released
 
     def fail(
         self,
@@ -472,6 +562,7 @@ class GraphRows:
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
             del self._options[graph]
+            self.adopting.pop(graph, None)
 
     @contextmanager
     def answered_together(self) -> Iterator[None]:

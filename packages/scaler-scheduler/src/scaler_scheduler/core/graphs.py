@@ -155,6 +155,10 @@ class Graph(Generic[Holder]):
         """Last attempt and failed attempts of rows that wait again."""
         self.losses: dict[int, int] = {}
         """Rows that run again because results were lost, or were missing, and how often it was their own that was lost."""
+        self.with_inputs: set[int] = set()
+        """RELEASED rows that agents have had, with their inputs, since before this scheduler: they read nothing here."""
+        self._needed_again: list[LostRows] = []
+        """See `take_needed_again`."""
         self._attempts: dict[int, int] = {}
         """Of finished rows that did not succeed at once, the number of the attempt that did."""
         self._mean_microseconds: float | None = None
@@ -209,26 +213,51 @@ class Graph(Generic[Holder]):
 
     # --- moving
 
+    def settle(self, row: int, result: RowResult) -> list[bytes]:
+        """A row was run under an earlier scheduler, and here is its result, before any row is released.
+
+        Return objects nobody reads any more.
+        """
+        self.waiting -= 1
+        released, freed = self._end_done(row, result, [])
+        for following in released:
+            # `release_roots` does that.
+            self.states[following] = _WAITING
+        self.waiting += len(released)
+        return freed
+
+    def take_over(self, row: int) -> None:
+        """An agent has a row since before this scheduler, with all its inputs. It is RELEASED, whatever it needs."""
+        self.states[row] = _RELEASED
+        self.waiting -= 1
+        if self._missing[row]:
+            # What it has of these is not deleted: its agent may have to fetch it.
+            self._drop_inputs_of(row)
+            self.with_inputs.add(row)
+
     def end_unread(self) -> Iterator[int]:
         """End the rows that nobody will read, before any is released. Yields after each step how many it looked at.
 
-        Clients send those that are needed. Some were cancelled before they left; others an earlier scheduler has answered.
+        Clients send those that are needed. Some were cancelled before they left; others an earlier scheduler has answered, or
+        they were needed by such only. They count as done, with their results dropped: `need_again` has them run after all.
         """
-        ended = FailedRows()
+        states, readers = self.states, self._readers
         for stop in range(self.row_count, 0, -STEP_ROWS):
             start = max(0, stop - STEP_ROWS)
-            if 0 in self._readers[start:stop]:
-                unread = [row for row in range(start, stop) if self.is_unneeded(row)]
+            if 0 in readers[start:stop]:
+                unread = [row for row in range(start, stop) if not readers[row]]
                 for looked in count(1):
                     if not unread:
                         break
                     row = unread.pop()
-                    if self.is_unneeded(row):
-                        self._end(row, ended)
-                        unread += ended.unneeded
-                        # Whatever needs it has ended before.
-                        ended.behind.clear()
-                        ended.clear()
+                    if states[row] == _WAITING and not readers[row]:
+                        states[row] = _DONE
+                        self.waiting -= 1
+                        self.unfinished -= 1
+                        self._drop_inputs_of(row)
+                        for dependent in self.dependents_of(row):
+                            self._missing[dependent] -= 1
+                        unread += self.dependencies_of(row)
                     if not looked % STEP_ROWS:
                         yield STEP_ROWS
             yield stop - start
@@ -312,9 +341,13 @@ class Graph(Generic[Holder]):
         What needs them and has begun stays RELEASED: call `take_back` for those that no agent has, then fail the hopeless
         rows, and then `release_again`.
         """
-        states, missing, readers, results = self.states, self._missing, self._readers, self.results
         for row in lost:
             self.losses[row] = self.losses.get(row, 0) + 1
+        return self.need_again(lost, attempts_max)
+
+    def need_again(self, lost: Sequence[int], attempts_max: int) -> LostRows:
+        """As `lose`, where it is nobody's fault that the results are not here."""
+        states, missing, readers, results = self.states, self._missing, self._readers, self.results
         rows, found = list(lost), set(lost)
         hopeless: list[int] = []
         freed: list[bytes] = []
@@ -457,6 +490,8 @@ class Graph(Generic[Holder]):
     def may_lack_objects(self, row: int) -> bool:
         """Whether a result that the row needs is an object, or was one that is lost."""
         results, losses = self.results, self.losses
+        if row in self.with_inputs:
+            return True
         return any(one in losses or (one in results and results[one].objects) for one in self.dependencies_of(row))
 
     def note_made(self, function: bytes, objects: Sequence[bytes]) -> None:
@@ -535,12 +570,36 @@ class Graph(Generic[Holder]):
 
     def take_back(self, row: int, attempt: int, failures: int) -> bool:
         """A released row is no longer assigned. Return whether it waits again, because a predecessor is not done."""
-        if not self._missing[row]:
+        if row not in self.with_inputs:
+            if not self._missing[row]:
+                return False
+        elif not self._take_back_inputs(row):
             return False
         self.states[row] = RowState.WAITING
         self.waiting += 1
         self.returned[row] = (attempt, failures)
         return True
+
+    def _take_back_inputs(self, row: int) -> bool:
+        """A row comes back that an agent has had with its inputs. Return whether some of these are not here."""
+        self.with_inputs.discard(row)
+        states, results = self.states, self.results
+        needs = dict.fromkeys(self.dependencies_of(row))
+        for dependency in self.dependencies_of(row):
+            self._readers[dependency] += 1
+        if needs.keys() <= results.keys():
+            return False
+        found = self.need_again([one for one in needs if states[one] == _DONE and one not in results], ATTEMPT_MAX)
+        if any(states[one] == RowState.FAILED for one in needs):
+            found.hopeless.append(row)
+        self._needed_again.append(found)
+        return True
+
+    def take_needed_again(self) -> list[LostRows]:
+        """Return what rows need that came back from agents which had them before. See `lose` for what the caller does."""
+        needed = list(self._needed_again)
+        self._needed_again.clear()
+        return needed
 
     def _place_of(self, row: int) -> tuple[Portion, int]:
         """Return the portion of a row, and its place there."""
@@ -554,6 +613,9 @@ class Graph(Generic[Holder]):
     def _drop_inputs_of(self, row: int) -> list[bytes]:
         freed: list[bytes] = []
         readers = self._readers
+        if row in self.with_inputs:
+            self.with_inputs.discard(row)
+            return freed
         for dependency in self.dependencies_of(row):
             if readers[dependency]:
                 readers[dependency] -= 1

@@ -23,13 +23,11 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import CLIENT_GRAPH_BYTES_MAX, CLIENT_TASKS_MAX
 from scaler_scheduler.core.linked_tasks import LINKED_BYTES
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.recovery import UNFINISHED, status_of
 from scaler_scheduler.core.state import SchedulerState
 
 HELD_PER_TURN = 500
 """So many rows that have waited begin in a turn."""
-
-_UNFINISHED = frozenset({m.Status.PROCESSOR_DIED, m.Status.SKIPPED, m.Status.CANCELED})
-"""An agent's answers that call for another attempt."""
 
 
 class _Held:
@@ -147,7 +145,7 @@ class LinkedRecovery:
             and not any(self._recovery.knows(client.id, other) for other in others)
         ):
             result = self._recovery.take_result(client.id, number)
-            if result is not None and (not len(result.statuses) or m.Status(result.statuses[0]) not in _UNFINISHED):
+            if result is not None and status_of(result) not in UNFINISHED:
                 self._answer_with(message, options, result, now)
                 return
             claim = self._recovery.take_claim(client.id, number)
@@ -166,8 +164,7 @@ class LinkedRecovery:
         content = _content(message, len(message.payloads) - 1)
         task = Task(result.numbers[0], content.function, content.payload, options)
         self._lifecycle.enter(client, [task])
-        status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
-        self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
+        self._lifecycle.drop(task, status_of(result), now, bytes(result.payloads.data))
         self._linked.note_answer(client, result)
         self._outbox.send(client, result)
 

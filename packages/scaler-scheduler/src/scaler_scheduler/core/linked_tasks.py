@@ -67,6 +67,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.wanted = _Table(0)
         self.losses = {}
         self.followed = set()
+        self.with_inputs = set()
         self._attempts = {}
         self._mean_microseconds = None
         self._missing = _Table(0)

@@ -45,6 +45,20 @@ class LostResults:
                 if rows:
                     self._run_again(client, graph, rows, event, now)
 
+    def take_up_returned(self, now: float) -> None:
+        """Rows that agents have had since before this scheduler may have come back: run what they need, for them to run."""
+        for graph, client in list(self._rows.adopting.items()):
+            for found in graph.take_needed_again():
+                self._rows.free_objects(client, found.freed)
+                for one in found.hopeless:
+                    if graph.states[one] == RowState.WAITING:
+                        number = graph.first_number + one
+                        text = f"task {number} has to run again after a restart of the scheduler, and what it needs has failed"
+                        self._rows.fail(client, graph, one, m.Status.MISSING_OBJECT, text.encode(), 0, now)
+                self._rows.queue_again(graph, graph.release_again(found.rows), now)
+            if not graph.with_inputs:
+                self._rows.adopting.pop(graph, None)
+
     def _run_again(
         self,
         client: ClientRecord,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scaler_protocol.wire.batch_rows import row_picker
-from scaler_protocol.wire.messages import ResultBatch
+from scaler_protocol.wire.messages import ResultBatch, Status
 from scaler_scheduler.core.records import AgentRecord
 
 KEPT_BYTES_MAX = 256 * 1024 * 1024
@@ -24,6 +24,10 @@ SHARE_BYTES_MAX = KEPT_BYTES_MAX // 2
 CLAIM_BYTES = 300
 RESULT_BYTES = 1_000
 """Memory that a claim, and a result without its payload, use at most."""
+
+
+UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED})
+"""An agent's answers that call for another attempt."""
 
 
 class Claim(NamedTuple):
@@ -107,6 +111,10 @@ class Recovery:
         absent = self._absent.get(client_id)
         return absent is not None and (number in absent.claims or number in absent.results)
 
+    def has_some_of(self, client_id: bytes) -> bool:
+        """Whether anything is kept for this client."""
+        return client_id in self._absent
+
     def has_claimed(self, client_id: bytes, number: int, agent: AgentRecord) -> bool:
         """Whether this agent says that it holds the task."""
         absent = self._absent.get(client_id)
@@ -181,3 +189,8 @@ class Recovery:
         claim = absent.claims.pop(number)
         self._count(absent, claim.agent.id, -CLAIM_BYTES)
         return claim
+
+
+def status_of(batch: ResultBatch) -> Status:
+    """Return how the one task of a kept result ended."""
+    return Status(batch.statuses[0]) if len(batch.statuses) else Status.SUCCESS

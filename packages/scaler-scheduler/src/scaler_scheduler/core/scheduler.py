@@ -121,6 +121,10 @@ class SchedulerCore:
         linked = self._linked_recovery
         if (linked.held or linked.adopting) and not self._shutdown.announced:
             linked.go_on(self._now)
+        if self._rows.held and not self._shutdown.announced:
+            self._rows.begin_held(self._now)
+        if self._rows.adopting and not self._shutdown.announced:
+            self._lost_results.take_up_returned(self._now)
         if self._rows.is_busy and not self._shutdown.announced:
             self._rows.end_turn(self._now)
         if marks.placement_due and not self._shutdown.announced:
@@ -142,8 +146,8 @@ class SchedulerCore:
         if self.has_more:
             return self._now
         deadline = min(self._maintenance_at, self._rebalancing.next_deadline(), self._monitor_reports.next_deadline())
-        if self._linked_recovery.held:
-            deadline = min(deadline, self._linked_recovery.ends_at)
+        if self._linked_recovery.held or self._rows.held:
+            deadline = min(deadline, self._recovery_ends_at)
         if self._scaling is not None:
             deadline = min(deadline, self._scaling.next_deadline())
         if self._state.recovering:
