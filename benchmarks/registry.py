@@ -20,6 +20,7 @@ WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
     *("tree", "chain", "million", "future-chain", "future-tree", "future-fan-in", "fibonacci"),
+    *("collections-array", "collections-dataframe", "collections-bag", "collections-delayed"),
     *("sizes", "durations", "clients", "agents", "calls", "lone"),
     *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )
@@ -39,7 +40,10 @@ def workloads() -> list[Workload]:
 
 def groups() -> dict[str, list[Workload]]:
     """Return the workloads that have a name in common, beside their own, for `--workload`."""
-    return {"curves": [workload for workload in workloads() if workload.curves]}
+    return {
+        "curves": [workload for workload in workloads() if workload.curves],
+        "collections": [workload for workload in workloads() if workload.name.startswith("collections-")],
+    }
 
 
 def find_system(name: str) -> System:

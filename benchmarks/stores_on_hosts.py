@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def _ip(*words: str) -> None:
 
 
 @contextlib.contextmanager
-def _hosts() -> Iterator[list[list[str]]]:
+def hosts() -> Iterator[list[list[str]]]:
     """Yield how a command begins that runs on each host; the first is that of scheduler and client."""
     bridge, names = f"sb{os.getpid() % 100_000}", [f"scaler-{os.getpid()}-{number}" for number in range(HOSTS + 1)]
     limit = ["root", "tbf", "rate", "1gbit", "burst", "256kb", "latency", "100ms"]
@@ -208,26 +208,33 @@ def _services(system: str, dask_python: str) -> tuple[list[str], list[list[str]]
     )
 
 
-def _round(system: str, hosts: list[list[str]], dask_python: str) -> Figures:
+@contextlib.contextmanager
+def cluster_on(on: list[list[str]], system: str, dask_python: str, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run scheduler and workers of a system on hosts; `on`: as `hosts` yields them."""
     first, others = _services(system, dask_python)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running: list[subprocess.Popen[bytes]] = []
     try:
-        for host, command in zip(hosts, [first, *others], strict=True):
+        for host, command in zip(on, [first, *others], strict=True):
             running.append(subprocess.Popen([*host, *command], env=environment, cwd="/tmp", start_new_session=True))
-        python = dask_python if system == "dask" else sys.executable
-        measure = [python, "-m", "benchmarks.stores_on_hosts", "--measure", system]
-        found = subprocess.run(
-            [*hosts[0], *measure], check=True, stdout=subprocess.PIPE, timeout=ROUND_SECONDS, env=environment, cwd=ROOT
-        )
-        figures: Figures = json.loads(found.stdout.splitlines()[-1])
-        return figures
+        yield
     finally:
         for process in running:
             # What it runs in a namespace of process ids ends with it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(START_SECONDS)
+
+
+def _round(system: str, on: list[list[str]], dask_python: str) -> Figures:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with cluster_on(on, system, dask_python, environment):
+        python = dask_python if system == "dask" else sys.executable
+        measure = [python, "-m", "benchmarks.stores_on_hosts", "--measure", system]
+        found = subprocess.run(
+            [*on[0], *measure], check=True, stdout=subprocess.PIPE, timeout=ROUND_SECONDS, env=environment, cwd=ROOT
+        )
+    figures: Figures = json.loads(found.stdout.splitlines()[-1])
+    return figures
 
 
 def main() -> int:
@@ -249,10 +256,10 @@ def main() -> int:
         return 2
     systems = [system for system in given.systems if system != "dask" or given.dask_python]
     rounds: dict[str, list[Figures]] = {system: [] for system in systems}
-    with _hosts() as hosts:
+    with hosts() as on:
         for _ in range(given.rounds):
             for system, measured in rounds.items():
-                measured.append(_round(system, hosts, given.dask_python))
+                measured.append(_round(system, on, given.dask_python))
     print(f"{'seconds, medians':<24}" + "".join(f"{system:>12}" for system in systems))
     for name in ("one host", "broadcast", "shuffle", "tree"):
         medians = [statistics.median(each[name] for each in rounds[system]) for system in systems]

@@ -48,6 +48,10 @@ class Cluster(ABC):
         """
         raise NotSupported("it prepares no graphs")
 
+    def dask_scheduler(self) -> Any:
+        """What Dask's collections take as `scheduler=` to compute here."""
+        raise NotSupported("Dask's collections do not compute on it")
+
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         """Hand one large value over once; return function(value, i) for i in range(count)."""
         raise NotSupported("it cannot hand a value over once for many tasks")

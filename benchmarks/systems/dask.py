@@ -38,6 +38,9 @@ class _Dask(Cluster):
     def get(self, graph: Graph, key: str) -> Any:
         return self._client.get(dict(graph), key)
 
+    def dask_scheduler(self) -> Any:
+        return self._client
+
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         (reference,) = self._client.scatter([value], broadcast=True, hash=False)
         return self.gather([self.submit(function, reference, index) for index in range(count)])
@@ -53,8 +56,8 @@ class _Dask(Cluster):
 class Dask(System):
     name = "dask"
     title = "dask.distributed"
-    requirements = ("distributed",)
-    distributions = ("dask", "distributed")
+    requirements = ("dask[array,dataframe,distributed]",)
+    distributions = ("dask", "distributed", "pandas")
     remarks = "its scheduler runs inside the client's process"
 
     def load(self) -> None:

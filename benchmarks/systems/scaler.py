@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.system import Cluster, System
 from benchmarks.systems._scaler_interface import ScalerClient, ScalerCluster
+
+
+class _Cluster(ScalerCluster):
+    """With what the older ones do not have."""
+
+    def dask_scheduler(self) -> Any:
+        import scaler.dask
+
+        return scaler.dask.get(self._client)
 
 
 class Scaler(System):
@@ -13,16 +24,25 @@ class Scaler(System):
     client_modules = ("scaler.client.operations",)
     clients_max = 100
     hosts_max = 16
-    distributions = ("scaler-client", "scaler-scheduler", "scaler-worker", "pyzmq", "pycapnp", "cloudpickle")
+    distributions = (
+        "scaler-client",
+        "scaler-scheduler",
+        "scaler-worker",
+        "pyzmq",
+        "pycapnp",
+        "cloudpickle",
+        "dask",
+        "pandas",
+    )
 
     def load(self) -> None:
         import scaler  # noqa: F401
 
     def start(self, workers: int) -> Cluster:
-        return ScalerCluster(workers)
+        return _Cluster(workers)
 
     def start_apart(self, workers: int) -> Cluster:
-        return ScalerCluster(workers, apart=True)
+        return _Cluster(workers, apart=True)
 
     def connect(self, address: str) -> Cluster:
         return ScalerClient(address)

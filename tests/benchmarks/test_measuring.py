@@ -8,6 +8,7 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from benchmarks.steps import steepest
 from benchmarks.system import System
 from benchmarks.systems.scaler import SYSTEM as SCALER
 from benchmarks.workload import Better, Workload, WrongResult, check, growing, repeated
+from benchmarks.workloads import dask_collections
 from benchmarks.workloads.graphs import chain, tree
 
 
@@ -307,3 +309,12 @@ def test_one_name_stands_for_all_curves_and_wrong_names_are_told_which_there_are
     assert asked == [["sizes", "durations", "clients", "agents", "calls"], ["scaler", "processpool", "ray"]]
     with pytest.raises(SystemExit, match=r"there is agents, .*curves"):
         command.main(["--workload", "curve"])
+
+
+@pytest.mark.parametrize("workload", dask_collections.WORKLOADS, ids=lambda workload: workload.name)
+def test_collections_have_the_values_that_are_checked(workload: Any) -> None:
+    collection, verify = workload.make(3, quick=True)
+    found = collection.compute(scheduler="synchronous")
+    verify(found)
+    with pytest.raises(WrongResult):
+        verify(found[:-1] if isinstance(found, list) else found * 2)
