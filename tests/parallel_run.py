@@ -53,6 +53,11 @@ class ModuleScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no t
             self._reschedule(other)
         return crashed
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give a process more to do, once it has collected the tests: one that replaces another needs a while for that."""
+        if node in self.registered_collections:
+            super()._reschedule(node)
+
 
 def adopt_orphans() -> None:
     """Become the parent of whatever a process of tests leaves behind when it ends. Linux."""

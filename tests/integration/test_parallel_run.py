@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from xdist.remote import Producer
 
 from tests.integration.deployment import ROOT, is_gone
+from tests.parallel_run import ModuleScheduling
 
 HANGS_AND_CRASHES = """
 import faulthandler, subprocess, time, pytest
@@ -37,6 +40,58 @@ def test_passes(number):
 """
 
 PATIENCE_SECONDS = 50.0
+
+
+class Node:
+    """A process of a spread run that does nothing but note what it is given."""
+
+    shutting_down = False
+    gateway = SimpleNamespace(id="gw")
+
+    def __init__(self, tests: list[str]) -> None:
+        self._tests = tests
+        self.given: list[str] = []
+
+    def send_runtest_some(self, places: list[int]) -> None:
+        self.given += [self._tests[place] for place in places]
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_processes_that_end_one_after_another_lose_no_test() -> None:
+    """The second one ends while that which replaces the first one still collects the tests."""
+    tests = [f"test_{module}.py::test_{number}" for module in "abcdef" for number in range(3)]
+    config = SimpleNamespace(option=SimpleNamespace(loadscopereorder=False), getvalue=lambda _name: ["2*popen"])
+    scheduling = ModuleScheduling(config, Producer("test", enabled=False))
+
+    def add(*, has_collected: bool) -> Node:
+        node = Node(tests)
+        scheduling.add_node(node)
+        if has_collected:
+            scheduling.add_node_collection(node, tests)
+        return node
+
+    first, second = add(has_collected=True), add(has_collected=True)
+    scheduling.schedule()
+    assert (first.given[0], second.given[0]) == (tests[0], tests[3])
+    assert scheduling.remove_node(first) == tests[0]
+    third = add(has_collected=False)
+    assert scheduling.remove_node(second) == tests[3]
+    fourth = add(has_collected=True)
+    scheduling.schedule()
+    assert not third.given
+    scheduling.add_node_collection(third, tests)
+    scheduling.schedule()
+    while not scheduling.tests_finished:
+        for node in (third, fourth):
+            done = [
+                test for unit in scheduling.assigned_work[node].values() for test, is_done in unit.items() if is_done
+            ]
+            for test in [test for test in node.given if test not in done]:
+                scheduling.mark_test_complete(node, tests.index(test))
+    assert sorted(third.given + fourth.given) == sorted(set(tests) - {tests[0], tests[3]})
+    assert scheduling.remove_node(third) is None
 
 
 def test_a_spread_run_goes_on_after_a_hang_and_a_crash_and_names_both(tmp_path: Path) -> None:
