@@ -49,7 +49,8 @@ def _measure_ours(address: str, name: str) -> Figures:
     with Client(address) as client:
         for number in range(1, HOSTS + 1):
             client.submit_verbose(identity, (1,), {}, capabilities={f"host{number}": -1}).result(COMPUTATION_SECONDS)
-        return _seconds(name, scaler.dask.get(client))
+        with scaler.dask.scheduler(client):
+            return _seconds(name)
 
 
 def _measure_dask(address: str, name: str) -> Figures:
@@ -57,16 +58,16 @@ def _measure_dask(address: str, name: str) -> Figures:
 
     with Client(address) as client:
         client.wait_for_workers(HOSTS)
-        return _seconds(name, client)
+        return _seconds(name)
 
 
-def _seconds(name: str, schedule: Any) -> Figures:
+def _seconds(name: str) -> Figures:
     workload: Any = find_workload(name)
     times = []
     for number in range(1 + COMPUTATIONS):
         collection, verify = workload.make(number, quick=False)
         begin = time.perf_counter()
-        found = collection.compute(scheduler=schedule)
+        found = collection.compute()
         times.append(time.perf_counter() - begin)
         verify(found)
     return {"seconds": statistics.median(times[1:])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 Graph = Mapping[str, Any]
@@ -48,8 +49,8 @@ class Cluster(ABC):
         """
         raise NotSupported("it prepares no graphs")
 
-    def dask_scheduler(self) -> Any:
-        """What Dask's collections take as `scheduler=` to compute here."""
+    def computes_dask(self) -> AbstractContextManager[object]:
+        """Return a context in which Dask's collections compute here."""
         raise NotSupported("Dask's collections do not compute on it")
 
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:

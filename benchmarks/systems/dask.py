@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from benchmarks.system import Cluster, Graph, System
@@ -38,8 +39,11 @@ class _Dask(Cluster):
     def get(self, graph: Graph, key: str) -> Any:
         return self._client.get(dict(graph), key)
 
-    def dask_scheduler(self) -> Any:
-        return self._client
+    def computes_dask(self) -> AbstractContextManager[object]:
+        import dask
+
+        context: AbstractContextManager[object] = dask.config.set(scheduler=self._client)
+        return context
 
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         (reference,) = self._client.scatter([value], broadcast=True, hash=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
 
 from benchmarks.system import Cluster, System
 from benchmarks.systems._scaler_interface import ScalerClient, ScalerCluster
@@ -11,10 +11,10 @@ from benchmarks.systems._scaler_interface import ScalerClient, ScalerCluster
 class _Cluster(ScalerCluster):
     """With what the older ones do not have."""
 
-    def dask_scheduler(self) -> Any:
+    def computes_dask(self) -> AbstractContextManager[object]:
         import scaler.dask
 
-        return scaler.dask.get(self._client)
+        return scaler.dask.scheduler(self._client)
 
 
 class Scaler(System):

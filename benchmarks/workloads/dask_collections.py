@@ -80,10 +80,10 @@ class _Collection(Workload):
         }
 
     def _compute(self, cluster: Cluster, collection: Any, verify: Check) -> float:
-        schedule = cluster.dask_scheduler()
-        begin = time.perf_counter()
-        found = collection.compute(scheduler=schedule)
-        taken = time.perf_counter() - begin
+        with cluster.computes_dask():
+            begin = time.perf_counter()
+            found = collection.compute()
+            taken = time.perf_counter() - begin
         verify(found)
         return taken
 

@@ -28,6 +28,7 @@ from dask.diagnostics import ProgressBar  # noqa: E402
 
 import scaler.dask  # noqa: E402
 from scaler.client.stored_objects import StoredObjects  # noqa: E402
+from scaler.dask.fused import fused  # noqa: E402
 from scaler.dask.kept import KeptNode  # noqa: E402
 
 
@@ -313,3 +314,63 @@ class TestCallbacks:
             assert da.ones(1000, chunks=10).sum().compute(scheduler=get) == 1000
         assert "100% Completed" in capsys.readouterr().out
         assert threading.active_count() <= threads
+
+
+class Counted:
+    """A value that counts how many of its kind are alive."""
+
+    alive = most = 0
+
+    def __init__(self, *_: Any) -> None:
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+
+class TestFusedTasks:
+    """Tasks that optimization has made of several run without Dask's own road to an order. No cluster."""
+
+    def test_parts_run_once_each_after_what_they_need(self) -> None:
+        ran: list[str] = []
+
+        def part(name: str, *inputs: int) -> int:
+            ran.append(name)
+            return 1 + sum(inputs)
+
+        parts = [
+            Task("top", part, "top", TaskRef("left"), TaskRef("right"), TaskRef("outside")),
+            Task("left", part, "left", TaskRef("bottom")),
+            Task("right", part, "right", TaskRef("bottom"), TaskRef("outside")),
+            Task("bottom", part, "bottom"),
+        ]
+        found = fused(Task.fuse(*parts).substitute({"outside": "elsewhere"}))
+        assert found is not None
+        assert (found.names, found.keys) == (("outside",), ("elsewhere",))
+        inputs = {"outside": 10}
+        for _ in range(2):
+            ran.clear()
+            assert found.calls(inputs) == 1 + (1 + 1) + (1 + 1 + 10) + 10
+            assert inputs == {"outside": 10}
+            assert ran[0] == "bottom"
+            assert ran[3] == "top"
+            assert sorted(ran) == ["bottom", "left", "right", "top"]
+
+    def test_values_go_with_their_last_reader(self) -> None:
+        parts = [Task(f"chain-{at}", Counted, *([TaskRef(f"chain-{at - 1}")] if at else [])) for at in range(20)]
+        found = fused(Task.fuse(*parts))
+        assert found is not None
+        Counted.alive = Counted.most = 0
+        found.calls({})
+        assert Counted.most == 2
+
+    def test_what_is_made_otherwise_is_left_to_dask(self) -> None:
+        one = Task("one", inc, 1)
+        assert fused(one) is None
+        task = Task.fuse(one, Task("two", inc, TaskRef("one")))
+        assert fused(task) is not None
+        parts, *others = task.args
+        assert fused(Task("two", task.func, {**parts, "more": one}, *others)) is None
+        assert fused(Task("two", task.func, {**parts, "one": Task("one", inc, TaskRef("two"))}, *others)) is None
+        assert fused(Task("two", task.func, parts, "two", ("one",), 1)) is None

@@ -9,6 +9,7 @@ from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
 
 from scaler.core.graph import arrows
 from scaler.dask.annotations import Annotations
+from scaler.dask.fused import fused
 from scaler.dask.kept import KeptNode
 from scaler.errors import GraphKeyError
 from scaler_protocol.payloads.mapped_calls import Opaque, call_with_inputs, call_with_retries
@@ -69,11 +70,13 @@ class Rows:
                 self.computations[key] = node.value
             elif type(node) is Alias:
                 self.computations[key] = node.target
-            elif retries := self._retries.get(key):
-                call = (call_with_retries, Opaque(retries), Opaque(node), Opaque(dependencies))
-                self.computations[key] = (*call, *dependencies)
             else:
-                self.computations[key] = (call_with_inputs, Opaque(node), Opaque(dependencies), *dependencies)
+                call, names, inputs = fused(node) or (node, dependencies, dependencies)
+                named = (Opaque(call), Opaque(names), *inputs)
+                retries = self._retries.get(key)
+                self.computations[key] = (
+                    (call_with_retries, Opaque(retries), *named) if retries else (call_with_inputs, *named)
+                )
             for dependency in dependencies:
                 if dependency not in self.computations:
                     readers.setdefault(dependency, key)

@@ -23,6 +23,34 @@ class Opaque:
         return identity, (self.value,)
 
 
+class CallsInTurn:
+    """One call made of several. Each gets the values by name that there are then, and the last one's value is that of all.
+
+    `steps`: of each call the name of its value, the call, and the names whose values no later one needs.
+    """
+
+    __slots__ = ("steps",)
+
+    def __init__(
+        self, steps: Sequence[tuple[Hashable, Callable[[Mapping[Any, Any]], Any], Sequence[Hashable]]]
+    ) -> None:
+        self.steps = steps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CallsInTurn, (self.steps,)
+
+    def __call__(self, inputs: Mapping[Any, Any]) -> Any:
+        """Return the value of the last call."""
+        values = dict(inputs)
+        value = None
+        for name, call, last in self.steps:
+            value = values[name] = call(values)
+            for needed in last:
+                # Else they would stay in memory until all is done.
+                del values[needed]
+        return value
+
+
 def call_with_inputs(call: Callable[[Mapping[Any, Any]], Any], names: Sequence[Hashable], *inputs: Any) -> Any:
     """Return what `call` makes of its inputs by name."""
     return call(dict(zip(names, inputs, strict=True)))
