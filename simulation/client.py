@@ -256,6 +256,12 @@ class ClientDriver:
             self.ledger.canceled(by_number[number])
             self.on_ended(by_number[number])
 
+    def withdraw(self, entries: Sequence[Entry]) -> None:
+        """Cancel those that no worker has begun."""
+        for entry in entries:
+            entry.withdrawn = True
+        self.core.withdraw([entry.number for entry in entries])
+
     def close(self, cause: effects.Cause = effects.Cause.CLOSED) -> None:
         self.core.close(cause, "the application is done")
         self.closed = True

@@ -422,7 +422,11 @@ class Cluster:
         def act() -> None:
             entries = list(client.driver.entries.values())
             if entries:
-                client.driver.cancel(self.random.sample(entries, self.random.randint(1, min(10, len(entries)))))
+                chosen = self.random.sample(entries, self.random.randint(1, min(10, len(entries))))
+                if chosen[0].number % 3:
+                    client.driver.cancel(chosen)
+                else:
+                    client.driver.withdraw(chosen)
 
         client.post(act)
 

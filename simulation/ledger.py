@@ -46,6 +46,8 @@ class Entry:
     """The wanted rows of its graph, itself among them. Where one is cancelled, so is what needs its result."""
     needs: list[Entry] | None = None
     """The tasks whose results are its arguments, where it can be computed anew from its program and theirs; else None."""
+    withdrawn: bool = False
+    """The application wanted no result if no worker had begun it."""
     end: str = ""
     value: bytes = b""
 
@@ -191,7 +193,8 @@ class Ledger:
                 excused = 1
             return "" if excused else f"storage failed for no reason: {text}"
         if status is m.Status.CANCELED:
-            canceled = any(sibling.end == "canceled" for sibling in entry.siblings)
+            related = (entry, *entry.siblings, *(entry.needs or ()))
+            canceled = any(one.end == "canceled" or one.withdrawn for one in related)
             return "" if canceled else "cancelled, and nobody asked for it"
         if status is m.Status.TIMED_OUT:
             return "" if excuses.timeouts_configured else f"no timeout is configured: {text}"

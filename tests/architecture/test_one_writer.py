@@ -27,8 +27,8 @@ WRITERS = {
     "Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted Graph.with_inputs",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
-    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks Task.agent Task.attempt Task.canceled "
-    "Task.chain Task.failures Task.graph Task.state",
+    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks ClientRecord.withdrawn "
+    "Task.agent Task.attempt Task.canceled Task.chain Task.failures Task.graph Task.state",
     "linked_rows": "ClientRecord.links ClientRecord.recent",
     "placement": "AgentRecord.newcomers",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",

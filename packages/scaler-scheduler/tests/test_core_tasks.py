@@ -289,6 +289,30 @@ class TestCancel:
         harness.advance(12)
         assert client.results() == {number: (m.Status.CANCELED, b"")}
 
+    @pytest.mark.parametrize("comes_back", [True, False])
+    def test_of_tasks_that_are_withdrawn_only_those_end_that_were_not_begun(self, comes_back: bool) -> None:
+        harness = Harness(worker_timeout_seconds=10)
+        client = Client(harness, "client")
+        client.define()
+        (waiting,) = client.submit()
+        client.send(m.TaskCancel(client.id, [waiting], waiting_only=True))
+        assert client.results() == {waiting: (m.Status.CANCELED, b"")}
+        agent = Agent(harness, "agent")
+        running, queued = client.submit(2)
+        tasks = agent.tasks()
+        client.send(m.TaskCancel(client.id, [running, queued], waiting_only=True))
+        (cancel,) = agent.take(m.TaskCancel)
+        assert (list(cancel.numbers), cancel.waiting_only) == ([running, queued], True)
+        if comes_back:
+            agent.send(m.TaskReturn(client.id, [queued], [1]))
+            assert client.results() == {queued: (m.Status.CANCELED, b"")}
+            agent.answer(tasks[:1])
+            assert client.results()[running][0] == m.Status.SUCCESS
+        else:
+            harness.vanish(agent)
+            harness.advance(12)
+            assert set(client.results()) == {running, queued}
+
     def test_nor_from_balancing(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

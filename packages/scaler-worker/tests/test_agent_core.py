@@ -311,6 +311,18 @@ def test_a_queued_task_is_cancelled_at_once() -> None:
     assert harness.take(effects.CancelTask) == []
 
 
+def test_of_withdrawn_tasks_those_that_wait_are_given_back() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit(range(6))
+    harness.say(m.TaskCancel(CLIENT, [0, 2, 4, 5], waiting_only=True))
+    # The first one runs.
+    assert returned(harness) == [2, 4, 5]
+    assert harness.take(effects.CancelTask) == []
+    assert [list(numbers) for numbers in harness.look().queued] == [[1], [3]]
+    harness.finish(0)
+    assert harness.status(0) == Status.SUCCESS
+
+
 def test_a_cancel_of_another_attempt_is_ignored() -> None:
     harness = AgentHarness()
     harness.submit(range(4))

@@ -1,6 +1,7 @@
 """Submit, map, graphs and futures, from any application on Linux or Windows."""
 
 from scaler.client.client import Client
+from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
@@ -41,6 +42,7 @@ __all__ = [
     "ProcessorDiedError",
     "RemoteTaskError",
     "ScalerError",
+    "ScalerExecutor",
     "ScalerFuture",
     "Scheduler",
     "SchedulerClusterCombo",

@@ -407,6 +407,21 @@ def test_a_key_that_is_not_let_in_any_more_is_final(core: ClientCore, scheduler:
     assert core.next_deadline() == float("inf")
 
 
+def test_withdrawn_tasks_end_here_or_as_the_scheduler_says(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core)
+    core.withdraw([1, 2, 3, 99])
+    cancel = next(message for message in scheduler.exchange(0.3) if isinstance(message, m.TaskCancel))
+    (completed,) = scheduler.take(effects.Completed)
+    assert list(completed.numbers) == [3]
+    assert (list(cancel.numbers), cancel.waiting_only) == ([1, 2], True)
+    scheduler.answer([2], 0.4, statuses=[m.Status.CANCELED])
+    scheduler.answer([1], 0.4)
+    assert [list(one.numbers) for one in scheduler.take(effects.Completed)] == [[2], [1]]
+
+
 def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core, 2)
     core.flush()

@@ -272,7 +272,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         )
     ),
     m.TaskCancel: with_rows(
-        lambda rows: st.builds(m.TaskCancel, IDS, column("Q", rows), column("H", rows, optional=True))
+        lambda rows: st.builds(m.TaskCancel, IDS, column("Q", rows), column("H", rows, optional=True), st.booleans())
     ),
     m.TaskRecall: st.builds(m.TaskRecall, U32),
     m.TaskReturn: with_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,6 +69,10 @@ class FutureRequests:
         """Cancel these futures, whose `result` raises `error` then, and stop their tasks."""
         self._cancel(futures, error)
 
+    def withdraw(self, futures: Sequence[ScalerFuture]) -> None:
+        """Cancel those of these futures whose tasks no worker has begun; the others end as ever."""
+        self._owner.steps.do(partial(self._take_withdrawal, {future.number: future for future in futures}))
+
     def _cancel(self, futures: Sequence[ScalerFuture], error: Exception | None) -> Confirmation:
         self._owner.check_process()
         confirmation = Confirmation()
@@ -92,6 +96,10 @@ class FutureRequests:
             confirmation.sleepers.wake()
         confirmation.is_taken = True
         self._owner.perform_later(partial(_end_cancelled, futures, error))
+
+    def _take_withdrawal(self, futures: Mapping[int, ScalerFuture]) -> None:
+        here = self._intake.take_withdrawal(futures)
+        self._owner.perform_later(partial(_end_cancelled, [futures[number] for number in here], None))
 
     def on_confirmed(self, numbers: Iterable[int]) -> None:
         """These cancelled tasks do not run any more."""

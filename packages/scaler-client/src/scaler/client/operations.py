@@ -420,9 +420,13 @@ class Operations:
             self.engine.steps.do(partial(self.engine.objects.drop_references, self._references))
         self._has_left = True
 
-    def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:
+    def unanswered(self, client: FutureSource) -> list[ScalerFuture]:
+        """Return the futures of this client that are not done."""
         tokens = self.engine.tasks.unanswered_tokens()
-        mine = [token for token in tokens if isinstance(token, ScalerFuture) and token.client is client]
+        return [token for token in tokens if isinstance(token, ScalerFuture) and token.client is client]
+
+    def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:
+        mine = self.unanswered(client)
         if mine:
             self.engine.futures.end(mine, error)
 

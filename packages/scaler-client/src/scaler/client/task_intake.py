@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from scaler import errors
@@ -235,10 +235,17 @@ class TaskIntake:
         core.submit_graph(submit, tokens, keeps=keeps)
         core.flush()
 
-    def take_cancel(self, numbers: Sequence[int]) -> None:
+    def take_cancel(self, numbers: Collection[int]) -> None:
         """Stop tasks that are not answered."""
         self._without_credit = deque(x for x in self._without_credit if x[0] not in numbers)
         self._core.cancel(numbers)
+
+    def take_withdrawal(self, numbers: Collection[int]) -> set[int]:
+        """Cancel those of these tasks that no worker has begun; return those that wait for permission here."""
+        here = {number for number, _, _ in self._without_credit}.intersection(numbers)
+        self.take_cancel(here)
+        self._core.withdraw([number for number in numbers if number not in here])
+        return here
 
     def on_credit(self) -> None:
         """Credit may have arrived, or the session has ended: have those look who wait for either. Without the lock."""

@@ -5,7 +5,7 @@ Somebody cancels them, what they need cannot be stored, they cannot be sent, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from scaler.core import effects
 from scaler.core.admission import Admission
@@ -32,9 +32,9 @@ class Cancellation:
         answers: Answers,
         endings: Endings,
         outbox: Outbox[effects.Effect],
-        stop: Callable[[list[int]], None],
+        stop: Callable[[list[int], bool], None],
     ) -> None:
-        """`stop` tells the scheduler to stop tasks, while a session stands."""
+        """`stop` tells the scheduler to stop tasks, while a session stands; with True, only those that wait."""
         self._table = table
         self._uses = uses
         self._admission = admission
@@ -44,7 +44,7 @@ class Cancellation:
         self._outbox = outbox
         self._stop = stop
 
-    def cancel(self, numbers: Sequence[int]) -> list[int]:
+    def cancel(self, numbers: Collection[int]) -> list[int]:
         """See `ClientCore.cancel`."""
         if self._table.large:
             self._table.forget_large(numbers)
@@ -72,10 +72,27 @@ class Cancellation:
                 confirmed.append(number)
                 self._endings.release(task.objects)
         if remote:
-            self._stop(sorted(set(remote)))
+            self._stop(sorted(set(remote)), False)
         if confirmed:
             self._outbox.add(effects.CancelConfirmed(tuple(confirmed)))
         return cancelled
+
+    def withdraw(self, numbers: Sequence[int]) -> None:
+        """See `ClientCore.withdraw`."""
+        remote: list[int] = []
+        here: dict[int, object] = {}
+        for number in numbers:
+            task = self._table.tasks.get(number)
+            if task is None or isinstance(task.source, Graph):
+                continue
+            if self._sender.has_left(number, task):
+                remote.append(number)
+            else:
+                here[number] = task.token
+        if remote:
+            self._stop(remote, True)
+        if here:
+            self._tell_cancelled(here)
 
     def fail_tasks_of_refused_objects(self) -> None:
         """Fail the tasks that need an object that could not be stored; those that have left are stopped."""
@@ -129,8 +146,11 @@ class Cancellation:
     def cancel_from(self, first: int) -> None:
         """See `ClientCore.cancel_from`."""
         victims = {number: task.token for number, task in self._table.tasks.items() if number >= first}
-        if not victims:
-            return
+        if victims:
+            self._tell_cancelled(victims)
+
+    def _tell_cancelled(self, victims: dict[int, object]) -> None:
+        """Cancel these tasks, whose tokens are given, and tell whoever waits for them."""
         nothing: list[effects.Payload] = [b""] * len(victims)
         reported = Reported([m.Status.CANCELED] * len(victims))
         self._outbox.add(effects.Completed(list(victims), list(victims.values()), nothing, reported))
@@ -172,7 +192,7 @@ class Cancellation:
         self.give_up(effects.Cause.DISCONNECTED, text, final=False, error=DisconnectedError(text))
         if stop_tasks and left:
             # Should the session resume after all, nobody waits for these any more.
-            self._stop(left)
+            self._stop(left, False)
 
     def abandon(self, submissions: Iterable[tuple[int, object, Task]]) -> None:
         """End tasks that were about to be submitted when the session ended for good."""

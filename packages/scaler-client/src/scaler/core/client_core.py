@@ -19,7 +19,7 @@ what they return or raise: a task's number, the tasks that were cancelled, why n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from scaler.core import effects, events
@@ -332,12 +332,19 @@ class ClientCore:
         if wanted and self._connection.established:
             self._send(m.CreditRequest(wanted))
 
-    def cancel(self, numbers: Sequence[int]) -> list[int]:
+    def cancel(self, numbers: Collection[int]) -> list[int]:
         """Forget these tasks and stop them wherever they are; return those that were not answered before.
 
         `CancelConfirmed` follows for each, when it neither runs nor will start.
         """
         return self._cancellation.cancel(numbers)
+
+    def withdraw(self, numbers: Sequence[int]) -> None:
+        """Cancel those of these tasks that no worker has begun. Whoever waits for them is told; the others are answered as ever.
+
+        Rows of graphs are passed over.
+        """
+        self._cancellation.withdraw(numbers)
 
     def cancel_from(self, number: int) -> None:
         """Cancel all unanswered tasks with this number or a greater one, and tell whoever waits for them."""
@@ -525,9 +532,9 @@ class ClientCore:
         self._send_outgoing()
         return True
 
-    def _stop(self, numbers: list[int]) -> None:
+    def _stop(self, numbers: list[int], waiting_only: bool) -> None:
         """Tell the scheduler to stop tasks. Without a session there is nobody to be told."""
         if self._connection.established:
-            for portion in portions_of(m.TaskCancel(self.client_id, numbers)):
+            for portion in portions_of(m.TaskCancel(self.client_id, numbers, waiting_only=waiting_only)):
                 if not self._send(portion):
                     return

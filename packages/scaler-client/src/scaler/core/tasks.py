@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice, repeat
@@ -298,7 +298,7 @@ class TaskTable:
                 self.large[number] = size
                 self.large_bytes += size
 
-    def forget_large(self, numbers: Sequence[int]) -> None:
+    def forget_large(self, numbers: Collection[int]) -> None:
         """These tasks are not under way any more. Worth calling only while there are large payloads."""
         pop = self.large.pop
         for number in numbers:

@@ -316,6 +316,9 @@ class InProcessCluster:
                 self._queue.put(graph.tasks[row])
 
     def _on_cancel(self, client: _Client, cancel: m.TaskCancel) -> None:
+        if cancel.waiting_only:
+            # Whether a thread has begun one is not known here: all count as begun.
+            return
         for number in cancel.numbers:
             task = client.tasks.pop(number, None)
             if task is not None:

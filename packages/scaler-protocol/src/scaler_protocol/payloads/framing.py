@@ -47,7 +47,7 @@ failure.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -133,6 +133,11 @@ class Failure(NamedTuple):
 def identity(value: object) -> object:
     """Return `value`: the function of graph nodes that only pass values on. Every worker can import it."""
     return value
+
+
+def call_each(function: Callable[..., object], calls: Iterable[Sequence[object]]) -> list[object]:
+    """Return the results of some calls of a function: what an executor submits for a chunk. Every worker can import it."""
+    return [function(*arguments) for arguments in calls]
 
 
 _COUNTS = struct.Struct("<II")

@@ -503,8 +503,8 @@ _AGENT_STATUS = (
 )
 
 
-def _task_list(member: str, message_type: type[Any]) -> _Layout:
-    fields = (*_plain("client"), *_column("Q", "numbers"), *_column("H", "attempts"))
+def _task_list(member: str, message_type: type[Any], *further: _Field) -> _Layout:
+    fields = (*_plain("client"), *further, *_column("Q", "numbers"), *_column("H", "attempts"))
     return _Layout(member, message_type, fields, check=_check_task_list, flat=True)
 
 
@@ -577,7 +577,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         packed=(("bodies", "lengths"),),
         check=_check_functions_defined,
     ),
-    _task_list("taskCancel", m.TaskCancel),
+    _task_list("taskCancel", m.TaskCancel, _Field("waiting_only", "waitingOnly", int, bool)),
     _task_list("taskReturn", m.TaskReturn),
     _Layout(
         "inventory",

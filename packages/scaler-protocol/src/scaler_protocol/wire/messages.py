@@ -385,7 +385,7 @@ class FunctionDefine:
 
 @record
 class TaskCancel:
-    """The client no longer wants these tasks. A running task is interrupted."""
+    """The client no longer wants these tasks. A running task is interrupted, unless only those that wait are to end."""
 
     client: bytes
     """The client that submitted the tasks."""
@@ -393,6 +393,8 @@ class TaskCancel:
     """The tasks' numbers."""
     attempts: Column = EMPTY
     """One per row; empty from clients."""
+    waiting_only: bool = False
+    """Tasks that run, or that their processor was handed already, go on, and are answered as if nothing had been said."""
 
 
 @record

@@ -167,7 +167,7 @@ EXAMPLES: dict[str, m.Message] = {
         ("square", "module.cube"),
         OTHER_FUNCTION,
     ),
-    "task-cancel": m.TaskCancel(CLIENT, array("Q", [4, 5]), array("H", [1, 1])),
+    "task-cancel": m.TaskCancel(CLIENT, array("Q", [4, 5]), array("H", [1, 1]), waiting_only=True),
     "task-recall": m.TaskRecall(12),
     "task-return": m.TaskReturn(CLIENT, array("Q", [6]), array("H", [3])),
     "inventory": m.Inventory(

@@ -114,7 +114,7 @@ class AgentReports:
             self._lifecycle.unassign(task)
             returned.append(task)
         for task in returned:
-            if task.canceled and task.state is not _DROPPED:
+            if task.state is not _DROPPED and self._lifecycle.is_unwanted(task):
                 self._answers.answer(task, m.Status.CANCELED, b"", now)
         # What needed a cancelled one has ended with it.
         returned = [task for task in returned if task.state is not _DROPPED]

@@ -86,7 +86,7 @@ class Answers:
             elif status is m.Status.SKIPPED:
                 if self._monitor.listening:
                     self._monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
-                self._lifecycle.requeue(task)
+                self.answer_or_requeue(task, "", now)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self._try_again(task, status, payloads[row], agent, now)
             elif status in (m.Status.TIMED_OUT, m.Status.LIMIT_EXCEEDED):
@@ -158,7 +158,7 @@ class Answers:
 
     def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
         """An unassigned task has lost its agent: `lost` says how."""
-        if task.canceled:
+        if self._lifecycle.is_unwanted(task):
             self.answer(task, m.Status.CANCELED, b"", now)
         elif task.failures >= self._config.max_task_attempts:
             self.answer(task, m.Status.WORKER_DIED, (self._all_attempts_failed(task) + lost).encode(), now)

@@ -134,16 +134,17 @@ class ClientRequests:
                 others.append(number)
             elif task.agent is not None:
                 if not task.canceled:
-                    self._lifecycle.note_cancellation(task)
+                    self._lifecycle.note_cancellation(task, waiting_only=message.waiting_only)
                     to_agents.setdefault(task.agent, []).append(task)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, b"", now)
-        if others:
+        if others and not message.waiting_only:
+            # Of those that came back after a restart nobody knows yet whether they run.
             self._linked_recovery.cancel(client, others)
         if others and (client.graphs or client.arriving or client.links is not None):
             self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():
-            self._dispatch.cancel(agent, tasks)
+            self._dispatch.cancel(agent, tasks, waiting_only=message.waiting_only)
 
     def _on_credit_request(self, client: ClientRecord, message: m.CreditRequest, now: float) -> None:
         self._credits.request(client, message.count)

@@ -25,14 +25,14 @@ class Dispatch:
         self._monitor = state.monitor
         self._outbox = state.outbox
 
-    def cancel(self, agent: AgentRecord, tasks: list[Task]) -> None:
-        """Have the agent stop tasks it holds."""
+    def cancel(self, agent: AgentRecord, tasks: list[Task], *, waiting_only: bool = False) -> None:
+        """Have the agent stop tasks it holds; `waiting_only`: but not those that a worker has begun."""
         by_client: dict[bytes, list[Task]] = {}
         for task in tasks:
             by_client.setdefault(task.options.client.id, []).append(task)
         for client_id, group in by_client.items():
             numbers, attempts = [task.number for task in group], [task.attempt & 0xFFFF for task in group]
-            for portion in portions_of(m.TaskCancel(client_id, numbers, attempts)):
+            for portion in portions_of(m.TaskCancel(client_id, numbers, attempts, waiting_only)):
                 self._outbox.send(agent, portion)
 
     def send(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:

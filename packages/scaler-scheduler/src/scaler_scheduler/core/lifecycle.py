@@ -150,9 +150,16 @@ class TaskLifecycle:
         """Whoever ran the task died: that attempt is used up."""
         task.failures += 1
 
-    def note_cancellation(self, task: Task) -> None:
-        """The client of an assigned task wants no result; the caller tells the agent."""
-        task.canceled = True
+    def note_cancellation(self, task: Task, *, waiting_only: bool = False) -> None:
+        """The client of an assigned task wants no result; the caller tells the agent. `waiting_only`: unless it was begun."""
+        if waiting_only:
+            task.options.client.withdrawn.add(task.number)
+        else:
+            task.canceled = True
+
+    def is_unwanted(self, task: Task) -> bool:
+        """Whether a task that was not run is not to be run any more."""
+        return task.canceled or task.number in task.options.client.withdrawn
 
     def unassign(self, task: Task) -> None:
         """The task leaves its agent; the caller says where it goes in the same step."""
@@ -282,5 +289,7 @@ class TaskLifecycle:
 
     def compact(self, client: ClientRecord) -> None:
         """Give the client's task table the size it needs: a dictionary keeps room for as many entries as it ever had."""
+        if client.withdrawn:
+            client.withdrawn.intersection_update(client.tasks)
         if sys.getsizeof(client.tasks) > COMPACT_ABOVE_BYTES + 500 * len(client.tasks):
             client.tasks = dict(client.tasks)

@@ -279,12 +279,15 @@ class ClientRecord(_SessionRecord):
         "recent",
         "tasks",
         "unservable_reported",
+        "withdrawn",
     )
 
     def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
         super().__init__(peer, hello, session, now)
         self.connected_at = now
         self.tasks: dict[int, Task] = {}
+        self.withdrawn: set[int] = set()
+        """Tasks that were at an agent when the client wanted no result of those that had not begun. Some may have ended since."""
         self.graphs: list[Graph[AgentRecord]] = []
         self.links: LinkedTasks[AgentRecord, TaskOptions] | None = None
         """Tasks that have each other's results as arguments, once there are any."""

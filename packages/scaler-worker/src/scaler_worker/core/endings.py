@@ -31,11 +31,15 @@ class TaskEndings:
         self._timeout_seconds = state.options.task_timeout_seconds
 
     def cancel(self, message: m.TaskCancel, now: float) -> None:
-        """End tasks that their client has cancelled, wherever they are."""
+        """End tasks that their client has cancelled, wherever they are, or where they wait."""
         state = self._state
         attempts = message.attempts if len(message.attempts) else [0] * len(message.numbers)
         wanted = dict(zip(message.numbers, attempts, strict=True))
         removed, orphaned = state.queue.remove(message.client, wanted)
+        if message.waiting_only:
+            # The scheduler knows that nobody wants them.
+            self._returns.give_back([*removed, *orphaned])
+            return
         for tasks in removed:
             state.results.add_ended(message.client, tasks.numbers, tasks.attempts, Status.CANCELED)
         self._returns.give_back(orphaned)

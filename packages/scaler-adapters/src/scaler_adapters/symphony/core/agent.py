@@ -225,6 +225,12 @@ class SymphonyCore:
 
     def _cancel(self, message: m.TaskCancel) -> None:
         wanted = set(message.numbers)
+        if message.waiting_only:
+            waiting = [one for one in self._tasks.queue if one.client == message.client and one.number in wanted]
+            for task in waiting:
+                self._tasks.queue.remove(task)
+            self._give_back(waiting)
+            return
         for task in self._tasks.unanswered():
             if task.client == message.client and task.number in wanted:
                 self._tasks.abandon(task)

@@ -41,7 +41,7 @@ struct Message {
     taskBatch @6 :TaskBatch;
     resultBatch @7 :ResultBatch;
     functionDefine @8 :FunctionDefine;
-    taskCancel @9 :TaskList;             # C→S, S→A
+    taskCancel @9 :TaskCancel;           # C→S, S→A
     taskRecall @10 :UInt32;              # S→A: give back at most this many tasks that have not started
     taskReturn @11 :TaskList;            # A→S: tasks given back; they have not started
     inventory @12 :Inventory;
@@ -212,6 +212,13 @@ struct TaskList {
   client @0 :Data;
   numbers @1 :Data;                      # U64
   attempts @2 :Data;                     # U16; empty: any attempt
+}
+
+struct TaskCancel {
+  client @0 :Data;
+  numbers @1 :Data;                      # U64
+  attempts @2 :Data;                     # U16; empty: any attempt
+  waitingOnly @3 :UInt8;                 # 1: leave those that a worker has begun
 }
 
 struct Inventory {
