@@ -651,6 +651,23 @@ class TestChains:
         assert list(client.results()) == [first + 1]
         assert harness.seen(client)["graphs"] == []
 
+    def test_what_comes_back_before_the_word_that_a_link_behind_it_was_cancelled(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, [[], [0], [1], [2], [3, 1]], [4])
+        tasks = agent.tasks()
+        assert len(tasks) == 5
+        client.send(m.TaskCancel(client.id, [first + 2]))
+        # An agent returns tasks before it sends the results that it has collected.
+        agent.send(m.TaskReturn(client.id, [first + 1], [1]))
+        agent.answer(tasks[2:3], m.Status.CANCELED, b"")
+        agent.send(m.TaskReturn(client.id, [first + 3, first + 4], [1, 1]))
+        assert client.results() == {first + 4: (m.Status.CANCELED, b"")}
+        agent.answer(tasks[:1])
+        agent.answer(agent.tasks())
+        assert harness.seen(client)["graphs"] == []
+
     def test_a_whole_chain_that_comes_back_cancelled_is_answered_once(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

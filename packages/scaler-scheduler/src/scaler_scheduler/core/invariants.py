@@ -6,8 +6,10 @@ from collections import Counter
 
 from scaler_protocol.runtime.core import require
 from scaler_scheduler.core.graphs import Graph, RowState
-from scaler_scheduler.core.records import AgentRecord, TaskState
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, TaskState
 from scaler_scheduler.core.state import SchedulerState
+
+_UNFINISHED = (RowState.WAITING, RowState.RELEASED)
 
 
 def check_state(state: SchedulerState) -> None:
@@ -79,19 +81,31 @@ def _doomed(graph: Graph[AgentRecord]) -> set[int]:
     """Return the unfinished rows that need one which has failed, directly or not: their turn to end has yet to come."""
     if not graph.failing:
         return set()
-    unfinished = (RowState.WAITING, RowState.RELEASED)
-    rows = [
-        row
-        for state in unfinished
-        for row in graph.rows_in(state)
-        if any(graph.states[needed] == RowState.FAILED for needed in graph.dependencies_of(row))
-    ]
+    return _with_those_behind(
+        graph,
+        [
+            row
+            for state in _UNFINISHED
+            for row in graph.rows_in(state)
+            if any(graph.states[needed] == RowState.FAILED for needed in graph.dependencies_of(row))
+        ],
+    )
+
+
+def _with_those_behind(graph: Graph[AgentRecord], rows: list[int]) -> set[int]:
+    """Return these rows, and the unfinished ones that need them."""
     found = set(rows)
     for row in rows:
-        behind = {each for each in graph.dependents_of(row) if graph.states[each] in unfinished} - found
+        behind = {each for each in graph.dependents_of(row) if graph.states[each] in _UNFINISHED} - found
         found |= behind
         rows += behind
     return found
+
+
+def _ending(graph: Graph[AgentRecord], client: ClientRecord, released: set[int]) -> set[int]:
+    """Return the rows that agents were told to stop, and those that need them: what becomes of these follows that end."""
+    tasks = ((row, client.tasks.get(graph.first_number + row)) for row in released)
+    return _with_those_behind(graph, [row for row, task in tasks if task is not None and task.canceled])
 
 
 def _check_graphs(state: SchedulerState) -> None:
@@ -101,6 +115,7 @@ def _check_graphs(state: SchedulerState) -> None:
             waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
             released = set(graph.rows_in(RowState.RELEASED))
             doomed = _doomed(graph)
+            ending = _ending(graph, client, released)
             require(graph.waiting == waiting, f"{name}: {graph.waiting} counted, {waiting} waiting")
             require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
             for row in released:
@@ -136,10 +151,10 @@ def _check_graphs(state: SchedulerState) -> None:
                     before = client.tasks.get(graph.first_number + dependency)
                     # Or the result was lost, and the agent may have it; or that row has found an input missing, and this one will
                     # come back.
-                    # Or it is cancelled, what it needed has come back, and the word that it has ended is on its way.
+                    # Or it is cancelled, or needs one that is: what it needed has come back, and word of that is under way.
                     require(
                         (task.agent is not None and dependency in graph.losses)
-                        or (task.canceled and dependency in graph.returned)
+                        or (row in ending and dependency in graph.returned)
                         or row in doomed
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
