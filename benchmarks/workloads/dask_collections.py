@@ -51,7 +51,7 @@ def lines_of(part: int, *, lines: int) -> list[str]:
 
 class _Collection(Workload):
     systems = ("scaler", "dask")
-    limit_s = 300.0
+    limit_s = 600.0
 
     def make(self, number: int, *, quick: bool) -> tuple[Any, Check]:
         """Return a collection that nobody has computed before, by its number, and what checks its value."""
