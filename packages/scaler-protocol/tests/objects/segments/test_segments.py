@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -105,6 +106,19 @@ def test_a_segment_is_used_again_when_nobody_holds_it() -> None:
     assert again.place.descriptor == place.descriptor
     # Who has heard of the old content does not get the new one.
     assert SegmentReader().read(place) is None
+
+
+def test_segments_behind_those_that_are_held_are_used_again() -> None:
+    """Results that others have not taken yet are the newest, and there may be dozens."""
+    pool = SegmentPool(TOKEN)
+    reader = SegmentReader()
+    held: deque[object] = deque(maxlen=40)
+    segments = set()
+    for number in range(1000):
+        place = write(pool, number, [bytes(300_000)]).place
+        segments.add(place.descriptor)
+        held.append(reader.read(place))
+    assert len(segments) <= 45
 
 
 def test_a_slice_of_a_buffer_holds_the_segment() -> None:

@@ -51,8 +51,9 @@ MAPPED_FROM_USE = 3
 MAPPED_BYTES_MAX = 64 * 1024 * 1024
 """Larger objects are written through the descriptor, so that other threads run meanwhile."""
 
-PROBES_MAX = 8
-"""Most segments that are checked to find one that nobody reads any more. The next search begins with others."""
+PROBES_MAX = 64
+"""Most segments that are checked to find one that nobody reads any more; the next search begins with others. To check so many
+takes less than to get the pages of a new one, and the newest ones, which are checked first, are likely to be held."""
 
 JOIN_SECONDS = 1.0
 
