@@ -23,8 +23,8 @@ WRITERS = {
     "credits": "ClientRecord.credit_granted ClientRecord.credit_moved_at ClientRecord.credit_wanted",
     "graph_rows": "ClientRecord.arriving ClientRecord.graphs",
     "graphs": "Graph._attempts Graph._missing Graph._needed_again Graph._readers Graph._mean_microseconds "
-    "Graph.attempts_before Graph.failing Graph.followed Graph.holders Graph._looked_for_roots Graph.losses Graph.makers "
-    "Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted Graph.with_inputs",
+    "Graph.attempts_before Graph.failing Graph.followed Graph.given Graph.holders Graph._looked_for_roots Graph.losses "
+    "Graph.makers Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted Graph.with_inputs",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks ClientRecord.withdrawn "

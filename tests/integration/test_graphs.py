@@ -79,6 +79,34 @@ def test_a_long_chain_of_any_links_asked_for(client: Client) -> None:
     assert client.get(graph, keys=keys) == {"link-999": 1000, "link-0": 1, "link-500": 501}
 
 
+def test_futures_are_done_as_soon_as_their_own_rows_are(client: Client, tmp_path: Path) -> None:
+    """Large results too, and in chains, and although others wait for their values."""
+    gates = [str(tmp_path / f"gate-{number}") for number in range(2)]
+    nodes: Graph = {
+        "small": (operator.add, 1, 1),
+        "large": (grow, "x", "y" * LARGE),
+        "link": (grow, "large", "z"),
+        "waits": (f.wait_for_file, "link", gates[0]),
+        "reads": (len, "waits"),
+        "reads later": (f.wait_for_file, "large", gates[1]),
+        "both": (operator.eq, "reads later", "waits"),
+        "end": (operator.add, "small", "reads"),
+    }
+    futures = client.get(nodes, list(nodes), block=False)
+    assert futures["small"].result(30) == 2
+    assert len(futures["large"].result(30)) == LARGE + 1
+    assert len(futures["link"].result(30)) == LARGE + 2
+    assert not any(futures[key].done() for key in ("waits", "reads", "reads later", "both", "end"))
+    Path(gates[0]).touch()
+    assert futures["end"].result(30) == LARGE + 4
+    assert not futures["both"].done()
+    # What its object was is gone here, and its reader has still to get it.
+    del futures["large"]
+    Path(gates[1]).touch()
+    assert futures["both"].result(30) is False
+    assert len(futures["reads later"].result(30)) == LARGE + 1
+
+
 def test_many_chains_at_once(client: Client) -> None:
     graph: Graph = {}
     for number in range(20):

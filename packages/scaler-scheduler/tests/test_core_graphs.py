@@ -83,18 +83,21 @@ def test_objects_of_intermediate_results_are_freed_when_the_last_reader_is_done(
     assert harness.to_store() == [m.ObjectDelete(0, client.id, (big,))]
 
 
-def test_a_wanted_object_goes_to_the_client_only_when_nobody_else_reads_it() -> None:
+def test_a_wanted_object_goes_to_the_client_at_once_and_others_read_it_still() -> None:
     harness = Harness()
-    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10, takes_chains=False)
     client.define()
-    first = submit_graph(client, [[], [0]], [0, 1])
+    first = submit_graph(client, [[], [0], [0, 1]], [0, 2])
     big = b"b" * 16
-    head, link = agent.tasks()
-    agent.answer([head], payload=b"O" + big, object_positions=[0], objects=(big,))
-    assert client.results() == {}
-    agent.answer([link])
-    assert sorted(client.results()) == [first, first + 1]
-    # It is the client's to delete now.
+    agent.answer(agent.tasks(), payload=b"O" + big, object_positions=[0], objects=(big,))
+    assert client.results() == {first: (0, b"O" + big)}
+    for _ in range(2):
+        (batch,) = agent.take(m.TaskBatch)
+        assert b"O" + big in batch.inputs.split()
+        agent.answer([(client.id, batch.numbers[0], batch.attempts[0])])
+    assert list(client.results()) == [first + 2]
+    assert harness.seen(client)["graphs"] == []
+    # It is the client's to delete.
     assert harness.to_store() == []
 
 

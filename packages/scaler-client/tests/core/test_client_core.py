@@ -688,6 +688,98 @@ def test_an_answer_is_left_in_storage_until_somebody_asks(
     assert core.unanswered_tokens() == []
 
 
+class TestAnswersThatOtherRowsRead:
+    """The scheduler gives a large result of a graph's row to the client at once: its object has to outlive its readers."""
+
+    def begin(self, core: ClientCore, scheduler: Scheduler, *, keeps: bool = False) -> None:
+        core.submit_graph(graph_of(2, [0, 1]), ["zero", "one"], keeps=keeps)
+        core.flush()
+        scheduler.exchange(0.2)
+
+    def answer(self, scheduler: Scheduler) -> None:
+        scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
+
+    def deleted(self, scheduler: Scheduler) -> bool:
+        scheduler.exchange(0.5)
+        return scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+
+    @pytest.mark.parametrize("fetched_first", [True, False])
+    def test_one_that_is_fetched_is_deleted_when_both_are_over(
+        self, core: ClientCore, scheduler: Scheduler, fetched_first: bool
+    ) -> None:
+        self.begin(core, scheduler)
+        self.answer(scheduler)
+        for fetches in (fetched_first, not fetched_first):
+            assert not self.deleted(scheduler)
+            if fetches:
+                core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
+            else:
+                scheduler.answer([2], 0.4)
+        assert self.deleted(scheduler)
+
+    @pytest.mark.parametrize("order", ["graph, future", "future, graph"])
+    def test_one_that_is_left_is_deleted_when_both_are_over(
+        self, core: ClientCore, scheduler: Scheduler, order: str
+    ) -> None:
+        self.begin(core, scheduler)
+        self.answer(scheduler)
+        core.leave(1, "stands for it")
+        core.hold_object(OBJECT_ID)
+        for over in order.split(", "):
+            assert not self.deleted(scheduler)
+            if over == "graph":
+                scheduler.answer([2], 0.4)
+            else:
+                core.cancel([1])
+                core.release_objects((OBJECT_ID,))
+        assert self.deleted(scheduler)
+
+    def test_one_that_is_left_after_its_graph_is_over(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.begin(core, scheduler)
+        self.answer(scheduler)
+        scheduler.answer([2], 0.4)
+        core.leave(1, "stands for it")
+        core.hold_object(OBJECT_ID)
+        assert not self.deleted(scheduler)
+        core.release_objects((OBJECT_ID,))
+        assert self.deleted(scheduler)
+
+    @pytest.mark.parametrize("when", ["before it came", "while it is fetched"])
+    def test_one_that_is_cancelled_is_read_on(self, core: ClientCore, scheduler: Scheduler, when: str) -> None:
+        self.begin(core, scheduler)
+        if when == "before it came":
+            core.cancel([1])
+        self.answer(scheduler)
+        if when == "while it is fetched":
+            core.cancel([1])
+        assert not self.deleted(scheduler)
+        scheduler.answer([2], 0.4)
+        assert self.deleted(scheduler)
+
+    def test_one_that_is_kept_is_there_as_long_as_its_reference(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.begin(core, scheduler, keeps=True)
+        self.answer(scheduler)
+        scheduler.answer([2], 0.4)
+        # Whoever is told of the answer counts its use only then.
+        core.hold_object(OBJECT_ID)
+        assert not self.deleted(scheduler)
+        core.release_objects((OBJECT_ID,))
+        assert self.deleted(scheduler)
+
+    def test_all_goes_with_the_client(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.begin(core, scheduler)
+        self.answer(scheduler)
+        core.close(effects.Cause.CLOSED, "it ends")
+        assert self.deleted(scheduler)
+
+    def test_the_last_answer_is_needed_by_nobody_else(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.begin(core, scheduler)
+        scheduler.answer([2], 0.3)
+        self.answer(scheduler)
+        core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
+        assert self.deleted(scheduler)
+
+
 def test_an_answer_in_storage_stays_there_if_its_graph_keeps_it(core: ClientCore, scheduler: Scheduler) -> None:
     core.submit_graph(graph_of(3, [0, 1, 2]), ["a", "b", "c"], keeps=True)
     core.flush()

@@ -77,16 +77,21 @@ class Answers:
             if task is None:
                 if number in self._endings.unconfirmed:
                     confirmed.append(number)
-                if is_object:
+                is_value = not statuses or statuses[row] == m.Status.SUCCESS
+                if is_object and not (is_value and self._endings.keep_for_others(number, payload[1:])):
                     unwanted.append(payload[1:])
             elif len(statuses) and statuses[row] == UNREADABLE and self._send_again(number, task):
                 continue
             elif is_object and not (_keeps(task) and (not statuses or statuses[row] == m.Status.SUCCESS)):
                 self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
-                self._endings.finish(task)
                 is_value = not statuses or statuses[row] == m.Status.SUCCESS
+                if is_value:
+                    self._endings.keep_answer(task, payload[1:])
+                self._endings.finish(task)
                 self._outbox.add(effects.FetchObject(number, payload[1:], task.token if is_value else None))
             else:
+                if is_object:
+                    self._endings.keep_answer(task, payload[1:])
                 known.append(row)
         self._endings.confirm(confirmed)
         if len(batch.statuses) and unwanted:
@@ -119,6 +124,7 @@ class Answers:
         if failure is not None:
             completed.reported = completed.reported._replace(statuses=[failure])
         self._outbox.add(completed)
+        self._uses.awaited.discard(stored[1:])
         if failure is None and not self._is_needed(completed, stored):
             self._outbox.add(effects.DeleteObjects((stored[1:],)))
 
@@ -155,6 +161,8 @@ class Answers:
     def drop_fetched(self, numbers: Sequence[int]) -> None:
         """Nobody wants these answers any more, which are objects."""
         dropped = [(self.fetching.pop(number, None) or self.left.pop(number))[1] for number in numbers]
+        for one in dropped if self._uses.awaited else ():
+            self._uses.awaited.discard(bytes(one.payloads[0][1:]))  # type: ignore[arg-type]
         stored = dict.fromkeys(
             bytes(one.payloads[0][1:])  # type: ignore[arg-type]
             for one in dropped

@@ -216,7 +216,7 @@ class Cancellation:
         for task in table.tasks.values():
             endings.release(task.objects)
         for graph in table.graphs.values():
-            endings.release(graph.objects)
+            endings.release((*graph.objects, *graph.answers))
         table.clear()
         answers.drop_fetched([*answers.fetching, *answers.left])
         endings.confirm(list(endings.unconfirmed))

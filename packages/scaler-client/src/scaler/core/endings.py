@@ -38,7 +38,7 @@ class Endings:
             return
         del self._table.graphs[graph.first_number]
         self._table.has_left(graph)
-        self.release(graph.objects)
+        self.release((*graph.objects, *graph.answers))
         if stop is not None:
             stop.extend(range(graph.first_number, graph.first_number + graph.rows_left))
 
@@ -48,6 +48,23 @@ class Endings:
             free = self._uses.release(object_ids)
             if free:
                 self._outbox.add(effects.DeleteObjects(free))
+
+    def keep_answer(self, task: Task, object_id: bytes) -> None:
+        """A task is answered with an object. Where other rows of its graph may read that, it is kept until these are over."""
+        graph = task.source
+        if isinstance(graph, Graph) and graph.unanswered > 1 and not len(graph.submit.earlier):
+            self._uses.hold(object_id)
+            self._uses.awaited.add(object_id)
+            graph.answers.append(object_id)
+
+    def keep_for_others(self, number: int, object_id: bytes) -> bool:
+        """As `keep_answer`, for a row that was cancelled while its answer was on its way. Return whether it is kept."""
+        for graph in self._table.graphs.values():
+            if graph.first_number <= number < graph.first_number + graph.rows and not len(graph.submit.earlier):
+                self._uses.hold(object_id)
+                graph.answers.append(object_id)
+                return True
+        return False
 
     def confirm(self, numbers: Sequence[int]) -> None:
         """These cancelled tasks do not run any more: free what they used."""

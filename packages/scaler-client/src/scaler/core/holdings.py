@@ -53,12 +53,16 @@ class ObjectUses:
         self.counts: Counter[bytes] = Counter()
         self.sizes: dict[bytes, int] = {}
         """Bytes of those objects of which they are known."""
+        self.awaited: set[bytes] = set()
+        """Answers that are being fetched, or kept in a moment: the last use may end before, and then they stay."""
         self.refused: dict[bytes, str] = {}
         """Objects that storage would not take, with its reason, for as long as somebody uses them."""
 
     def hold(self, object_id: bytes, size: int = 0) -> None:
         """Count one more use. `size`: the object's bytes; 0 where they are not known."""
         self.counts[object_id] += 1
+        if self.awaited:
+            self.awaited.discard(object_id)
         if size:
             self.sizes[object_id] = size
 
@@ -73,7 +77,8 @@ class ObjectUses:
                 del self.counts[object_id]
                 self.refused.pop(object_id, None)
                 self.sizes.pop(object_id, None)
-                free.append(object_id)
+                if object_id not in self.awaited:
+                    free.append(object_id)
         return tuple(free)
 
 

@@ -46,7 +46,7 @@ def check_objects(table: TaskTable, uses: ObjectUses, endings: Endings) -> None:
     """Raise InvariantError unless every object that somebody needs is held, and no other one is."""
     needed = sum(len(task.objects) for task in table.tasks.values())
     needed += sum(len(objects) for objects in endings.unconfirmed.values())
-    needed += sum(len(graph.objects) for graph in table.graphs.values())
+    needed += sum(len(graph.objects) + len(graph.answers) for graph in table.graphs.values())
     if needed > sum(uses.counts.values()):
         raise InvariantError("tasks name objects that are not held")
     if any(count <= 0 for count in uses.counts.values()):

@@ -110,6 +110,8 @@ class Graph:
     """The wanted rows, ascending."""
     objects: tuple[bytes, ...]
     unanswered: int
+    answers: list[bytes] = field(default_factory=list)
+    """Answers that are objects, with a use each: other rows may read them until all wanted rows are answered."""
     keeps: bool = False
     """Whether answers that are objects stay in storage: its tokens are told the object in place of the value."""
     pending: bool = True
@@ -253,7 +255,7 @@ class TaskTable:
 
     def add_graph(self, submit: m.GraphSubmit, tokens: list[object], *, keeps: bool = False) -> Graph:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
-        graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted), keeps)
+        graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted), keeps=keeps)
         self.graphs[submit.first_number] = graph
         self._let_leave(graph)
         for row, token in zip(submit.wanted, tokens, strict=True):

@@ -157,6 +157,8 @@ class Graph(Generic[Holder]):
         """Rows that run again because results were lost, or were missing, and how often it was their own that was lost."""
         self.with_inputs: set[int] = set()
         """RELEASED rows that agents have had, with their inputs, since before this scheduler: they read nothing here."""
+        self.given: set[int] = set()
+        """Rows whose results have readers, and whose objects are the client's by now."""
         self._needed_again: list[LostRows] = []
         """See `take_needed_again`."""
         self._attempts: dict[int, int] = {}
@@ -352,10 +354,7 @@ class Graph(Generic[Holder]):
         hopeless: list[int] = []
         freed: list[bytes] = []
         for row in rows:
-            result = results.pop(row, None)
-            self.holders.pop(row, None)
-            if result is not None:
-                freed.extend(result.objects)
+            freed.extend(self._drop_result(row))
             states[row] = _WAITING
             self.unfinished += 1
             self.waiting += 1
@@ -438,21 +437,28 @@ class Graph(Generic[Holder]):
             failed.behind.append(iter(dependents))
 
     def read_by_client(self, row: int) -> RowResult | None:
-        """Return a wanted row's result, once. None if it was returned before, or if its objects have other readers.
+        """Return a wanted row's result, once. None if it was returned before, or if `_keeps_objects_of` says so.
 
-        An object that goes to the client is the client's to delete; so it goes only when no dependent needs it any more.
+        An object that goes to the client is the client's to delete. It does that only when all rows of the graph are answered
+        that it wants, so that no other row reads it any more.
         """
         if not self.wanted[row] or self.states[row] != RowState.DONE:
             return None
         result = self.results.get(row)
-        if result is None or (result.objects and self._readers[row] > 1):
+        if result is None or (result.objects and self._readers[row] > 1 and self._keeps_objects_of(row)):
             return None
         self.wanted[row] = 0
         self._readers[row] -= 1
         if self._readers[row] == 0:
             del self.results[row]
             self.holders.pop(row, None)
+        elif result.objects:
+            self.given.add(row)
         return result
+
+    def _keeps_objects_of(self, row: int) -> bool:
+        """Whether the client gets this row's objects only when nobody else reads them: linked tasks may outlive the graph."""
+        return row in self.followed
 
     def follow(self, row: int) -> None:
         """Linked tasks need this unfinished row, or its result that is here, until `unfollow`, or until it fails."""
@@ -629,4 +635,7 @@ class Graph(Generic[Holder]):
         if result is None:
             return ()
         self.holders.pop(row, None)
+        if row in self.given:
+            self.given.discard(row)
+            return ()
         return result.objects

@@ -68,7 +68,8 @@ class LinkedRows:
         result = None
         if isinstance(graph, Graph):
             result = graph.results.get(row)
-            if graph.states[row] == RowState.FAILED or (graph.states[row] == RowState.DONE and result is None):
+            is_over = graph.states[row] == RowState.DONE and (result is None or row in graph.given)
+            if is_over or graph.states[row] == RowState.FAILED:
                 return False
         if result is not None and not result.objects:
             links.revive(number, result, options)

@@ -67,6 +67,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.wanted = _Table(0)
         self.losses = {}
         self.followed = set()
+        self.given = set()
         self.with_inputs = set()
         self._attempts = {}
         self._mean_microseconds = None
@@ -244,6 +245,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         for row in rows:
             sorted_rows.setdefault(self._shared[row], []).append(row)
         return sorted_rows
+
+    def _keeps_objects_of(self, row: int) -> bool:
+        """See `Graph`. Nothing tells the client when all of these have been read that it has named meanwhile."""
+        return True
 
     # --- moving
 
