@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from scaler import Client
 from scaler.errors import ScalerError
+from tests.integration import dependent_work
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, is_gone, wait_for
 
@@ -25,11 +27,22 @@ def processors_of(workers: Service) -> set[int]:
     return {pid for pid in started if not is_gone(pid)}
 
 
-def test_kill_9_of_processors(deployment: Deployment) -> None:
+DEPENDENT_TASKS = 120
+"""Of each shape. `tests/soak/test_dependent_chaos.py` has thousands."""
+
+
+def dependent_tasks(client: Client, tmp_path: Path) -> list[dependent_work.Work]:
+    """Submit chains, trees and graphs, with large results in between, and tasks that fail or are cancelled."""
+    never = str(tmp_path / "never")
+    return [make(client, DEPENDENT_TASKS, never) for make in dependent_work.SHAPES.values()]
+
+
+def test_kill_9_of_processors(deployment: Deployment, tmp_path: Path) -> None:
     scheduler = deployment.scheduler("--max-task-attempts", "20")
     workers = deployment.workers(scheduler, count=2)
     client = deployment.client(scheduler)
     futures = [client.submit(f.sleep_and_return, 0.01, number) for number in range(600)]
+    works = dependent_tasks(client, tmp_path)
     dice = random.Random(1)
     killed: set[int] = set()
     for _ in range(6):
@@ -40,6 +53,8 @@ def test_kill_9_of_processors(deployment: Deployment) -> None:
         killed.add(victim)
         os.kill(victim, signal.SIGKILL)
     assert [future.result(timeout=50) for future in futures] == list(range(600))
+    for work in works:
+        work.check(50)
     assert workers.child.is_running
 
 
@@ -50,17 +65,20 @@ def test_a_task_whose_processor_was_killed_is_tried_again(deployment: Deployment
     assert client.submit(f.die_once, str(tmp_path / "mark")).result(timeout=30) == "second attempt"
 
 
-def test_kill_9_of_an_agent(deployment: Deployment) -> None:
+def test_kill_9_of_an_agent(deployment: Deployment, tmp_path: Path) -> None:
     scheduler = deployment.scheduler()
     first = deployment.workers(scheduler, count=1)
     deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     client.map(f.square, range(20))
     futures = [client.submit(f.sleep_and_return, 0.02, number) for number in range(150)]
+    works = dependent_tasks(client, tmp_path)
     wait_for("half-way", lambda: sum(future.done() for future in futures) > 20)
     children = first.children()
     first.kill()
     assert [future.result(timeout=50) for future in futures] == list(range(150))
+    for work in works:
+        work.check(50)
     wait_for("its processors died with it", lambda: all(is_gone(pid) for pid in children))
 
 
@@ -97,9 +115,14 @@ def test_kill_9_of_the_scheduler_which_comes_back(deployment: Deployment, tmp_pa
     futures = [client.submit(f.sleep_and_return, 0.02, number) for number in range(200)]
     slow = client.submit(f.mark_and_sleep, str(tmp_path / "slow"), 3.0)
     short = client.submit(f.mark_and_sleep, str(tmp_path / "short"), 0.5)
+    works = dependent_tasks(client, tmp_path)
+    rows = client.get(
+        {"runs": (f.mark_and_sleep, str(tmp_path / "row"), 3.0), "then": (len, "runs")}, "then", block=False
+    )
     wait_for("some are done", lambda: sum(future.done() for future in futures) > 20)
     wait_for("the slow one runs", (tmp_path / "slow").exists)
     wait_for("the short one runs", (tmp_path / "short").exists)
+    wait_for("a row of a graph runs", (tmp_path / "row").exists)
     scheduler.kill()
     deployment.scheduler("-osa", storage.address, address=scheduler.address)
     late = [client.submit(f.square, number) for number in range(20)]
@@ -107,9 +130,13 @@ def test_kill_9_of_the_scheduler_which_comes_back(deployment: Deployment, tmp_pa
     assert [future.result(timeout=50) for future in late] == [number * number for number in range(20)]
     assert slow.result(timeout=50)
     assert short.result(timeout=50)
+    assert rows["then"].result(timeout=50) == len("slept")
+    for work in works:
+        work.check(50)
     # They were running while the scheduler was away, and their worker kept them, or their results: none ran twice.
     assert len((tmp_path / "slow").read_text().splitlines()) == 1
     assert len((tmp_path / "short").read_text().splitlines()) == 1
+    assert len((tmp_path / "row").read_text().splitlines()) == 1
 
 
 def test_kill_9_of_the_scheduler_for_good_ends_every_future_in_bounded_time(deployment: Deployment) -> None:
