@@ -934,6 +934,35 @@ def graph_of(rows: int, wanted: list[int]) -> m.GraphSubmit:
     )
 
 
+@pytest.mark.parametrize("has_left", [True, False])
+def test_a_cancelled_row_is_cancelled_where_its_graph_leaves_later(
+    core: ClientCore, scheduler: Scheduler, has_left: bool
+) -> None:
+    """What needs it waits for nothing else, and would never end."""
+    core.submit_graph(graph_of(2, [0, 1]), ["blocked", "behind"])
+    if has_left:
+        core.flush()
+        scheduler.exchange(0.2)
+    assert core.cancel([1]) == [1]
+    now = 1.0
+    sent: list[m.Message] = []
+    if has_left:
+        assert m.TaskCancel(CLIENT, [1]) in scheduler.exchange(0.3)
+        # A new scheduler, which knows of nothing.
+        scheduler.peer = SessionPeer()
+        while scheduler.peer.hello is None:
+            now += 0.5
+            core.handle(events.Tick(), now)
+            scheduler.exchange(now)
+        sent = scheduler.welcome(now)
+    core.flush()
+    sent += scheduler.exchange(now + 0.1)
+    kinds = [type(message) for message in sent if isinstance(message, m.GraphSubmit | m.TaskCancel)]
+    assert kinds == [m.GraphSubmit, m.TaskCancel]
+    cancel = next(message for message in sent if isinstance(message, m.TaskCancel))
+    assert list(cancel.numbers) == [1]
+
+
 def test_a_graph_takes_a_range_of_numbers(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core)
     first = core.submit_graph(graph_of(3, [1, 2]), ["one", "two"])

@@ -62,6 +62,7 @@ class Cancellation:
             cancelled.append(number)
             source = task.source
             if isinstance(source, Graph):
+                source.canceled.append(number)
                 self._endings.finish_graph_row(source, stop=remote)
             if self._sender.has_left(number, task):
                 remote.append(number)

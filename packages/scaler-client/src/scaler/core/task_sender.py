@@ -10,6 +10,7 @@ from scaler.core.tasks import LARGE_PAYLOAD_BYTES, Graph, Task, TaskGroup, TaskT
 from scaler_protocol.session import Connection
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Envelope
+from scaler_protocol.wire.task_lists import portions_of
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
@@ -94,8 +95,17 @@ class TaskSender:
             if not self._send(message):
                 return
             mark_left()
+            if isinstance(message, m.GraphSubmit) and not self._cancel_again(message):
+                return
             if isinstance(message, m.TaskBatch) and max(message.payloads.lengths) >= LARGE_PAYLOAD_BYTES:
                 table.note_large(message)
+
+    def _cancel_again(self, portion: m.GraphSubmit) -> bool:
+        """A portion of a graph has left. After the last one, say which rows were cancelled before; False as for `send`."""
+        graph = self._table.graphs.get(portion.first_number)
+        if graph is None or not graph.canceled or graph.pending or graph.again:
+            return True
+        return all(map(self._send, portions_of(m.TaskCancel(portion.client, graph.canceled))))
 
     def flush_or_hold(self, now: float) -> None:
         """As `flush`, but hold a few tasks back for a moment, to form a batch, while many are under way.

@@ -122,6 +122,8 @@ class Graph:
     """Where the next portion begins."""
     counted: int = 0
     """As so many tasks it counts among those that wait to leave."""
+    canceled: list[int] = field(default_factory=list)
+    """The numbers of wanted rows that were cancelled. What needs them is to end so too, also where it leaves once more."""
 
     def mark_left(self, place: Place) -> None:
         """A portion was sent; the next one begins at `place`."""
