@@ -11,6 +11,7 @@ from scaler.client import object_channel, stored_objects
 from scaler.client.snapshots import Snapshots
 from scaler.errors import MissingObjects
 from tests.integration.deployment import Deployment
+from tests.integration.test_object_life import Stored
 
 SIZE = 3_000_000
 SECONDS = 60
@@ -31,6 +32,10 @@ def test_what_a_client_still_has_is_sent_again_and_unfinished_tasks_go_on(
     # No worker is there yet: all these tasks are unfinished when storage dies.
     at_hand = [client.submit(bytes.count, reference, bytes([number])) for number, reference in enumerate(alive)]
     copied, _, latest = (client.submit(len, reference) for reference in changing)
+    # What storage has not answered yet the client has anyway.
+    stored = Stored(storage.address)
+    stored.wait_for(6, SECONDS)
+    stored.close()
     storage.kill()
     storage = deployment.storage(address=storage.address)
     deployment.workers(scheduler, count=3)
