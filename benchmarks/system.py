@@ -73,6 +73,10 @@ class Cluster(ABC):
         """Let one more host with one worker join, played by this machine."""
         raise NotSupported("it has no hosts")
 
+    def profiled(self) -> Cluster:
+        """Connect one more client, which is told of each task's times and memory; closing it leaves the cluster alone."""
+        raise NotSupported("it measures no single tasks")
+
     def monitor_address(self) -> str:
         """Where scaler_ui and scaler_top connect to."""
         raise NotSupported("this repository's monitors do not speak its protocol")

@@ -30,14 +30,24 @@ def _with_literals_as_nodes(graph: Graph) -> dict[str, Any]:
 class ScalerClient(Cluster):
     """A `Client` of a cluster that somebody else has started."""
 
-    def __init__(self, address: str, *, map_takes_tuples: bool = False, literals_are_nodes: bool = False) -> None:
-        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        map_takes_tuples: bool = False,
+        literals_are_nodes: bool = False,
+        profiling: bool = False,
+    ) -> None:
+        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always.
+
+        `profiling`: as the client takes it.
+        """
         from scaler import Client
 
         self._address = address
         self._map_takes_tuples = map_takes_tuples
         self._literals_are_nodes = literals_are_nodes
-        self._client = Client(address)
+        self._client = Client(address, profiling=profiling)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         return self._client.submit(function, *arguments, **keywords)
@@ -64,6 +74,9 @@ class ScalerClient(Cluster):
 
     def address(self) -> str:
         return self._address
+
+    def profiled(self) -> Cluster:
+        return ScalerClient(self._address, profiling=True)
 
     def fibonacci(self, n: int) -> int:
         return int(self._client.submit(fibonacci, self._client, n).result())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -118,10 +119,11 @@ class Calls(Workload):
                     found[name] = _rate(functools.partial(_time_calls, cluster, make), seconds)
             found["failures"] = _rate(functools.partial(_time_failures, cluster), seconds)
             try:
-                address = cluster.address()
+                profiled = cluster.profiled()
             except NotSupported:
                 return found
-            found["profiling"] = _profiled_rate(address, seconds)
+            with contextlib.closing(profiled):
+                found["profiling"] = _rate(functools.partial(_time_calls, profiled, _plain), seconds)
         return found
 
 
@@ -186,22 +188,6 @@ def _time_failures(cluster: Cluster, count: int) -> float:
     taken = time.perf_counter() - begin
     check(failed, count)
     return taken
-
-
-def _profiled_rate(address: str, seconds: float) -> float:
-    from scaler import Client
-
-    with Client(address, profiling=True) as client:
-
-        def measure(count: int) -> float:
-            begin = time.perf_counter()
-            futures = [client.submit(identity, number) for number in range(count)]
-            results = [future.result() for future in futures]
-            taken = time.perf_counter() - begin
-            check(results, list(range(count)))
-            return taken
-
-        return _rate(measure, seconds)
 
 
 WORKLOADS = (Calls(),)
