@@ -40,7 +40,9 @@ def main() -> int:
             cluster.run(arguments.steps)
         except Exception as error:
             failed.append(seed)
-            print(f"seed {seed}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
+            # A failed assertion says nothing.
+            first_line = str(error).partition("\n")[0]
+            print(f"seed {seed}: {type(error).__name__}: {first_line[:200]}", flush=True)
         if cluster is not None:
             steps += cluster.clock.steps
             ends += cluster.ledger.ends

@@ -99,6 +99,20 @@ def test_a_reader_that_has_begun_stays_where_it_is_and_may_succeed() -> None:
     assert cluster.agent.tasks() == [(cluster.client.id, first + 2, 2)]
 
 
+def test_an_agent_leaves_that_has_the_reader_of_a_row_whose_attempts_are_used_up() -> None:
+    cluster = Cluster(max_task_attempts=2)
+    first = submit_graph(cluster.client, [[], [0]], [1])
+    cluster.answer_with(cluster.agent.tasks()[0], big("a"))
+    assert cluster.agent.tasks()
+    cluster.lose(big("a"))
+    assert cluster.agent.tasks() == [(cluster.client.id, first, 2)]
+    cluster.harness.vanish(cluster.agent)
+    cluster.harness.advance(61)
+    ((number, (status, _)),) = cluster.client.results().items()
+    assert (number, status) == (first + 1, m.Status.WORKER_DIED)
+    assert cluster.harness.seen(cluster.client)["graphs"] == []
+
+
 def test_a_reader_that_ends_before_the_loss_is_known_is_tried_again() -> None:
     cluster = Cluster()
     first = submit_graph(cluster.client, [[], [0]], [1])

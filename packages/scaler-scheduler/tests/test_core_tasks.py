@@ -474,6 +474,21 @@ class TestBackPressure:
         assert answered == chain
         assert client.take(m.CreditGrant)
 
+    def test_those_that_end_with_what_they_waited_for_leave_room_at_once(self) -> None:
+        harness = Harness(max_number_of_tasks_waiting=5)
+        client = Client(harness, "client")
+        agent = Agent(harness, "agent", capacity=1)
+        client.define()
+        client.send(m.CreditRequest(20))
+        first = client.submit(1)
+        assert agent.tasks()
+        waiting = [link(client, first[0])]
+        waiting += [link(client, waiting[0]) for _ in range(4)]
+        assert [grant.count for grant in client.take(m.CreditGrant)] == [5, 1], "as many wait as may"
+        client.send(m.TaskCancel(client.id, waiting[:1]))
+        assert sorted(client.results()) == waiting
+        assert [grant.count for grant in client.take(m.CreditGrant)] == [5]
+
     def test_clients_share_what_is_allowed(self) -> None:
         harness = Harness(max_number_of_tasks_waiting=5)
         first, second = Client(harness, "first"), Client(harness, "second")

@@ -69,6 +69,9 @@ class Departures:
             self._record_returned(agent, held, set(suspects), now)
         lost = f"agent {agent.name} (pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
         for task in reversed(held):
+            if task.agent is not agent:
+                # It was released behind one that has just failed, and ended with that.
+                continue
             self._lost_attempts.note(agent, task)
             self._lifecycle.unassign(task)
             self._answers.answer_or_requeue(task, lost, now)

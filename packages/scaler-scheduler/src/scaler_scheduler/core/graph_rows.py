@@ -111,6 +111,7 @@ class GraphRows:
         self._now = 0.0
         """When the turn began."""
         self._outbox = state.outbox
+        self._marks = state.marks
         self._pressure = state.pressure
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
@@ -497,6 +498,8 @@ class GraphRows:
             self._unneeded.append(_Unneeded(client, graph, deque(failed.unneeded), is_cancellation))
         failed.clear()
         self._give_back(client)
+        # Linked tasks that wait count against their client's limit, and nothing is placed when they end.
+        self._marks.credit_due = True
 
     def _end_unneeded(self, now: float) -> None:
         """End the next of the rows that nobody needs any more, and so, later, those that only they need."""
