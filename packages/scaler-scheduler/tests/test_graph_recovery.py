@@ -250,6 +250,27 @@ def test_what_was_cancelled_meanwhile_is_stopped() -> None:
     assert graph.is_over()
 
 
+@pytest.mark.parametrize("agent_is_back", ["before", "after", "never"])
+def test_what_needs_a_row_that_was_cancelled_before_ends_with_it(agent_is_back: str) -> None:
+    graph = Restart([[], [0]], [0, 1])
+    graph.restart()
+    if agent_is_back == "before":
+        graph.claim(0)
+    # Its client was told of the row's end, and says again that it is cancelled.
+    graph.announce([1])
+    graph.client.send(m.TaskCancel(graph.client.id, [graph.first]))
+    if agent_is_back == "after":
+        graph.claim(0)
+    graph.wait()
+    if agent_is_back != "never":
+        stopped = [number - graph.first for one in graph.agent.take(m.TaskCancel) for number in one.numbers]
+        assert stopped == [0]
+        graph.answer(0, m.Status.CANCELED, b"")
+    assert graph.rows_run() == []
+    assert graph.client.results() == {graph.first + 1: (m.Status.CANCELED, b"")}
+    assert graph.is_over()
+
+
 def test_only_what_its_unanswered_rows_need_runs_again() -> None:
     # Rows 2 and 5 were answered before: nobody needs 1, 2, 4 and 5 any more, and 0 is needed by 3.
     graph = Restart([[], [0], [1], [0], [], [4], [3]], [2, 5, 6])
