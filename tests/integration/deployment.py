@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import random
 import re
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,29 +35,6 @@ LOG_TAIL_CHARACTERS = 6_000
 def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) -> Value:
     """Return the first true value of `look`; fail with `what` when there is none in time."""
     return wait_until(look, timeout_s, what=what, pause_seconds=0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: for what has to be named before anybody binds it."""
-    with contextlib.ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-
-
-def first_of_free_ports(count: int) -> int:
-    """Return a port that nobody listens on, and neither on those after it.
-
-    Below those that the system gives to whoever asks for any: between this look and the use of it, nobody gets them.
-    """
-    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    for first in random.sample(range(10_000, lowest_given - count), 200):
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError(f"no {count} free ports next to each other")
 
 
 def segments_of(pid: int) -> int:

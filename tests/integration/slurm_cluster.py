@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.integration.deployment import free_ports
+from scaler_protocol.testing.free_ports import free_ports
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "runuser")
 NODES = ("n1", "n2")

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from scaler import Client
+from scaler_protocol.testing.free_ports import free_ports
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, free_ports, wait_for
+from tests.integration.deployment import Deployment, Service, wait_for
 
 SHARED_MEMORY = Path("/dev/shm")
 SECONDS = 60.0

@@ -22,7 +22,8 @@ from scaler_adapters.adapter import (
 from scaler_adapters.ecs.adapter import EcsAdapter
 from scaler_adapters.ecs.settings import EcsAdapterSettings
 from scaler_protocol.service.errors import ServiceError
-from tests.integration.deployment import Deployment, Service, free_ports, wait_for
+from scaler_protocol.testing.free_ports import free_ports
+from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.ecs_stand_in import (
     CREDENTIALS,
     LOST,

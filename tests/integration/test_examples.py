@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
+from scaler_protocol.testing.free_ports import free_ports
 from tests.integration import functions as f
-from tests.integration.deployment import first_of_free_ports, is_gone, traces, wait_for
+from tests.integration.deployment import is_gone, traces, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -98,7 +99,7 @@ def test_an_unprotected_combo_can_be_shut_down_by_its_client() -> None:
 
 def test_a_combo_at_an_address_of_one_s_choice() -> None:
     # Its own, its object storage server's, and the monitors'.
-    address = f"tcp://127.0.0.1:{first_of_free_ports(3)}"
+    address = f"tcp://127.0.0.1:{free_ports(3)[0]}"
     with SchedulerClusterCombo(address=address, n_workers=1) as combo:
         assert combo.get_address() == address
         with Client(address=address) as client:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.deployment import Deployment, Service, free_ports, wait_for
+from scaler_protocol.testing.free_ports import free_ports
+from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
 from tests.integration.functions import sleep_and_return, square
 from tests.integration.slurm_cluster import NODES, SlurmCluster, missing

@@ -11,7 +11,8 @@ import pytest
 
 from scaler import Client, SchedulerClusterCombo
 from scaler.errors import DisconnectedError, ObjectStorageException
-from tests.integration.deployment import Deployment, first_of_free_ports
+from scaler_protocol.testing.free_ports import free_ports
+from tests.integration.deployment import Deployment
 
 AT_ONCE_S = 10.0
 """What a loaded machine may need for what takes milliseconds; the client's own limit is six times as long."""
@@ -112,7 +113,7 @@ def test_addresses_of_other_machines(module: str) -> None:
 
 
 def test_a_scheduler_whose_object_storage_nobody_answers(deployment: Deployment) -> None:
-    port = first_of_free_ports(1)
+    port = free_ports(1)[0]
     scheduler = deployment.scheduler("--object-storage-address", f"tcp://127.0.0.1:{port}")
     scheduler.wait_log(f"no object storage server answers at tcp://127.0.0.1:{port}: Connection refused", AT_ONCE_S)
     # It comes later, and is found without any request.
@@ -128,7 +129,7 @@ def test_a_scheduler_with_another_for_object_storage(deployment: Deployment) -> 
 
 
 def test_a_web_monitor_that_hears_nothing(deployment: Deployment) -> None:
-    address = f"tcp://127.0.0.1:{first_of_free_ports(1)}"
+    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
     web = deployment.start("scaler_ui.web", address, "--port=0")
     web.wait_log(f"no message from a scheduler at {address} for 5 s", 2 * AT_ONCE_S)
     deployment.scheduler("--monitor-address", address)

@@ -33,10 +33,10 @@ from scaler_protocol.testing.real_stores import (
     BUCKET,
     READING_KEY,
     READING_SECRET,
-    S3_PORT,
     SECRET_KEY,
     RealServer,
     RedisServer,
+    S3Server,
     SlowProxy,
 )
 from scaler_protocol.testing.waiting import wait_until
@@ -365,7 +365,8 @@ def test_a_server_that_may_throw_objects_away_is_warned_of(own_server: RealServe
 def test_what_a_bucket_refuses_is_told_without_asking_again(
     s3_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = f"http://{s3_server.host}:{S3_PORT}"
+    assert isinstance(s3_server, S3Server)
+    endpoint = s3_server.endpoint
     assert opened(s3_values(endpoint)).check() == ""
     for key, secret, bucket, expected in (
         (ACCESS_KEY, SECRET_KEY, "no-such-bucket", "NoSuchBucket"),

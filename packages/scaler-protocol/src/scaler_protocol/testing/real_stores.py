@@ -1,7 +1,7 @@
 """Real servers of Redis, Valkey and S3 for tests, and a proxy that slows them down. All end with the test's process.
 
-Each server listens on an address of the loopback network that was drawn at random, on its usual ports: SeaweedFS needs eight of
-them and cannot report free ones.
+Each server has an address of the loopback network that was drawn at random, ports that no other test on this machine has, and
+files in a folder of its own. The port alone would not do: SeaweedFS listens on 127.0.0.1 as well.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.testing.waiting import wait_until
 
-REDIS_PORT = 6379
-S3_PORT = 8333
 ACCESS_KEY, SECRET_KEY = "SCALERTESTKEY", "scaler-test-secret"
 READING_KEY, READING_SECRET = "SCALERREADKEY", "scaler-read-secret"
 BUCKET = "bucket"
+S3_PARTS = ("s3", "master", "volume", "filer")
+"""What SeaweedFS consists of."""
+
 START_SECONDS = 30.0
 
 
@@ -51,21 +53,20 @@ def seaweedfs_program() -> str | None:
 class RealServer:
     """A server process that a test may kill, stop and start again; its files stay."""
 
-    port = 0
-
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
-        """`arguments` may contain {host}."""
-        self._arguments = arguments
+    def __init__(self, folder: Path, ports: int) -> None:
+        """Choose where it will listen: `ports` is how many it needs, and clients use the first."""
         self._log = folder / "server.log"
         self.host = "127." + ".".join(str(random.randrange(1, 255)) for _ in range(3))
+        self.ports = free_ports(ports, self.host)
+        self.port = self.ports[0]
+        self._command: Sequence[str] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        arguments = [argument.replace("{host}", self.host) for argument in self._arguments]
         with self._log.open("ab") as log:
             # setpriv has the kernel kill it when the test's process dies.
-            process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *arguments], stdout=log, stderr=log)
+            process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self._command], stdout=log, stderr=log)
         self.process = process
 
         def answers() -> bool:
@@ -103,13 +104,11 @@ class RealServer:
 class RedisServer(RealServer):
     """A server of Redis or Valkey. It writes each change to disk, and so survives being killed."""
 
-    port = REDIS_PORT
-
     def __init__(self, program: str, folder: Path, *options: str) -> None:
-        fixed = ["--bind", "{host}", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"]
-        super().__init__(
-            [program, "--port", str(REDIS_PORT), "--dir", str(folder), "--save", "", *fixed, *options], folder
-        )
+        super().__init__(folder, ports=1)
+        where = ["--bind", self.host, "--port", str(self.port), "--dir", str(folder)]
+        fixed = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"]
+        self._command = [program, *where, *fixed, *options]
 
     def answers(self) -> bool:
         """Whether it has loaded its file."""
@@ -129,10 +128,12 @@ class RedisServer(RealServer):
 class S3Server(RealServer):
     """SeaweedFS with its interface of S3. `folder` must be short: sockets are made in it."""
 
-    port = S3_PORT
-
     def __init__(self, program: str, folder: Path, *options: str) -> None:
         """`options` come last, and so replace ours."""
+        super().__init__(folder, ports=2 * len(S3_PARTS))
+        half = len(S3_PARTS)
+        self._http_ports = dict(zip(S3_PARTS, self.ports[:half], strict=True))
+        self._grpc_ports = dict(zip(S3_PARTS, self.ports[half:], strict=True))
         settings = folder / "s3.json"
         writer = _identity("writer", ACCESS_KEY, SECRET_KEY, ["Admin", "Read", "Write", "List", "Tagging"])
         reader = _identity("reader", READING_KEY, READING_SECRET, ["Read", "List"])
@@ -142,8 +143,8 @@ class S3Server(RealServer):
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
-            "-ip={host}",
-            "-ip.bind={host}",
+            f"-ip={self.host}",
+            f"-ip.bind={self.host}",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64",
             "-master.electionTimeout=1s",
@@ -151,24 +152,21 @@ class S3Server(RealServer):
             "-volume.max=100",
             "-volume.preStopSeconds=0",
         ]
-        sockets = [f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock"]
-        super().__init__(
-            [
-                program,
-                "-logtostderr=true",
-                "server",
-                f"-dir={folder}",
-                f"-s3.config={settings}",
-                *sockets,
-                *fixed,
-                *options,
-            ],
-            folder,
-        )
+        ports = [f"-{part}.port={port}" for part, port in self._http_ports.items()]
+        ports += [f"-{part}.port.grpc={port}" for part, port in self._grpc_ports.items()]
+        files = [f"-dir={folder}", f"-s3.config={settings}"]
+        files += [f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock"]
+        self._command = [program, "-logtostderr=true", "server", *files, *ports, *fixed, *options]
+
+    def kill(self) -> None:
+        """Kill it, and remove the sockets that it makes in /tmp whatever it is told: their names hold its ports."""
+        super().kill()
+        for part, port in self._grpc_ports.items():
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def vacuum(self) -> None:
         """Have it use the room of deleted values again, which it does by itself every quarter of an hour."""
-        url = f"http://{self.host}:9333/vol/vacuum?garbageThreshold=0.001"
+        url = f"http://{self.host}:{self._http_ports['master']}/vol/vacuum?garbageThreshold=0.001"
         with urllib.request.urlopen(url, timeout=30) as answer:
             answer.read()
 
