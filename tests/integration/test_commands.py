@@ -19,19 +19,12 @@ import pytest
 
 from scaler import Client
 from scaler.errors import ScalerError, TaskTimeoutError
+from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
 from tests.integration import functions as f
-from tests.integration.deployment import (
-    Deployment,
-    Service,
-    first_of_free_ports,
-    free_ports,
-    is_gone,
-    segments_of,
-    wait_for,
-)
+from tests.integration.deployment import Deployment, Service, is_gone, segments_of, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -150,7 +143,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_a_command_without_a_word(modul
 
 
 def test_default_ports_follow_the_scheduler_s(deployment: Deployment) -> None:
-    port = first_of_free_ports(3)
+    port = free_ports(3)[0]
     scheduler = deployment.scheduler(address=f"tcp://127.0.0.1:{port}")
     assert scheduler.addresses["scheduler"].port == port
     assert scheduler.addresses["object_storage"].port == port + 1
@@ -309,14 +302,22 @@ def test_load_balancing_moves_tasks_that_have_not_started(
     deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     client.map(f.square, range(10))
-    futures = [client.submit(f.mark_and_sleep, str(tmp_path / str(number)), 0.3) for number in range(16)]
+    marks = [tmp_path / str(number) for number in range(16)]
+    go_on = tmp_path / "go on"
+    # All are the first host's, and it does not get beyond the first of them.
+    futures = [client.submit(f.mark_and_wait, str(mark), str(go_on)) for mark in marks]
+    wait_for("the first host begins", lambda: any(mark.exists() for mark in marks))
     second = deployment.workers(scheduler, count=1)
+
+    def begun_by() -> set[int]:
+        return {int(pid) for mark in marks if mark.exists() for pid in mark.read_text().split()}
+
+    wait_for("the second host begins one", lambda: begun_by() & set(second.children()))
+    go_on.touch()
     for future in futures:
         future.result(timeout=30)
-    pids = [int((tmp_path / str(number)).read_text()) for number in range(16)]
-    assert set(pids) & set(second.children()), "the second host got nothing"
     # One line each: nothing ran twice.
-    assert len(pids) == 16
+    assert [len(mark.read_text().splitlines()) for mark in marks] == [1] * 16
 
 
 @pytest.mark.parametrize("flag", ["--max-task-attempts", "-mta"])
