@@ -37,7 +37,9 @@ class Terminal:
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", str(configuration)]
         size = ("-x", str(WIDTH), "-y", str(HEIGHT))
         environment = {**os.environ, "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
-        environment.pop("TMUX", None)
+        # A size that somebody has set (pytest, in each process of a parallel run) would count for more than the terminal's.
+        for name in ("TMUX", "COLUMNS", "LINES"):
+            environment.pop(name, None)
         self._run("new-session", "-d", *size, *command, env=environment)
 
     def press(self, *keys: str) -> None:

@@ -32,9 +32,11 @@ UNANSWERED_MAX = 400
 
 
 def simulate_path(steps: int) -> float:
+    """Take some hundredths of a second, and little of the processor: browsers and other tests have it."""
     value = 0.0
     for step in range(steps):
         value += (step % 7) * 0.5
+    time.sleep(steps / 50_000)  # sleeps: the task takes so long
     return value
 
 
@@ -83,8 +85,8 @@ def keep_busy(client: Client, stop: threading.Event) -> None:
         unanswered = [future for future in unanswered if not future.done()]
         if len(unanswered) < UNANSWERED_MAX:
             for number in range(60):
-                unanswered.append(client.submit(simulate_path, 60_000 + 9_000 * (number % 9)))
-                unanswered.append(client.submit(price_option, 150_000))
+                unanswered.append(client.submit(simulate_path, 600 + 90 * (number % 9)))
+                unanswered.append(client.submit(price_option, 1_500))
                 unanswered.append(client.submit(load_quotes, "XYZ" if number == 7 else "ABC"))
             unanswered += client.get(graph, list(graph), block=False).values()
 
