@@ -31,8 +31,8 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
-# `-n auto` among a session's arguments runs as many modules of tests at a time as there are cores, up to four. Not the default:
-# the stores of S3 that tests start have fixed ports, so that two at a time cannot start.
+# `-n auto` among a session's arguments runs as many modules of tests at a time as there are cores, up to four. Not the default
+# until the whole suite has been seen to pass so.
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
