@@ -12,7 +12,7 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.session import Session
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import UNSEQUENCED
-from scaler_scheduler.core import effects, events
+from scaler_scheduler.core import effects, events, rebalancing
 from scaler_scheduler.core.agents import SMALL_HEAP, STALE_ENTRIES, AgentPool
 from scaler_scheduler.core.lifecycle import RECOVERED_MAX
 from scaler_scheduler.core.placement import ASSIGNMENT_WORK, PASS_WORK_MAX
@@ -20,6 +20,7 @@ from scaler_scheduler.core.ready import CLIENTS_MAX, ReadyQueues
 from scaler_scheduler.core.records import FEW_FUNCTIONS, AgentRecord, ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.rounds import WORK_MAX, PeerRounds
 from scaler_scheduler.core.storage_pressure import StoragePressure
+from scaler_scheduler.policy.balancing import Load
 
 MESSAGES_MAX = PASS_WORK_MAX // ASSIGNMENT_WORK + CLIENTS_MAX
 
@@ -93,6 +94,26 @@ def test_an_agent_is_given_the_tasks_of_few_clients_at_once() -> None:
     # And in a cluster nobody is forgotten.
     Agent(harness, "agent", workers=2, capacity=100).run_all()
     assert all(len(client.results()) == 2 for client in clients)
+
+
+def test_where_nobody_holds_more_than_it_runs_the_loads_of_all_agents_are_not_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed: list[Load] = []
+
+    def load(assigned: int, slots: int, movable: int) -> Load:
+        listed.append(Load(assigned, slots, movable))
+        return listed[-1]
+
+    monkeypatch.setattr(rebalancing, "Load", load)
+    harness = Harness(load_balance_seconds=1.0)
+    client = Client(harness, "client")
+    client.define()
+    agents = [Agent(harness, f"agent-{number}", workers=2, capacity=10) for number in range(20)]
+    client.submit(20)
+    harness.advance(3.0)
+    assert not listed
+    assert sum(len(agent.tasks()) for agent in agents) == 20
 
 
 def hello(name: str) -> m.Hello:

@@ -107,6 +107,49 @@ def test_port_zero_is_reported_as_the_port_it_became(ends: Ends) -> None:
     assert not address.endswith(":0")
 
 
+def test_a_turn_whose_time_is_over_leaves_other_peers_for_the_next_ones(ends: Ends) -> None:
+    server = ends.router(limits=ListenerLimits(read_seconds=0.0))
+    dealers = [ends.dealer(server, b"peer-%d" % number) for number in range(5)]
+    ends.greet(server, *dealers)
+    for dealer in dealers:
+        dealer.send([b"at once"])
+    turns: list[list[bytes]] = []
+
+    def all_are_read() -> bool:
+        turns.append([peer for peer, _ in server.receive(100)])
+        return sum(map(len, turns)) >= len(dealers)
+
+    wait_until(all_are_read)
+    assert max(map(len, turns)) == 1
+    assert sorted(peer for turn in turns for peer in turn) == [b"peer-%d" % number for number in range(5)]
+
+
+def test_a_turn_whose_time_is_over_accepts_no_further_connection(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted: list[object] = []
+    prepare = endpoints.prepare
+
+    def count(connected: socket.socket) -> None:
+        accepted.append(connected)
+        prepare(connected)
+
+    monkeypatch.setattr(router, "prepare", count)
+    server = ends.router(limits=ListenerLimits(read_seconds=0.0))
+    dealers = [ends.dealer(server, b"peer-%d" % number) for number in range(5)]
+    accepted_before = 0
+
+    def all_are_accepted() -> bool:
+        nonlocal accepted_before
+        assert server.receive(100) == []
+        assert len(accepted) - accepted_before <= 1
+        accepted_before = len(accepted)
+        for dealer in dealers:
+            dealer.receive(0)
+        return len(accepted) >= len(dealers)
+
+    wait_until(all_are_accepted)
+    ends.greet(server, *dealers)
+
+
 def test_receiving_is_bounded_and_says_when_there_is_more(ends: Ends) -> None:
     server = ends.router()
     dealer = ends.dealer(server)

@@ -275,7 +275,8 @@ class _Server:
                 self._receive(*received[0], now)
             else:
                 self._receive_many(received, now)
-            if len(received) > BUSY_MESSAGES or (received and time.monotonic() >= now + RECEIVE_SECONDS):
+            # Connections that were accepted and greeted are new objects too, though no message has come yet.
+            if len(received) > BUSY_MESSAGES or time.monotonic() >= now + RECEIVE_SECONDS:
                 look_at_new_objects()
             if self._is_tick_due:
                 self._is_tick_due = False

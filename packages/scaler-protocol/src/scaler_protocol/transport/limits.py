@@ -16,6 +16,9 @@ QUEUE_MESSAGES_MAX = 100_000
 EVENTS_MAX = 64
 """Most peers that are read in one turn, so that all get theirs."""
 
+READ_SECONDS = 0.001
+"""How long a turn may take to accept and to read. Who is left comes first in the next one."""
+
 ACCEPT_EVENTS = 4
 """Accepting a connection takes as long as reading so many peers."""
 
@@ -37,3 +40,5 @@ class ListenerLimits:
     """Of messages that wait for peers, see `UnreadMessages`; None: half of the memory."""
     events: int = EVENTS_MAX
     """Peers read in a turn, and `ACCEPT_EVENTS` times as many as connections accepted."""
+    read_seconds: float = READ_SECONDS
+    """After so long, a turn accepts and reads no more. It has accepted a connection or read a peer by then."""

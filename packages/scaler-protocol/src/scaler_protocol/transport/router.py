@@ -117,6 +117,7 @@ class RouterListener:
         self._admission = Admission(limits, on_refused)
         self._on_connected = on_connected
         self._half_open_max, self._events_max = limits.half_open, limits.events
+        self._read_seconds = limits.read_seconds
         self._queue_messages_max = limits.queue_messages
         self._unfinished = UnfinishedMessages[_Peer](limits.unfinished_bytes or half_of_memory(), self._refuse_for)
         listeners, self.address = listen(address, BACKLOG)
@@ -177,14 +178,15 @@ class RouterListener:
             self._looked_away = False
             ready = self._ready or self._epoll.poll(0, self._events_max)
             self._ready = []
-            for fd, events in ready:
-                if len(received) > limit:
+            until = time.monotonic() + self._read_seconds
+            for place, (fd, events) in enumerate(ready):
+                if len(received) > limit or (place and time.monotonic() >= until):
                     # These are read next: what one turn has to handle must not grow with the number of peers.
-                    self._ready.append((fd, events))
-                    continue
+                    self._ready = ready[place:]
+                    break
                 peer = self._peers.get(fd)
                 if peer is None:
-                    self._accept(fd)
+                    self._accept(fd, until)
                     continue
                 if events & ~OUT:
                     self._read(peer)
@@ -344,14 +346,16 @@ class RouterListener:
         for fd in self._listeners:
             self._epoll.register(fd, IN)
 
-    def _accept(self, fd: int) -> None:
+    def _accept(self, fd: int, until: float) -> None:
         listener = self._listeners.get(fd)
         # If there is none, it is a peer that was closed earlier in this turn.
         if listener is None:
             return
-        for _ in range(self._events_max // ACCEPT_EVENTS):
+        for place in range(self._events_max // ACCEPT_EVENTS):
+            if place and time.monotonic() >= until:
+                return
             try:
-                connected, place = listener.accept()
+                connected, address = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -365,7 +369,7 @@ class RouterListener:
                     return
                 # The peer gave the connection up before it was accepted.
                 continue
-            origin = Origin(place)
+            origin = Origin(address)
             if not self._admission.enter(origin):
                 connected.close()
                 continue

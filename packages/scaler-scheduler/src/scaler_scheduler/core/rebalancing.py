@@ -42,6 +42,9 @@ class Rebalancing:
 
     def _recalls(self, agents: list[AgentRecord]) -> list[int]:
         """Return how many tasks each is to give back; nothing if nobody is to give any."""
+        if not any(len(agent.tasks) > agent.slots for agent in agents):
+            # Most looks end here, also where thousands of agents have nothing to do.
+            return []
         idle = {agent.capability_names for agent in agents if agent.units < agent.slots}
         if not idle:
             return []
