@@ -34,7 +34,7 @@ from scaler_worker.processor.channel import AgentGoneError
 from scaler_worker.processor.failures import FailureWriter, NotSerializableError, shown_failure
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function, FunctionTable
-from scaler_worker.processor.host_objects import HostObjects
+from scaler_worker.processor.host_objects import HostObjects, bytes_of
 from scaler_worker.processor.inbox import Row
 from scaler_worker.processor.map_chunks import MapChunks
 from scaler_worker.processor.measurement import Measurement
@@ -255,7 +255,7 @@ class TaskExecution:
             self._note_large(len(outcome.payload))
         extra = None
         if outcome.object_id or measured:
-            extra = Extra(SUCCESS, measured or {}, outcome.object_id, size)
+            extra = Extra(SUCCESS, measured or {}, outcome.object_id, size, bytes_of(outcome.buffers))
         return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
 
     def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:
@@ -288,7 +288,12 @@ class TaskExecution:
             size = self._objects.write(outcome.object_id, outcome.buffers)
         except OSError:
             return row.task_index, shown_failure(payload), microseconds, Extra(FAILED)
-        return row.task_index, outcome.payload, microseconds, Extra(FAILED, {}, outcome.object_id, size)
+        return (
+            row.task_index,
+            outcome.payload,
+            microseconds,
+            Extra(FAILED, {}, outcome.object_id, size, bytes_of(outcome.buffers)),
+        )
 
 
 def _unpickle(payload: bytes | memoryview) -> tuple[Sequence[Any], dict[str, Any]]:

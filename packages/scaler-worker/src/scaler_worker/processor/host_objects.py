@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from scaler_protocol.objects.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
@@ -22,6 +22,11 @@ HANDOVER_SECONDS = 180.0
 
 class PlaceGoneError(Exception):
     """Where the object was said to be it is not, or not any more."""
+
+
+def bytes_of(buffers: Iterable[Buffer]) -> int:
+    """Return how many bytes an object has, wherever they lie."""
+    return sum(memoryview(buffer).nbytes for buffer in buffers)
 
 
 class HostObjects:

@@ -36,7 +36,10 @@ class Extra(NamedTuple):
     measured: Mapping[str, int] = {}
     """By the name of its column in `Reported`, beside status and duration."""
     object_id: bytes = b""
-    object_size: int = 0
+    cached_bytes: int = 0
+    """What the object counts as in the host's cache."""
+    object_bytes: int = 0
+    """The bytes of the object, wherever they are."""
 
 
 Result = tuple[int, bytes, int, Extra | None]
@@ -75,7 +78,7 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
         elif spec.name == "statuses":
             values = [extra.status for extra in extras]
         elif spec.name == "object_bytes":
-            values = [extra.object_size if extra.object_id else absent for extra in extras]
+            values = [extra.object_bytes if extra.object_id else absent for extra in extras]
         else:
             values = [extra.measured.get(spec.name, absent) for extra in extras]
         # A record without durations is malformed.
@@ -86,7 +89,7 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
     stored_count = len(stored)
     if stored:
         columns.append(array("I", [position for position, _ in stored]).tobytes())
-        columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
+        columns.append(array("Q", [extra.cached_bytes for _, extra in stored]).tobytes())
         columns.extend(extra.object_id for _, extra in stored)
     return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
 
