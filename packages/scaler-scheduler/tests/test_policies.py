@@ -15,7 +15,7 @@ from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 from scaler_scheduler.policy.locality import AgentFigures, better_agent
 from scaler_scheduler.policy.placement import Agent as AgentType
 from scaler_scheduler.policy.placement import GroupView, PlacementPolicy
-from scaler_scheduler.policy.spread import share_of
+from scaler_scheduler.policy.spread import Capability, share_of
 
 
 @dataclass
@@ -32,6 +32,7 @@ class SomeGroup:
     """A group as a policy sees it."""
 
     agents: list[SomeAgent]
+    names: frozenset[str] = frozenset()
 
     @property
     def slots(self) -> int:
@@ -69,6 +70,24 @@ def test_a_policy_places_all_tasks_that_there_is_room_for(
         agent.spare -= count
         left -= count
     assert ready - left == min(ready, room)
+
+
+def test_groups_that_offer_as_much_share_evenly_and_those_that_offer_more_come_last() -> None:
+    plain = [SomeGroup([SomeAgent(1, 0, 100)], frozenset({name})) for name in ("a", "b", "c")]
+    special = SomeGroup([SomeAgent(1, 0, 100)], frozenset({"d", "gpu"}))
+    left = 36
+    while left:
+        choice = Capability().choose(left, [*plain, special])
+        assert choice is not None
+        agent, count = choice
+        agent.assigned += count
+        agent.spare -= count
+        left -= count
+    assert {group.assigned for group in plain} == {12}
+    assert special.assigned == 0
+    for group in plain:
+        group.agents[0].spare = 0
+    assert Capability().choose(1, [*plain, special]) == (special.agents[0], 1)
 
 
 class LastAgent(PlacementPolicy):

@@ -7,7 +7,7 @@ changes nothing: the core hands the tasks over, asks again, and knows who runs w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar, Protocol, TypeVar
 
 from scaler_scheduler.policy.locality import AgentFigures, better_agent
@@ -35,6 +35,10 @@ AgentOut = TypeVar("AgentOut", bound=AgentView, covariant=True)
 
 class GroupView(Protocol[AgentOut]):
     """Agents that offer the same capabilities."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of these capabilities."""
 
     @property
     def slots(self) -> int:
