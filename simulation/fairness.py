@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scaler_scheduler.core.ready import ReadyQueues, SignatureQueue
-from scaler_scheduler.core.records import Task
+from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.shares import TURN_SECONDS
 from simulation.ledger import SimulationError
 
@@ -116,9 +116,9 @@ class FairnessWatch:
         return dropped
 
     def _on_take(self, take: Any) -> Any:
-        def taken(queue: SignatureQueue, limit: int) -> list[Task]:
+        def taken(queue: SignatureQueue, limit: int, agent: AgentRecord | None = None) -> list[Task]:
             estimates = self._estimates()
-            tasks: list[Task] = take(queue, limit)
+            tasks: list[Task] = take(queue, limit, agent)
             self._note_taken(tasks, estimates)
             return tasks
 

@@ -1,4 +1,5 @@
-"""Checks where a scheduler sends tasks that read large objects: to where more of their bytes are, and to nobody who is busier."""
+"""Checks where a scheduler sends tasks that read large objects: to where more of their bytes are, and only to somebody who is
+busier where fetching them would take longer than to wait."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from scaler_scheduler.core.placement import Placement
-from scaler_scheduler.policy.locality import AgentFigures
+from scaler_scheduler.policy.locality import LINK_BYTES_PER_SECOND, TASK_SECONDS_MIN, AgentFigures
 from scaler_scheduler.policy.placement import PlacementPolicy
 from simulation.ledger import Ledger, SimulationError
 
@@ -29,22 +30,32 @@ class LocalityWatch(PlacementPolicy):
     def choose(self, ready: int, groups: Sequence[Any]) -> Any:
         return self._policy.choose(ready, groups)
 
-    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures]) -> int | None:
-        index = self._policy.better_agent(planned, others)
+    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float) -> int | None:
+        index = self._policy.better_agent(planned, others, task_seconds)
         if index is not None:
             chosen = others[index]
-            if chosen.held_bytes <= planned.held_bytes or chosen.spare <= 0 or _waits_longer(chosen, planned):
+            if (
+                chosen.held_bytes <= planned.held_bytes
+                or chosen.spare <= 0
+                or _waits_longer(chosen, planned, task_seconds)
+            ):
                 raise SimulationError(f"a task goes to {chosen} and not to {planned}")
-            most = max(_without_wait(planned, others), key=lambda one: one.held_bytes)
+            most = max(_without_wait(planned, others, task_seconds), key=lambda one: one.held_bytes)
             if chosen.held_bytes < most.held_bytes * 7 / 8:
                 raise SimulationError(f"a task goes to {chosen}, although {most} has more of its bytes")
             self._note("tasks sent to their bytes")
         return index
 
 
-def _waits_longer(one: AgentFigures, other: AgentFigures) -> bool:
-    return one.busy >= one.slots and one.busy / one.slots > other.busy / other.slots
+def _waits_longer(one: AgentFigures, other: AgentFigures, task_seconds: float) -> bool:
+    """Whether a worker of `one` comes free later, and, if the other has none free either, later by more than fetching takes."""
+    if one.busy < one.slots or one.busy / one.slots <= other.busy / other.slots:
+        return False
+    if other.busy < other.slots:
+        return True
+    later = (one.busy / one.slots - other.busy / other.slots) * max(task_seconds, TASK_SECONDS_MIN)
+    return later > (one.held_bytes - other.held_bytes) / LINK_BYTES_PER_SECOND
 
 
-def _without_wait(planned: AgentFigures, others: Sequence[AgentFigures]) -> Iterable[AgentFigures]:
-    return [one for one in others if one.spare > 0 and not _waits_longer(one, planned)]
+def _without_wait(planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float) -> Iterable[AgentFigures]:
+    return [one for one in others if one.spare > 0 and not _waits_longer(one, planned, task_seconds)]

@@ -10,6 +10,7 @@ from harness import FUNCTION, Agent, Client, Harness
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.object_places import HOLDERS_MAX, LARGE_BYTES_MIN, OBJECTS_MAX, ObjectPlaces
+from scaler_scheduler.policy.locality import AgentFigures, better_agent
 
 MIB = 1024 * 1024
 LARGE, OTHER, SMALL = b"l" * 16, b"o" * 16, b"s" * 16
@@ -146,3 +147,50 @@ def test_rows_of_graphs_follow_their_clients_objects() -> None:
     late.answer([(client.id, client.next_number - 1, 1)], m.Status.CANCELED)
     submit_graph(client, [[]], [0], object_positions=[0], objects=(LARGE,))
     assert holder.tasks()
+
+
+def test_inputs_of_one_row_are_made_at_one_host() -> None:
+    """Each of four rows reads four others, and hosts take two tasks at a time: without a plan, each would make half of them."""
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    agents = [Agent(harness, name, workers=1, capacity=2) for name in ("one", "two")]
+    readers = 4
+    rows: list[list[int]] = [[] for _ in range(4 * readers)]
+    rows += [[4 * reader + place for place in range(4)] for reader in range(readers)]
+    first = submit_graph(client, rows, list(range(4 * readers, 5 * readers)))
+    made_at: dict[int, Agent] = {}
+    read_at: dict[int, Agent] = {}
+    queues: dict[Agent, list[tuple[bytes, int, int]]] = {agent: [] for agent in agents}
+    for _ in range(5 * readers):
+        for agent, queue in queues.items():
+            queue += agent.tasks()
+            for client_id, number, attempt in [queue.pop(0)] if queue else []:
+                row = number - first
+                if row < 4 * readers:
+                    made_at[row] = agent
+                    made = b"%016d" % number
+                    agent.answer(
+                        [(client_id, number, attempt)],
+                        payload=b"O" + made,
+                        object_positions=[0],
+                        objects=(made,),
+                        object_bytes=[64 * MIB],
+                    )
+                else:
+                    read_at[row - 4 * readers] = agent
+                    agent.answer([(client_id, number, attempt)])
+                harness.core.check_invariants()
+    assert len(made_at) == 4 * readers
+    for reader, agent in read_at.items():
+        assert {made_at[4 * reader + place] for place in range(4)} == {agent}
+    assert {list(read_at.values()).count(agent) for agent in agents} == {readers // 2}
+
+
+def test_a_row_waits_for_the_host_of_its_inputs_as_long_as_they_would_take_to_come() -> None:
+    busy = AgentFigures(held_bytes=0, busy=2, slots=1, spare=2)
+    # Ten seconds' worth of bytes, and tasks of a second.
+    assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 1)], 1.0) == 0
+    assert better_agent(busy, [AgentFigures(1_250_000_000, 13, 1, 1)], 1.0) is None
+    # Whoever is idle waits for nobody.
+    assert better_agent(busy._replace(busy=0), [AgentFigures(1_250_000_000, 1, 1, 1)], 1.0) is None

@@ -26,6 +26,7 @@ from typing import Generic, NamedTuple, TypeVar
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import Carried, Reported
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, STEP_ROWS, GraphArrival, Portion
+from scaler_scheduler.core.meeting_places import NOWHERE, MeetingPlaces
 
 CHAIN_ROWS_MAX = 128
 """Rows of a chain."""
@@ -149,6 +150,7 @@ class Graph(Generic[Holder]):
         """Who made or read a row's result, if it names objects and has readers."""
         self.makers: set[bytes] = set()
         """Functions whose last result had objects."""
+        self.meeting_places: MeetingPlaces[Holder] = MeetingPlaces()
         self.failing = 0
         """Failures of which not all that needs the row has ended yet."""
         self.returned: dict[int, tuple[int, int]] = {}
@@ -193,6 +195,11 @@ class Graph(Generic[Holder]):
     def dependents_of(self, row: int) -> array[int]:
         """Return the rows that need this row's result."""
         return self._dependents[self._dependent_starts[row] : self._dependent_starts[row + 1]]
+
+    def first_reader(self, row: int) -> int | None:
+        """Return the first of them, if there is any."""
+        start = self._dependent_starts[row]
+        return self._dependents[start] if start < self._dependent_starts[row + 1] else None
 
     def rows_in(self, state: RowState) -> Iterable[int]:
         """Iterate over the rows in a state."""
@@ -506,6 +513,21 @@ class Graph(Generic[Holder]):
             self.makers.add(function)
         elif self.makers:
             self.makers.discard(function)
+
+    @property
+    def has_begun_to_end(self) -> bool:
+        """Whether a row has been run."""
+        return self._mean_microseconds is not None
+
+    def note_place(self, row: int, holder: Holder) -> None:
+        """A row goes to an agent: what is read together with its result is to be made there too."""
+        if (reader := self.first_reader(row)) is not None:
+            self.meeting_places.note(reader, holder)
+
+    def place_rank(self, row: int, holder: Holder) -> int:
+        """Return whether what is read together with the row's result is made here, nowhere yet, or elsewhere."""
+        reader = self.first_reader(row)
+        return NOWHERE if reader is None else self.meeting_places.rank(reader, holder)
 
     def objects_freed_by(self, row: int, function: bytes) -> int:
         """Return how many objects fewer there will be when a row with this function is done; negative: how many more."""

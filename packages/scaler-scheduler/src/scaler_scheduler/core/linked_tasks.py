@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival
 from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, LostRows, ReleasedRow, RowResult, RowState
+from scaler_scheduler.core.meeting_places import MeetingPlaces
 
 LINK_BYTES = 24
 """Memory of a dependency, about."""
@@ -61,6 +62,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.results = {}
         self.holders = {}
         self.makers = set()
+        self.meeting_places = MeetingPlaces()
         self.failing = 0
         self.returned = {}
         self.states = _Table(_FAILED)
@@ -213,6 +215,11 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
     def dependents_of(self, row: int) -> Any:
         """Return the rows that have waited for this row's result, or wait for it, or would if it were lost."""
         return self._needed_by.get(row, ())
+
+    def first_reader(self, row: int) -> int | None:
+        """Return the first of them, if there is any."""
+        readers = self._needed_by.get(row)
+        return readers[0] if readers else None
 
     def rows_in(self, state: RowState) -> Iterable[int]:
         """Iterate over the rows in a state."""

@@ -103,7 +103,7 @@ class Placement:
                 agents.set_aside(agent)
                 continue
             while count > 0 and self._work_left > 0:
-                tasks = self._ready.take(queue, min(count, TAKEN_MAX))
+                tasks = self._ready.take(queue, min(count, TAKEN_MAX), agent if len(agents) > 1 else None)
                 if not tasks:
                     return
                 count = count - len(tasks) if len(tasks) == TAKEN_MAX else 0
@@ -164,6 +164,7 @@ class Placement:
             index = self._policy.better_agent(
                 AgentFigures(held[planned], planned.units + len(rest), planned.slots, planned.spare),
                 [AgentFigures(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
+                self._ready.shares.of(task.options.client.id).task_seconds,
             )
             chosen = planned if index is None else agents[index]
             if graph is not None:

@@ -12,7 +12,7 @@ from bisect import insort
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from scaler_scheduler.core.records import Task, TaskState
+from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
 from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.core.waiting_tasks import WaitingTasks
@@ -84,10 +84,10 @@ class _ClientTurns:
         if not line.entry:
             self._begin_turn(client_id, line)
 
-    def take(self, limit: int, taken: list[Task], *, freeing_first: bool) -> None:
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool, agent: AgentRecord | None) -> None:
         """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one.
 
-        Fewer, but some, if they are those of very many clients. `freeing_first`: see `WaitingTasks.take`.
+        Fewer, but some, if they are those of very many clients. `freeing_first`, `agent`: see `WaitingTasks.take`.
         """
         turns = self._turns
         served: set[bytes] = set()
@@ -96,7 +96,7 @@ class _ClientTurns:
             if len(served) == CLIENTS_MAX and client_id not in served:
                 return
             wanted = limit if len(turns) == 1 else min(limit, _tasks_left(line))
-            moved = line.tasks.take(wanted, taken, freeing_first=freeing_first)
+            moved = line.tasks.take(wanted, taken, freeing_first=freeing_first, agent=agent)
             limit -= moved
             if moved:
                 served.add(client_id)
@@ -231,13 +231,13 @@ class SignatureQueue:
         """The greatest depth of the tasks in here; -1: there are none."""
         return self._depths[-1] if self._depths else -1
 
-    def take(self, limit: int, *, freeing_first: bool = False) -> list[Task]:
+    def take(self, limit: int, *, freeing_first: bool = False, agent: AgentRecord | None = None) -> list[Task]:
         """Remove and return up to `limit` tasks, deepest first; none only if there is none."""
         taken: list[Task] = []
         while len(taken) < limit and self._depths:
             depth = self._depths[-1]
             turns = self._turns[depth]
-            turns.take(limit - len(taken), taken, freeing_first=freeing_first)
+            turns.take(limit - len(taken), taken, freeing_first=freeing_first, agent=agent)
             if turns:
                 break
             del self._turns[depth]
@@ -332,9 +332,9 @@ class ReadyQueues:
             self.count -= before - queue.count
         self.shares.forget(client_id)
 
-    def take(self, queue: SignatureQueue, limit: int) -> list[Task]:
-        """Remove and return up to `limit` tasks of one queue, deepest first."""
-        taken = queue.take(limit, freeing_first=self._pressure.is_high)
+    def take(self, queue: SignatureQueue, limit: int, agent: AgentRecord | None = None) -> list[Task]:
+        """Remove and return up to `limit` tasks of one queue, deepest first, that are to go to this agent."""
+        taken = queue.take(limit, freeing_first=self._pressure.is_high, agent=agent)
         self.count -= len(taken)
         return taken
 

@@ -11,12 +11,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from scaler_scheduler.core.records import Task, TaskState
+from scaler_scheduler.core.meeting_places import ELSEWHERE, HERE, NOWHERE
+from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 
 _READY = TaskState.READY
 
 FREEING_LOOKED = 32
 """Of the tasks that are next, so many are looked at for one that frees more than others."""
+
+NEAR_LOOKED = 64
+"""Of the rows that are next, so many are looked at for one that is read together with others of an agent."""
+
+FEW_FIRST = 16
+"""What the first rows of a graph make is not known. Where so few are taken at a time, they count as making objects."""
 
 SORT_PART = 16
 """More than such a part of what is there already is not entered one by one, but sorted with it."""
@@ -60,13 +67,19 @@ class WaitingTasks:
         """Add a task that goes before all that are queued."""
         self._queue.appendleft(task)
 
-    def take(self, limit: int, taken: list[Task], *, freeing_first: bool = False) -> int:
+    def take(
+        self, limit: int, taken: list[Task], *, freeing_first: bool = False, agent: AgentRecord | None = None
+    ) -> int:
         """Move up to `limit` ready tasks into `taken`. Returns how many.
 
         `freeing_first`: of those that are next, one that frees most objects, less what it will probably make.
+        `agent`: who gets them. Of rows that make objects and are next, it gets those whose results are read with its others.
         """
         queue, late, before = self._queue, self._late, len(taken)
         left = limit
+        # Nearly all tasks are no rows of graphs, and come in order.
+        if agent is not None and not freeing_first and (late or (queue and queue[0].graph is not None)):
+            left -= self._take_near(left, taken, agent)
         while freeing_first and left > 0 and (queue or late):
             task = self._pop_freeing()
             if task.state is _READY:
@@ -84,12 +97,45 @@ class WaitingTasks:
                 left -= 1
         return len(taken) - before
 
-    def _pop_freeing(self) -> Task:
-        """Remove the entry of the task that frees most, the first one of equals."""
+    def _take_near(self, limit: int, taken: list[Task], agent: AgentRecord) -> int:
+        """Move up to `limit` ready rows into `taken`, as long as the next one may make objects. Returns how many."""
+        before = len(taken)
+        while len(taken) - before < limit and (self._queue or self._late) and _may_make_objects(self.first(), limit):
+            task = self._pop_near(agent)
+            if task.state is _READY:
+                taken.append(task)
+        return len(taken) - before
+
+    def _pop_near(self, agent: AgentRecord) -> Task:
+        """Remove the entry of a row that is read together with others of this agent, else with none yet, else the first one."""
+        places = self._next_places(NEAR_LOOKED)
+        best, best_rank = places[0], ELSEWHERE + 1
+        for entries, place in places:
+            task = entries[place]
+            graph = task.graph
+            rank = NOWHERE if graph is None else graph.place_rank(task.number - graph.first_number, agent)
+            if rank < best_rank:
+                best, best_rank = (entries, place), rank
+                if rank == HERE:
+                    break
+        entries, place = best
+        task = entries[place]
+        del entries[place]
+        if (graph := task.graph) is not None:
+            graph.note_place(task.number - graph.first_number, agent)
+        return task
+
+    def _next_places(self, looked: int) -> list[tuple[list[Task] | deque[Task], int]]:
+        """Return where entries are that are next, up to so many of those that came late and of the others."""
         late, queue = self._late, self._queue
         places: list[tuple[list[Task] | deque[Task], int]]
-        places = [(late, len(late) - 1 - place) for place in range(min(FREEING_LOOKED, len(late)))]
-        places += [(queue, place) for place in range(min(FREEING_LOOKED, len(queue)))]
+        places = [(late, len(late) - 1 - place) for place in range(min(looked, len(late)))]
+        places += [(queue, place) for place in range(min(looked, len(queue)))]
+        return places
+
+    def _pop_freeing(self) -> Task:
+        """Remove the entry of the task that frees most, the first one of equals."""
+        places = self._next_places(FREEING_LOOKED)
         best, best_key = places[0], (-float("inf"), 0)
         for entries, place in places:
             task = entries[place]
@@ -114,6 +160,12 @@ class WaitingTasks:
         """Forget all."""
         self._queue.clear()
         self._late.clear()
+
+
+def _may_make_objects(task: Task, limit: int) -> bool:
+    """Whether a row makes objects, as far as is known: the first rows of a graph may, if they are few."""
+    graph = task.graph
+    return graph is not None and (task.function in graph.makers or (limit <= FEW_FIRST and not graph.has_begun_to_end))
 
 
 def _freed_by(task: Task) -> int:

@@ -73,6 +73,9 @@ class PlacementPolicy(ABC):
         asks again with what is left, until nothing is.
         """
 
-    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures]) -> int | None:
-        """Return which of `others`, who hold inputs of a task, should get it instead of the chosen agent, or None."""
-        return better_agent(planned, others)
+    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float) -> int | None:
+        """Return which of `others`, who hold inputs of a task, should get it instead of the chosen agent, or None.
+
+        `task_seconds`: how long tasks of its client take.
+        """
+        return better_agent(planned, others, task_seconds)
