@@ -36,7 +36,7 @@ class LocalityWatch(PlacementPolicy):
             chosen = others[index]
             if (
                 chosen.held_bytes <= planned.held_bytes
-                or chosen.spare <= 0
+                or not _may_take(chosen, planned)
                 or _waits_longer(chosen, planned, task_seconds)
             ):
                 raise SimulationError(f"a task goes to {chosen} and not to {planned}")
@@ -45,6 +45,11 @@ class LocalityWatch(PlacementPolicy):
                 raise SimulationError(f"a task goes to {chosen}, although {most} has more of its bytes")
             self._note("tasks sent to their bytes")
         return index
+
+
+def _may_take(one: AgentFigures, planned: AgentFigures) -> bool:
+    """Whether one may get the task: it wants more, or it stays, and the other one has no worker free either."""
+    return one.spare > 0 or (one.is_open and planned.busy >= planned.slots)
 
 
 def _waits_longer(one: AgentFigures, other: AgentFigures, task_seconds: float) -> bool:
@@ -58,4 +63,4 @@ def _waits_longer(one: AgentFigures, other: AgentFigures, task_seconds: float) -
 
 
 def _without_wait(planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float) -> Iterable[AgentFigures]:
-    return [one for one in others if one.spare > 0 and not _waits_longer(one, planned, task_seconds)]
+    return [one for one in others if _may_take(one, planned) and not _waits_longer(one, planned, task_seconds)]

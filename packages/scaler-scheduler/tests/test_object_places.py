@@ -192,5 +192,8 @@ def test_a_row_waits_for_the_host_of_its_inputs_as_long_as_they_would_take_to_co
     # Ten seconds' worth of bytes, and tasks of a second.
     assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 1)], 1.0) == 0
     assert better_agent(busy, [AgentFigures(1_250_000_000, 13, 1, 1)], 1.0) is None
+    # Also beyond what that host wants to hold, unless it is about to leave.
+    assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 0)], 1.0) == 0
+    assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 0, is_open=False)], 1.0) is None
     # Whoever is idle waits for nobody.
     assert better_agent(busy._replace(busy=0), [AgentFigures(1_250_000_000, 1, 1, 1)], 1.0) is None

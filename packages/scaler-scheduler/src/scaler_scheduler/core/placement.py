@@ -163,7 +163,7 @@ class Placement:
             ]
             index = self._policy.better_agent(
                 AgentFigures(held[planned], planned.units + len(rest), planned.slots, planned.spare),
-                [AgentFigures(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
+                [_figures(agent, held[agent]) for agent in agents],
                 self._ready.shares.of(task.options.client.id).task_seconds,
             )
             chosen = planned if index is None else agents[index]
@@ -199,6 +199,11 @@ class Placement:
                 self._lifecycle.link(agent, [task, *behind])
                 extended += behind
         return extended
+
+
+def _figures(agent: AgentRecord, held_bytes: int) -> AgentFigures:
+    is_open = not agent.draining and agent.capacity > 0
+    return AgentFigures(held_bytes, agent.units, agent.slots, agent.spare, is_open)
 
 
 def _room_for_newcomers(agent: AgentRecord) -> int:
