@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -204,7 +205,7 @@ def _submit(client: Client, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def _echo(value: object) -> object:
+def _echo(value: Any) -> Any:
     return value
 
 

@@ -243,7 +243,7 @@ def return_that_closes() -> Value:
     return Value("generator exit")
 
 
-def return_that_forks() -> Value:
+def return_that_forks() -> Any:
     """A result that forks while it is pickled."""
     return Value("fork")
 

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from scaler import Client
+from scaler import Client, ScalerFuture
 from tests.integration import functions
 from tests.integration.deployment import Deployment, Service, wait_for
 
@@ -70,7 +70,7 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     wait_live(base)
     client = deployment.client(scheduler)
     reference = client.send_object(b"x" * OBJECT_BYTES, name="letters")
-    futures = [client.submit(functions.square, number) for number in range(GOOD)]
+    futures: list[ScalerFuture] = [client.submit(functions.square, number) for number in range(GOOD)]
     futures += [client.submit(fail_always, number) for number in range(BAD)]
     ended = Counter(type(future.exception(60)).__name__ for future in futures)
     assert ended == {"NoneType": GOOD, "LookupError": BAD}
@@ -144,7 +144,7 @@ def test_a_client_traces_its_own_tasks(deployment: Deployment, tmp_path: Path) -
     client, other = deployment.client(scheduler), deployment.client(scheduler)
     file = tmp_path / "trace.json"
     with client.trace(file):
-        futures = [client.submit(functions.square, number) for number in range(100)]
+        futures: list[ScalerFuture] = [client.submit(functions.square, number) for number in range(100)]
         futures += [client.submit(fail_always, 1), client.submit(pause, 0.3)]
         strangers = [other.submit(functions.square, number) for number in range(50)]
         for future in (*futures, *strangers):

@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections import deque
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ IN_FLIGHT_MAX = 50_000
 GROWTH_BYTES_MAX = 20 * 1024 * 1024
 
 
-def identity(value: int) -> int:
+def identity(value: Any) -> Any:
     return value
 
 

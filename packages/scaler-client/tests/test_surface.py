@@ -51,8 +51,8 @@ def test_client_keywords() -> None:
 def test_method_keywords() -> None:
     assert keywords(Client.submit) == ["fn", "args", "kwargs"]
     assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities"]
-    assert keywords(Client.map) == ["fn", "iterables", "capabilities", "progress"]
-    assert keywords(Client.starmap) == ["fn", "iterable", "capabilities", "progress"]
+    assert keywords(Client.map) == ["fn", "iterables", "capabilities", "progress", "timeout", "ordered"]
+    assert keywords(Client.starmap) == ["fn", "iterable", "capabilities", "progress", "timeout", "ordered"]
     assert keywords(Client.get) == ["graph", "keys", "block", "capabilities", "progress"]
     assert keywords(Client.prepare) == ["graph", "keys", "capabilities", "node_seconds"]
     assert keywords(Client.send_object) == ["obj", "name"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scaler import Client
+from scaler import Client, ScalerFuture
 from scaler.client import object_channel
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
@@ -42,7 +42,7 @@ def test_each_value_is_stored_once(client: Client, sent: list[m.Message]) -> Non
     values = _distinct(40)
     # Kept, because what no task needs any more is deleted, and sent anew.
     references = [client.send_object(value) for value in (*values, *values)]
-    futures = [client.submit(bytes.__getitem__, reference, slice(16)) for reference in references]
+    futures: list[ScalerFuture] = [client.submit(bytes.__getitem__, reference, slice(16)) for reference in references]
     assert [future.result(30) for future in futures] == [value[:16] for value in (*values, *values)]
     puts = _puts(sent)
     assert len(puts) == len(set(puts)) == len(values)

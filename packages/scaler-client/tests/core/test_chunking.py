@@ -106,3 +106,14 @@ def test_two_workers_do_not_get_thousands_of_chunks() -> None:
     planner = ChunkPlanner(None)
     run(planner, 1e-3, 50_000)
     assert planner.limit < 4 * IN_FLIGHT_START
+
+
+def test_fewer_chunks_are_under_way_where_nobody_waits_for_results() -> None:
+    planner = ChunkPlanner(None)
+    start = planner.limit
+    for was_awaited, change in ((True, 1), (True, 1), (False, -1), (False, -1), (False, 0)):
+        before = planner.limit
+        planner.on_sent(1, 10)
+        planner.on_completed(1, 0.001, 0.002, 10, was_awaited=was_awaited)
+        assert planner.limit == before + change
+    assert planner.limit == start

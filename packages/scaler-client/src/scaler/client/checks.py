@@ -115,3 +115,14 @@ def _require_text(what: str, text: str) -> None:
 
 def _shortened(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
+
+
+def checked_buffersize(value: Any) -> int | None:
+    """Return how many items may be under way. Raises TypeError and ValueError for what is no positive integer and not None."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"buffersize must be an integer or None, not {shown(value)}")
+    if value < 1:
+        raise ValueError(f"buffersize must be None or greater than 0, not {value}")
+    return value

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from scaler.client.future import FutureOwner, ScalerFuture
 from scaler.client.object_reference import ObjectReference
@@ -16,6 +16,9 @@ from scaler.serialization.serializer import AnySerializer
 if TYPE_CHECKING:
     from scaler.client.graph_template import GraphTemplate
     from scaler.client.operations import Operations
+
+R = TypeVar("R")
+V = TypeVar("V")
 
 
 class Client:
@@ -83,7 +86,13 @@ class Client:
         # At exit the engines end by themselves, in good order.
         finalizer.atexit = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalerFuture:
+    @overload
+    def submit(self, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, **kwargs: Any) -> ScalerFuture[R]: ...
+
+    @overload
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> ScalerFuture[R]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalerFuture[Any]:
         """Run `fn(*args, **kwargs)` on a worker and return its future.
 
         Raises SerializationError for what cannot be sent, DisconnectedError while no scheduler answers, and
@@ -104,6 +113,30 @@ class Client:
         """
         return self._operations.submit_verbose(self, fn, args, kwargs, capabilities)
 
+    def as_completed(
+        self, futures: Iterable[ScalerFuture[V]], timeout: float | None = None
+    ) -> Iterator[ScalerFuture[V]]:
+        """Return an iterator over the futures as they end, those first that have ended; each comes once.
+
+        After `timeout` seconds, counted from this call, it raises TimeoutError. Raises TypeError for what is no future.
+        """
+        from scaler.client.gathering import completed_futures
+
+        return completed_futures(futures, timeout)
+
+    def gather(self, futures: Any, timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
+        """Return `futures` with results in place of the futures: one, or any nesting of them.
+
+            prices, (low, high) = client.gather([{"A": first, "B": second}, (third, fourth)])
+
+        Futures are looked for in lists, tuples, sets, frozensets and values of dictionaries; an iterator gives a list. Raises
+        what a future raises, as soon as one fails: the others go on. With `return_exceptions`, exceptions stand for the
+        futures that raise them. Raises TimeoutError after `timeout` seconds.
+        """
+        from scaler.client.gathering import gathered
+
+        return gathered(futures, timeout, return_exceptions)
+
     def map(
         self,
         fn: Callable[..., Any],
@@ -111,6 +144,8 @@ class Client:
         *iterables: Iterable[Any],
         capabilities: Mapping[str, int] | None = None,
         progress: bool = False,
+        timeout: float | None = None,
+        ordered: bool = True,
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers.
 
@@ -118,8 +153,11 @@ class Client:
         little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
         counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it. An item that is a
         future, or has some inside, is a task of its own, which runs when their results are there.
+
+        After `timeout` seconds, it cancels what is left and raises TimeoutError. With `ordered=False`, results are in the order
+        in which chunks end, and the first failure that is known is raised at once.
         """
-        return self._operations.map(self, fn, iterables, capabilities, progress)
+        return self._operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
 
     def starmap(
         self,
@@ -127,9 +165,40 @@ class Client:
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None = None,
         progress: bool = False,
+        *,
+        timeout: float | None = None,
+        ordered: bool = True,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self._operations.starmap(self, fn, iterable, capabilities, progress)
+        return self._operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
+
+    def imap(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> Iterator[Any]:
+        """Return an iterator over `map(fn, *iterables)`, for any number of items: memory does not grow with them.
+
+        Items are taken, and sent in chunks as in `map`, while results are taken: `buffersize` of them at most beyond the
+        results taken, else up to 1,024 chunks that have 256 MiB. Nothing begins before the first result is asked for. What a
+        call or an iterable raises comes in its turn, after which the iterator has ended. One that is closed or dropped cancels
+        what is left.
+        """
+        return self._operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> Iterator[Any]:
+        """As `imap`, with results as they come: an item that takes long does not hold up those after it."""
+        return self._operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
 
     def get(
         self,

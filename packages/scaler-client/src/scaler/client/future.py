@@ -34,7 +34,16 @@ from scaler.errors import ClientCancelledException
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from scaler.core.effects import Payload
+
+    R = TypeVar("R", default=Any, covariant=True)
+    """Of the value. Code that does not say it has futures of anything."""
+else:
+    import typing
+
+    R = typing.TypeVar("R")
 
 logger = logging.getLogger("concurrent.futures")
 """Where the standard library tells of callbacks that raise."""
@@ -238,7 +247,7 @@ class _WaiterEvent:
         return self._is_set
 
 
-class ScalerFuture(Future):  # type: ignore[type-arg]
+class ScalerFuture(Future[R]):  # type: ignore[type-var]
     """The answer of a task to come. Made by `Client.submit`, never directly.
 
     All of `concurrent.futures.Future`, and: it can be awaited; `running()` is true from submission until it is done;
@@ -308,7 +317,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             raise ValueError(f"task {self.number} {reason}; only tasks that return a value have profiling information")
         return ProfilingInfo(profile["durations"] / 1e6, profile["cpu_times"] / 1e6, profile["memory_peaks"])
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Return the task's value, or raise its exception; wait up to `timeout` seconds for it.
 
         Raises TimeoutError when it takes longer, CancelledError when the future was cancelled.
@@ -318,7 +327,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         if self._ended == FINISHED:
             value, exception = self._outcome or self._restore()
             if exception is None:
-                return value
+                result: R = value
+                return result
         else:
             exception = self._cancel_error if self._cancel_error is not None else CancelledError()
         try:
@@ -345,7 +355,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             self.client.owner.cancel([self], checked_timeout(timeout))
         return self.cancelled()
 
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[Future[R]], object]) -> None:
         """Call `fn(self)` once when it is done: at once where it is, otherwise from the thread that completes it.
 
         Raises ClientForkedError in a forked child, where it would never be called.
@@ -358,7 +368,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         else:
             self.want()
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, R]:
         # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
         import asyncio
 

@@ -5,7 +5,6 @@ One object per client: its serializer, flags, groups and references, on an engin
 
 from __future__ import annotations
 
-import operator
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from scaler import errors
 from scaler.client.checks import (
     checked_address,
     checked_arguments,
+    checked_buffersize,
     checked_capabilities,
     checked_object_name,
     checked_serializer,
@@ -32,12 +32,13 @@ from scaler.client.kept_future import KeptFuture
 from scaler.client.linked_calls import held_by, require_own, submit_linked
 from scaler.client.linked_items import LinkedItems
 from scaler.client.map_run import MapRun
+from scaler.client.mapped_items import MappedItems, called_items, starred_items
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.object_uses import take_out_inner
 from scaler.client.progress import ProgressBar
 from scaler.client.reference_table import ReferenceGroup
-from scaler.client.seconds import checked_seconds
+from scaler.client.seconds import checked_seconds, checked_timeout
 from scaler.client.security import read_keys
 from scaler.core import effects
 from scaler.core.tasks import TaskGroup
@@ -197,16 +198,12 @@ class Operations:
         iterables: Sequence[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
         progress: bool,
+        timeout: float | None = None,
+        ordered: bool = True,
         **carried: int,
     ) -> list[Any]:
         """See `Client.map`. `carried`: what each chunk carries, as for `submit_verbose`."""
-        if not iterables:
-            raise TypeError("map() needs at least one iterable")
-        totals = [_length_of(iterable) for iterable in iterables]
-        total = min(totals) if min(totals) >= 0 else None
-        if len(iterables) == 1:
-            return self._map(client, fn, iter(iterables[0]), total, False, capabilities, progress, carry(carried))
-        return self._map(client, fn, zip(*iterables, strict=False), total, True, capabilities, progress, carry(carried))
+        return self._map(client, fn, called_items("map", iterables), capabilities, progress, timeout, ordered, carried)
 
     def starmap(
         self,
@@ -215,46 +212,75 @@ class Operations:
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
         progress: bool,
+        timeout: float | None = None,
+        ordered: bool = True,
         **carried: int,
     ) -> list[Any]:
         """See `Client.starmap`. `carried` as for `map`."""
-        total = _length_of(iterable)
-        items = map(tuple, iterable)
-        return self._map(client, fn, items, total if total >= 0 else None, True, capabilities, progress, carry(carried))
+        return self._map(client, fn, starred_items(iterable), capabilities, progress, timeout, ordered, carried)
+
+    def imap(
+        self,
+        client: FutureSource,
+        fn: Callable[..., Any],
+        iterables: Sequence[Iterable[Any]],
+        capabilities: Mapping[str, int] | None,
+        buffersize: int | None,
+        *,
+        ordered: bool,
+    ) -> Iterator[Any]:
+        """See `Client.imap` and `Client.imap_unordered`."""
+        items = called_items("imap", iterables)
+        return self.map_run(client, fn, items, capabilities, ordered, {}).iterate(checked_buffersize(buffersize))
 
     def _map(
         self,
         client: FutureSource,
         fn: Callable[..., Any],
-        items: Iterator[Any],
-        total: int | None,
-        star: bool,
+        items: MappedItems,
         capabilities: Mapping[str, int] | None,
         progress: bool,
-        carried: Carried,
+        timeout: float | None,
+        ordered: bool,
+        carried: Mapping[str, int],
     ) -> list[Any]:
+        seconds = checked_timeout(timeout) if timeout is not None else None
+        make_run = partial(self.map_run, client, fn, items, capabilities, checked_switch("ordered", ordered), carried)
+        if not progress:
+            return make_run().run(seconds)
+        self.require_open()
+        with ProgressBar(items.total, name_of(fn).rpartition(".")[2]) as bar:
+            return make_run(bar.advance).run(seconds)
+
+    def map_run(
+        self,
+        client: FutureSource,
+        fn: Callable[..., Any],
+        items: MappedItems,
+        capabilities: Mapping[str, int] | None,
+        ordered: bool,
+        carried: Mapping[str, int],
+        on_items_done: Callable[[int], None] | None = None,
+    ) -> MapRun:
+        """Return a map that has not begun."""
         self.require_open()
         allowed = checked_capabilities(capabilities)
         group, calls = self._group(m.TaskKind.MAP_CHUNK, allowed), self._group(m.TaskKind.CALL, allowed)
-        linked = LinkedItems(self.engine, self._packer, client, calls, carried, star=star)
-
-        def make_run(on_items_done: Callable[[int], None] | None) -> MapRun:
-            return MapRun(
-                self.engine,
-                self._packer,
-                group,
-                fn,
-                star=star,
-                serializer=self._serializer,
-                carried=carried,
-                linked=linked,
-                on_items_done=on_items_done,
-            )
-
-        if not progress:
-            return make_run(None).run(items, total)
-        with ProgressBar(total, name_of(fn).rpartition(".")[2]) as bar:
-            return make_run(bar.advance).run(items, total)
+        columns = carry(carried)
+        return MapRun(
+            self.engine,
+            self._packer,
+            group,
+            fn,
+            star=items.star,
+            serializer=self._serializer,
+            carried=columns,
+            linked=LinkedItems(self.engine, self._packer, client, calls, columns, star=items.star),
+            items=items.items,
+            total=items.total,
+            ordered=ordered,
+            on_items_done=on_items_done,
+        )
 
     def get(
         self,
@@ -447,14 +473,6 @@ class Operations:
                 flags=self._flags,
             )
         return group
-
-
-def _length_of(iterable: Any) -> int:
-    """Return how many items an iterable says it has, -1 where it does not. Nothing depends on its being right."""
-    try:
-        return operator.length_hint(iterable, -1)
-    except Exception:
-        return -1
 
 
 def _hello(timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:

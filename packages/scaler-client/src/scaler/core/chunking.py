@@ -79,9 +79,19 @@ class ChunkPlanner:
         self._item_payload_bytes = _smooth(self._item_payload_bytes, payload_bytes / items)
 
     def on_completed(
-        self, items: int, work_seconds: float, latency_seconds: float, result_bytes: int, *, placed: bool = False
+        self,
+        items: int,
+        work_seconds: float,
+        latency_seconds: float,
+        result_bytes: int,
+        *,
+        placed: bool = False,
+        was_awaited: bool = True,
     ) -> None:
-        """A chunk came back: `work_seconds` in its processor, `latency_seconds` after it was sent; `placed` as there."""
+        """A chunk came back: `work_seconds` in its processor, `latency_seconds` after it was sent; `placed` as there.
+
+        `was_awaited`: somebody waited for results. Where nobody does, fewer chunks under way are enough.
+        """
         self.in_flight -= 1
         self._results_placed = placed
         self._work_seconds += work_seconds
@@ -93,7 +103,9 @@ class ChunkPlanner:
             self._item_seconds = _smooth(self._item_seconds, per_item)
         self._item_result_bytes = _smooth(self._item_result_bytes, result_bytes / items)
         self._largest_measured = max(self._largest_measured, items)
-        if latency_seconds < 4 * max(TARGET_SECONDS, work_seconds):
+        if not was_awaited:
+            self.limit = max(IN_FLIGHT_START, self.limit - 1)
+        elif latency_seconds < 4 * max(TARGET_SECONDS, work_seconds):
             # It did not have to queue: there are workers for more.
             self._grow(1)
 
@@ -103,14 +115,20 @@ class ChunkPlanner:
         if self.remaining is not None:
             self.remaining = max(0, self.remaining - 1)
 
-    def on_completed_apart(self) -> None:
-        """An item came back that was a task of its own: what it took may have been waiting."""
+    def on_completed_apart(self, *, was_awaited: bool = True) -> None:
+        """An item came back that was a task of its own: what it took may have been waiting. `was_awaited` as above."""
         self.in_flight -= 1
-        self._grow(1)
+        if was_awaited:
+            self._grow(1)
 
     def on_nothing_completed(self) -> None:
         """All chunks under way take long: some of the workers may have nothing to do."""
         self._grow(self.limit)
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether one item takes longer than a chunk should, as far as is known."""
+        return self._item_seconds is None or self._item_seconds > TARGET_SECONDS
 
     def _grow(self, count: int) -> None:
         self.limit = min(IN_FLIGHT_MAX, self.limit + count)
