@@ -41,7 +41,7 @@ def check_tasks(client: Client, *, address_inside: str | None) -> None:
     equal("a lone task with nothing", client.submit(seen).result(), expected(0))
     futures = [submit(client, seen, **given(number)) for number in range(MANY)]
     equal("many", [future.result() for future in futures], [expected(number) for number in range(MANY)])
-    operations = client._operations
+    operations = client.operations
     equal("map", set(operations.map(client, seen, [range(50)], None, False, marks=3)), {(3, 0)})
     equal("starmap", set(operations.starmap(client, seen, [(1, 2)] * 50, None, False, weights=4)), {(7, 4)})
     equal("map with nothing", set(client.map(seen, range(50))), {expected(0)})
@@ -79,7 +79,7 @@ def check_retries(client: Client, folder: str) -> None:
     """Values of tasks that run again, and of those that waited behind them."""
     first = submit(client, seen_at_second_attempt, f"{folder}/task", marks=21, weights=22)
     behind = [submit(client, seen, **given(number)) for number in range(20)]
-    row = client._operations.get(
+    row = client.operations.get(
         client, {"a": (seen_at_second_attempt, f"{folder}/row")}, ["a"], False, None, marks=23, weights=24
     )["a"]
     equal("a task whose processor died", first.result(), (21, 22))

@@ -49,7 +49,7 @@ class Full:
     def impatient_client(self, **settings: Any) -> Client:
         """One that waits for storage for a moment only. Of the scheduler, which may be busy, it is as patient as others."""
         client = self.deployment.client(self.scheduler, **settings)
-        client._operations.engine.timeout_seconds = PATIENCE_S
+        client.operations.engine.timeout_seconds = PATIENCE_S
         return client
 
     def fill(self, size: int) -> None:

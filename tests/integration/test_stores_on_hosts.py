@@ -212,7 +212,7 @@ def test_what_others_need_runs_again_when_it_is_lost_with_a_host(
 
 def test_what_a_client_keeps_on_a_killed_host_is_named_with_the_host(deployment: Deployment) -> None:
     hosts = Hosts(deployment)
-    kept = hosts.client._operations.get_kept(hosts.client, {"a": (make, 7)}, ["a"], None)["a"]
+    kept = hosts.client.operations.get_kept(hosts.client, {"a": (make, 7)}, ["a"], None)["a"]
     reference = kept.result(SECONDS)
     assert kept.is_kept
     (agent,) = (

@@ -1,5 +1,6 @@
 """Submit, map, graphs and futures, from any application on Linux or Windows."""
 
+from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client
 from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
@@ -28,6 +29,7 @@ from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "ClientCancelledException",
     "ClientQuitException",

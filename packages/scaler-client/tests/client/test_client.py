@@ -407,7 +407,7 @@ class TestObjects:
 
     def test_an_answer_that_is_an_object_comes_while_the_client_closes(self, cluster: InProcessCluster) -> None:
         with Client(cluster.address) as client:
-            objects = client._operations.engine.objects
+            objects = client.operations.engine.objects
             objects.close()
             # The first one that goes to storage.
             objects.fetch(effects.FetchObject(1, bytes(16)))
@@ -432,7 +432,7 @@ class TestObjects:
     def test_storage_that_is_full_for_a_while(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.store_refuses = "it is full"
         first = client.submit(len, bytearray(300_000))
-        channel = client._operations.engine.objects._channel
+        channel = client.operations.engine.objects._channel
         assert channel is not None
         wait_until(lambda: channel._is_full)
         second: list[ScalerFuture] = []
@@ -451,7 +451,7 @@ class TestObjects:
         with Client(cluster.address, timeout_seconds=1) as client:
             cluster.store_refuses = "it is full"
             reference = client.send_object(bytes(300_000))
-            channel = client._operations.engine.objects._channel
+            channel = client.operations.engine.objects._channel
             assert channel is not None
             wait_until(lambda: channel._is_full)
             with pytest.raises(errors.ObjectStorageException, match="it is full"):
@@ -481,7 +481,7 @@ class TestObjects:
         assert client.submit(len, bytearray(300_000)).result(5) == 300_000
 
     def test_an_object_whose_last_use_ends_in_the_turn_in_which_an_equal_value_comes(self, client: Client) -> None:
-        engine = client._operations.engine
+        engine = client.operations.engine
         # So large that its copy is there when `store` returns.
         objects, value = engine.objects, [bytes(SOON_BYTES_MAX)]
         released = objects.store(value)
@@ -639,7 +639,7 @@ class TestConnection:
                 client.map(abs, [1])
             cluster.silent = False
             cluster.resume()
-            wait_until(lambda: client._operations.engine.unusable is None)
+            wait_until(lambda: client.operations.engine.unusable is None)
             assert client.submit(abs, -1).result(5) == 1
 
     def test_a_restarted_scheduler_gets_everything_again(self, client: Client, cluster: InProcessCluster) -> None:
@@ -707,7 +707,7 @@ class TestConnection:
     def test_a_forgotten_client_goes_after_tasks_one_by_one(self, cluster: InProcessCluster) -> None:
         before = threading.enumerate()
         client = Client(cluster.address)
-        core = client._operations.engine.core
+        core = client.operations.engine.core
         for number in range(3):
             wait_until(lambda: core.idle)
             assert client.submit(abs, -number).result(5) == number
@@ -722,7 +722,7 @@ class TestConnection:
         def fail(*_: Any) -> None:
             raise MemoryError("no more")
 
-        monkeypatch.setattr(client._operations.engine, "on_messages", fail)
+        monkeypatch.setattr(client.operations.engine, "on_messages", fail)
         cluster.resume()
         with pytest.raises(errors.DisconnectedError, match="no more"):
             future.result(10)

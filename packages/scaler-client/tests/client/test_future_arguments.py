@@ -278,7 +278,7 @@ def test_a_large_result_is_kept_for_those_that_wait(
     waiting = client.submit(length_after_gate, large)
     del large
     gc.collect()
-    wait_until(lambda: not client._operations.engine.objects._results)
+    wait_until(lambda: not client.operations.engine.objects._results)
     assert len(cluster.objects) == 1
     gate.set()
     assert waiting.result(10) == 1_000_000

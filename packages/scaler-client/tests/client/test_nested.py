@@ -185,7 +185,7 @@ def test_an_unpickled_client_is_a_nested_one(context: Context, cluster: InProces
         body = pickle.dumps(original)
         set_task_context(context)
         copy = pickle.loads(body)
-        assert isinstance(copy._operations.engine, NestedEngine)
+        assert isinstance(copy.operations.engine, NestedEngine)
         future = copy.submit(abs, -1)
         assert future.result(5) == 1
         assert future.profiling_info().duration_s >= 0

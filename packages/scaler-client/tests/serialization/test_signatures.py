@@ -230,5 +230,5 @@ def test_large_arguments_of_a_call_that_cannot_be_are_let_go(client: Client) -> 
     ):
         with pytest.raises(TypeError):
             call()
-    counts = client._operations.engine.core.snapshot().object_uses
+    counts = client.operations.engine.core.snapshot().object_uses
     assert list(counts) == [kept.object_id]

@@ -79,10 +79,11 @@ class Client:
             "security": keys,
             "detached": detached,
         }
-        self._operations: Operations = Operations(scheduler, **self._settings, holder=self)
-        self._submit = self._operations.submit
-        self.owner: FutureOwner = self._operations.engine.futures
-        finalizer = weakref.finalize(self, self._operations.forget)
+        self.operations: Operations = Operations(scheduler, **self._settings, holder=self)
+        """What the methods call. For other modules of this package."""
+        self._submit = self.operations.submit
+        self.owner: FutureOwner = self.operations.engine.futures
+        finalizer = weakref.finalize(self, self.operations.forget)
         # At exit the engines end by themselves, in good order.
         finalizer.atexit = False
 
@@ -111,7 +112,7 @@ class Client:
 
         Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
         """
-        return self._operations.submit_verbose(self, fn, args, kwargs, capabilities)
+        return self.operations.submit_verbose(self, fn, args, kwargs, capabilities)
 
     def as_completed(
         self, futures: Iterable[ScalerFuture[V]], timeout: float | None = None
@@ -157,7 +158,7 @@ class Client:
         After `timeout` seconds, it cancels what is left and raises TimeoutError. With `ordered=False`, results are in the order
         in which chunks end, and the first failure that is known is raised at once.
         """
-        return self._operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
+        return self.operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
 
     def starmap(
         self,
@@ -170,7 +171,7 @@ class Client:
         ordered: bool = True,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self._operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
+        return self.operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
 
     def imap(
         self,
@@ -187,7 +188,7 @@ class Client:
         call or an iterable raises comes in its turn, after which the iterator has ended. One that is closed or dropped cancels
         what is left.
         """
-        return self._operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
+        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
 
     def imap_unordered(
         self,
@@ -198,7 +199,7 @@ class Client:
         capabilities: Mapping[str, int] | None = None,
     ) -> Iterator[Any]:
         """As `imap`, with results as they come: an item that takes long does not hold up those after it."""
-        return self._operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
+        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
 
     def get(
         self,
@@ -228,7 +229,7 @@ class Client:
         that are missing or asked for twice; GraphError, also a ValueError, for what else cannot be computed; TypeError
         where a function cannot take its arguments.
         """
-        return self._operations.get(self, graph, keys, block, capabilities, progress)
+        return self.operations.get(self, graph, keys, block, capabilities, progress)
 
     def prepare(
         self,
@@ -253,7 +254,7 @@ class Client:
         then goes from one to the other as it is, without being pickled; and nodes that run in one task are tried again,
         cancelled and limited in time together.
         """
-        return self._operations.prepare(self, graph, keys, capabilities, node_seconds)
+        return self.operations.prepare(self, graph, keys, capabilities, node_seconds)
 
     def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
@@ -268,7 +269,7 @@ class Client:
         Raises SerializationError for what cannot be pickled or has more than 16 GiB, ObjectStorageException where there is
         no storage, or no room in it.
         """
-        return self._operations.send_object(obj, name)
+        return self.operations.send_object(obj, name)
 
     def trace(self, path: str | PathLike[str]) -> AbstractContextManager[None]:
         """Record where and when this client's tasks run, for as long as the block lasts, and write it to `path`.
@@ -287,12 +288,12 @@ class Client:
         from scaler.client.security import read_keys
         from scaler.client.trace import record
 
-        engine = self._operations.engine
-        self._operations.require_open()
+        engine = self.operations.engine
+        self.operations.require_open()
         return record(
             path,
             self.identity,
-            self._operations.monitor_address,
+            self.operations.monitor_address,
             engine.timeout_seconds,
             lambda: engine.unusable,
             read_keys(self._settings["security"], "monitor", "operator"),
@@ -300,18 +301,18 @@ class Client:
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""
-        self._operations.clear(self)
+        self.operations.clear(self)
 
     def disconnect(self) -> None:
         """End the session. Unanswered futures are cancelled, with ClientQuitException. Idempotent."""
-        self._operations.disconnect(self)
+        self.operations.disconnect(self)
 
     def shutdown(self) -> None:
         """Stop the scheduler and its workers, and disconnect. Idempotent.
 
         Unanswered futures are cancelled, with ClientShutdownException. Raises ValueError when the scheduler is protected.
         """
-        self._operations.shut_down(self)
+        self.operations.shut_down(self)
 
     def __enter__(self) -> Self:
         return self
@@ -322,15 +323,15 @@ class Client:
     @property
     def identity(self) -> bytes:
         """The client's incarnation, 16 bytes: what the scheduler and its monitors know it by."""
-        return self._operations.engine.client_id
+        return self.operations.engine.client_id
 
     @property
     def address(self) -> str:
         """The scheduler's address."""
-        return self._operations.address
+        return self.operations.address
 
     def __repr__(self) -> str:
-        facts = self._operations.facts()
+        facts = self.operations.facts()
         return (
             f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
             f"{facts['unanswered tasks']} unanswered tasks>"
@@ -340,7 +341,7 @@ class Client:
         """For notebooks."""
         from scaler.client.notebook import facts_table
 
-        facts = {"scheduler": self.address, "client": self.identity.hex()[:8], **self._operations.facts()}
+        facts = {"scheduler": self.address, "client": self.identity.hex()[:8], **self.operations.facts()}
         return facts_table(type(self).__name__, facts)
 
     def __reduce__(self) -> tuple[Any, ...]:

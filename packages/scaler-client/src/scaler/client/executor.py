@@ -48,11 +48,11 @@ class _Session:
         if cancel_waiting:
             mine = self._unfinished()
             if mine:
-                self.client._operations.engine.futures.withdraw(mine)
+                self.client.operations.engine.futures.withdraw(mine)
 
     def _unfinished(self) -> list[ScalerFuture]:
         try:
-            return self.client._operations.unanswered(self.client)
+            return self.client.operations.unanswered(self.client)
         except ScalerError:
             # The connection is closed, or lost: its client has told everybody who waits.
             return []

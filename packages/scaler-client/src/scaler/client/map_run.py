@@ -200,6 +200,11 @@ class MapRun:
 
     # --- for any driver
 
+    @property
+    def has_news(self) -> bool:
+        """Whether chunks have ended that `advance` has not taken in."""
+        return bool(self._ended)
+
     def be_lazy(self, buffersize: int | None) -> None:
         """Keep within limits what is under way or not taken: so many items, or what this module says."""
         self._is_lazy = True

@@ -47,6 +47,8 @@ class TaskIntake:
         `take_over` ends the uses of objects that whoever submits holds, and returns the ids of the objects.
         """
         self._owner = owner
+        self.waits_for_permission = True
+        """Whether threads wait that submit more than the scheduler permits; else these tasks wait in the client."""
         self._core = owner.core
         self._steps = owner.steps
         self._admission = owner.core.admission
@@ -164,6 +166,9 @@ class TaskIntake:
 
     def _wait_for_admission(self) -> None:
         """Wait until one task may be submitted. Raises the core's `unusable`, or TooManyTasksError."""
+        if not self.waits_for_permission:
+            self._admission.require_usable()
+            return
         timeout = self._owner.timeout_seconds
         deadline = time.monotonic() + timeout
         while True:
@@ -259,9 +264,11 @@ class TaskIntake:
         self._core.flush()
 
     def _use_credit(self) -> None:
-        waiting, self._without_credit = self._without_credit, deque()
-        for submission in waiting:
-            self._take_submission(submission)
+        waiting, admission = self._without_credit, self._admission
+        while waiting and (admission.unusable is not None or admission.allows(1)):
+            self._take_submission(waiting.popleft())
+        if waiting:
+            self._ask_credit(0)
 
     def _list_unanswered(self) -> list[object]:
         tokens = [one.future if isinstance(one, LeftAnswer) else one for one in self._core.unanswered_tokens()]

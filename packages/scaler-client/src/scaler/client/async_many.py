@@ -1,0 +1,171 @@
+"""Maps and many futures, as coroutines wait for them. Imported with the first `AsyncClient`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+from scaler.client.async_future import AsyncFuture, LoopEvent
+from scaler.client.gathering import found_futures, with_results
+from scaler.client.map_run import NOTHING_COMPLETED_SECONDS, MapRun
+from scaler.client.mapped_items import MappedItems
+from scaler.client.seconds import checked_timeout
+
+CHUNKS_PER_TURN = 4
+"""So many chunks of a map are sent before the event loop does other things."""
+
+
+async def run_map(run: MapRun, timeout: float | None) -> list[Any]:
+    """See `AsyncClient.map`."""
+    seconds = checked_timeout(timeout)
+    changed = _changes_of(run)
+    try:
+        async with asyncio.timeout(seconds):
+            while not run.advance(CHUNKS_PER_TURN):
+                await _pause(run, changed)
+        return run.results()
+    except BaseException as error:
+        run.cancel_rest()
+        if isinstance(error, TimeoutError) and isinstance(error.__cause__, asyncio.CancelledError):
+            raise TimeoutError(f"the map is not done after {seconds:g} s") from None
+        raise
+
+
+async def iterate_map(run: MapRun, buffersize: int | None) -> AsyncIterator[Any]:
+    """See `AsyncClient.imap`."""
+    run.be_lazy(buffersize)
+    changed = _changes_of(run)
+    try:
+        while True:
+            finished = run.advance(CHUNKS_PER_TURN)
+            run.was_awaited = False
+            outcome = run.take_outcome()
+            if outcome is not None:
+                # Taken out one by one, so that nothing here refers to what was yielded.
+                outcome.values.reverse()
+                while outcome.values:
+                    yield outcome.values.pop()
+            elif finished:
+                run.raise_failure()
+                return
+            else:
+                await _pause(run, changed)
+                run.was_awaited = not run.wants_turn
+    finally:
+        run.cancel_rest()
+
+
+def _changes_of(run: MapRun) -> LoopEvent:
+    changed = LoopEvent(asyncio.get_running_loop())
+    run.on_change = changed.set
+    return changed
+
+
+async def _pause(run: MapRun, changed: LoopEvent) -> None:
+    """Let the event loop do other things, where there is nothing to send until a chunk has ended."""
+    if run.wants_turn:
+        await asyncio.sleep(0)
+        return
+    await changed.wait(NOTHING_COMPLETED_SECONDS)
+    if not run.has_news:
+        run.on_nothing_ended()
+
+
+async def completed_futures(futures: Sequence[AsyncFuture], timeout: float | None) -> AsyncIterator[AsyncFuture]:
+    """See `AsyncClient.as_completed`."""
+    seconds = checked_timeout(timeout)
+    end = None if seconds is None else time.monotonic() + seconds
+    left = dict.fromkeys(futures)
+    ended: deque[asyncio.Future[Any]] = deque()
+    event = asyncio.Event()
+
+    def note(future: asyncio.Future[Any]) -> None:
+        ended.append(future)
+        event.set()
+
+    for future in left:
+        if future.done():
+            ended.append(future)
+        else:
+            future.add_done_callback(note)
+    try:
+        while left:
+            if not ended:
+                event.clear()
+                try:
+                    async with asyncio.timeout(None if end is None else end - time.monotonic()):
+                        await event.wait()
+                except TimeoutError:
+                    text = f"{len(left)} futures are not done after {seconds:g} s"
+                    raise TimeoutError(text) from None
+            one = ended.popleft()
+            assert isinstance(one, AsyncFuture)
+            del left[one]
+            yield one
+    finally:
+        for future in left:
+            future.remove_done_callback(note)
+
+
+async def gathered(value: Any, timeout: float | None, return_exceptions: bool) -> Any:
+    """See `AsyncClient.gather`."""
+    seconds = checked_timeout(timeout)
+    value, futures = found_futures(value, AsyncFuture)
+    if futures:
+        when = asyncio.ALL_COMPLETED if return_exceptions else asyncio.FIRST_EXCEPTION
+        try:
+            _, left = await asyncio.wait(futures, timeout=seconds, return_when=when)
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()
+            raise
+        if not return_exceptions:
+            for future in futures:
+                if future.done():
+                    future.result()
+        if left:
+            raise TimeoutError(f"{len(left)} of {len(futures)} futures are not done after {seconds:g} s")
+    return with_results(value, AsyncFuture, _outcome_of if return_exceptions else AsyncFuture.result)
+
+
+async def all_or_none(futures: Mapping[Any, AsyncFuture]) -> dict[Any, Any]:
+    """Return the results. Raises what a future raises, as soon as one fails; the others are cancelled then."""
+    try:
+        return dict(zip(futures, await gathered(list(futures.values()), None, False), strict=True))
+    except BaseException:
+        for future in futures.values():
+            future.cancel()
+        raise
+
+
+def _outcome_of(future: AsyncFuture) -> Any:
+    try:
+        return future.result()
+    except BaseException as error:
+        return error
+
+
+def with_tasks(value: Any) -> tuple[Any, bool]:
+    """Return `value` with the plain futures of asyncio's futures in place of these, and whether there are any."""
+    value, futures = found_futures(value, AsyncFuture)
+    return (with_results(value, AsyncFuture, _task_of), True) if futures else (value, False)
+
+
+def _task_of(future: AsyncFuture) -> Any:
+    return future.task
+
+
+def plain(items: MappedItems) -> MappedItems:
+    """Return the items of a map with plain futures in place of those that are asyncio's."""
+    return items._replace(items=map(_plain_tuple if items.star else _plain, items.items))
+
+
+def _plain(item: Any) -> Any:
+    return item.task if type(item) is AsyncFuture else item
+
+
+def _plain_tuple(item: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(map(_plain, item))
