@@ -136,6 +136,15 @@ def echo(value: Any) -> Any:
     return value
 
 
+def add_one_in_place(array: Any) -> Any:
+    array += 1
+    return array
+
+
+def is_writable(array: Any) -> bool:
+    return bool(array.flags.writeable)
+
+
 def sum_of(array: Any) -> float:
     return float(array.sum())
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from scaler import Client
@@ -87,13 +91,52 @@ def test_bytes_by_themselves_are_placed_up_to_a_mebibyte(client: Client, counts:
     again = values(10, 7, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
     assert client.map(f.echo, again) == again
     assert counts.came == 20
-    # Not where they travel with others, in rows of graphs, or as what is not `bytes`.
+    # Not where they travel with others, or in rows of graphs.
     pairs = values(2, 8, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
     assert client.starmap(max, [tuple(pairs)]) == [max(pairs)]
     graph = {"a": (f.echo, pairs[0]), "b": (f.echo, "a")}
     assert client.get(graph, ["b"], block=True)["b"] == pairs[0]
-    assert client.submit(f.echo, bytearray(pairs[1])).result() == pairs[1]
     assert counts.came == 20
+
+
+ALONE_BYTES = 1024 * 1024
+MAKES: list[Callable[[int], Any]] = [
+    lambda seed: np.random.default_rng(seed).random(ALONE_BYTES // 8 - seed),
+    lambda seed: np.asfortranarray(np.random.default_rng(seed).random((2, ALONE_BYTES // 16 - seed))),
+    lambda seed: np.random.default_rng(seed).random(ALONE_BYTES // 4 - seed)[::2],
+    lambda seed: pd.DataFrame({"a": np.random.default_rng(seed).random(ALONE_BYTES // 16), "b": seed}),
+    lambda seed: [np.random.default_rng(seed).random(ALONE_BYTES // 32) for _ in range(3)],
+    lambda seed: [str(number) for number in range(seed, 100_000)],
+    lambda seed: bytearray(random.Random(seed).randbytes(ALONE_BYTES)),
+    lambda seed: chr(97 + seed) * ALONE_BYTES,
+]
+IDS = ["array", "fortran", "stretched", "frame", "list of arrays", "list", "bytearray", "text"]
+
+
+@pytest.mark.parametrize("make", MAKES, ids=IDS)
+def test_values_by_themselves_are_placed_up_to_a_mebibyte(
+    client: Client, counts: Counts, make: Callable[[int], Any]
+) -> None:
+    given = [make(seed) for seed in range(4)]
+    came = [future.result() for future in [client.submit(f.echo, one) for one in given]]
+    assert list(map(pickle.dumps, came)) == list(map(pickle.dumps, given))
+    assert (counts.left, counts.came) == (4, 4)
+    given = [make(seed) for seed in range(4, 8)]
+    assert list(map(pickle.dumps, client.map(f.echo, given))) == list(map(pickle.dumps, given))
+    assert counts.came == 8
+
+
+def test_arrays_may_be_changed_there_and_here(client: Client, counts: Counts) -> None:
+    array = np.zeros(ALONE_BYTES // 8)
+    changed = client.submit(f.add_one_in_place, array).result()
+    assert (changed == 1).all()
+    assert not array.any()
+    changed += 1
+    fixed = np.zeros(ALONE_BYTES // 8)
+    fixed.flags.writeable = False
+    assert not client.submit(f.echo, fixed).result().flags.writeable
+    assert client.map(f.is_writable, [array, fixed]) == [True, False]
+    assert counts.came == 2
 
 
 def test_a_value_of_many_tasks_is_placed_until_its_copies_take_much_memory(client: Client, counts: Counts) -> None:
@@ -115,6 +158,9 @@ def test_what_no_worker_can_read_arrives_all_the_same(client: Client, counts: Co
     given = values(100, 3, most=400_000)
     assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
     assert client.map(f.echo, values(100, 4)) == values(100, 4)
+    arrays = [np.full(ALONE_BYTES // 8 - row, row) for row in range(4)]
+    came = [future.result() for future in [client.submit(f.echo, one) for one in arrays]]
+    assert list(map(pickle.dumps, came)) == list(map(pickle.dumps, arrays))
     assert counts.left > 0
     assert counts.came == 0
     left = counts.left

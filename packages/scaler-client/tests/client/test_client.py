@@ -376,10 +376,11 @@ class TestObjects:
     def test_equal_arguments_are_sent_once(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.hold()
         for _ in range(5):
-            client.submit(np.sum, np.arange(50_000))
+            # By itself, it would be no object.
+            client.submit(np.sum, np.arange(50_000), None)
         other = np.arange(50_000)
         other[777] = 0
-        last = client.submit(np.sum, other)
+        last = client.submit(np.sum, other, None)
         wait_until(lambda: len(cluster.objects) == 2)
         cluster.resume()
         assert last.result(5) == 1249975000 - 777
@@ -423,20 +424,22 @@ class TestObjects:
     def test_storage_that_stays_full(self, cluster: InProcessCluster) -> None:
         with Client(cluster.address, timeout_seconds=1) as client:
             cluster.store_refuses = "it is full"
-            future = client.submit(len, bytearray(300_000))
+            future = client.submit(bytearray.count, bytearray(300_000), 0)
             with pytest.raises(errors.ObjectStorageException, match="it is full"):
                 future.result(5)
             cluster.store_refuses = ""
-            assert client.submit(len, bytearray(300_000)).result(5) == 300_000
+            assert client.submit(bytearray.count, bytearray(300_000), 0).result(5) == 300_000
 
     def test_storage_that_is_full_for_a_while(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.store_refuses = "it is full"
-        first = client.submit(len, bytearray(300_000))
+        first = client.submit(bytearray.count, bytearray(300_000), 0)
         channel = client.operations.engine.objects._channel
         assert channel is not None
         wait_until(lambda: channel._is_full)
         second: list[ScalerFuture] = []
-        submitting = threading.Thread(target=lambda: second.append(client.submit(len, bytearray(400_000))))
+        submitting = threading.Thread(
+            target=lambda: second.append(client.submit(bytearray.count, bytearray(400_000), 0))
+        )
         submitting.start()
         # Whoever has more to store waits: it would only take memory here.
         submitting.join(0.3)
@@ -473,12 +476,12 @@ class TestObjects:
         monkeypatch.setattr(StoredObjects, "_keep_copy", lambda *arguments: late.append(arguments))
         cluster.store_refuses = "it is full"
         with pytest.raises(errors.ObjectStorageException, match="it is full"):
-            client.submit(len, bytearray(300_000)).result(5)
+            client.submit(bytearray.count, bytearray(300_000), 0).result(5)
         cluster.store_refuses = ""
         monkeypatch.undo()
         for arguments in late:
             keep_copy(*arguments)
-        assert client.submit(len, bytearray(300_000)).result(5) == 300_000
+        assert client.submit(bytearray.count, bytearray(300_000), 0).result(5) == 300_000
 
     def test_an_object_whose_last_use_ends_in_the_turn_in_which_an_equal_value_comes(self, client: Client) -> None:
         engine = client.operations.engine

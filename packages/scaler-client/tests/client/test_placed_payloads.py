@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from scaler.client.placed_payloads import FAILURES_MAX, PLACED_BYTES_MIN, PlacedPayloads
@@ -13,7 +14,9 @@ from scaler.serialization.results import load_outcomes, load_value
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.objects.segments.layout import supported
-from scaler_protocol.payloads.unpickled import LatePayload, PayloadParts, UnpickledBytes
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.framing import PICKLED
+from scaler_protocol.payloads.unpickled import BufferedPickle, LatePayload, PayloadParts, UnpickledBytes
 from scaler_protocol.payloads.values import load_arguments, load_chunk
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
@@ -230,6 +233,40 @@ def test_bytes_that_are_not_pickled_lie_in_the_segment_as_they_are(client: Clien
     assert load_value(client.completed[VALUE][1]) == b"r" * PLACED_BYTES_MIN
     assert load_outcomes(client.completed[ITEMS][1]) == ([b"1" * PLACED_BYTES_MIN, b"2"], {})
     reader.close()
+
+
+def test_buffers_lie_beside_their_pickle_in_the_segment(client: Client) -> None:
+    array = np.arange(PLACED_BYTES_MIN)
+    pickled, buffers = by_value.dumps_apart(((array,), {}))
+    call = BufferedPickle((PICKLED + pickled, *map(bytes, buffers)))
+    batch = client.submit(call, VALUE)
+    place = _place(batch.payloads.split()[0])
+    reader = BatchSegments()
+    content = reader.read(place)
+    assert content is not None
+    (given,), _ = load_arguments(BufferedPickle(content), (), None, _no_object)
+    given += 1
+    pickled, buffers = by_value.dumps_apart(given)
+    answer = reader.answer(place, Form.BUFFERS, [PICKLED + pickled, *buffers])
+    assert answer is not None
+    (again,) = client.answer(list(batch.numbers), [answer, b"no"], [0, int(m.Status.UNREADABLE)])
+    assert len(again.payloads.split()) == 1
+    result = load_value(client.completed[call][1])
+    assert (result == array + 1).all()
+    result[0] = 5
+    reader.close()
+
+
+def test_buffers_are_part_of_what_travels_inside(client: Client) -> None:
+    array = np.arange(PLACED_BYTES_MIN)
+    pickled, buffers = by_value.dumps_apart(((array,), {}))
+    call = BufferedPickle((PICKLED + pickled, *map(bytes, buffers)))
+    batch = client.submit(call)
+    (again,) = client.answer(list(batch.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+    (inside,) = again.payloads.split()
+    (given,), _ = load_arguments(inside, (), None, _no_object)
+    assert (given == array).all()
+    given[0] = 5
 
 
 def test_bytes_that_are_not_pickled_are_where_they_travel_inside(client: Client) -> None:

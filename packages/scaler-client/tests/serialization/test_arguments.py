@@ -10,10 +10,11 @@ import os
 import pickle
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaler.client.object_reference import ObjectReference
@@ -32,7 +33,13 @@ from scaler_protocol.payloads.framing import (
     unframe_arguments,
     unframe_function,
 )
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, LatePayload, UnpickledBytes
+from scaler_protocol.payloads.unpickled import (
+    UNPICKLED_BYTES_MIN,
+    BufferedPickle,
+    LatePayload,
+    PayloadParts,
+    UnpickledBytes,
+)
 from scaler_protocol.payloads.values import load_arguments, load_chunk, load_value
 from scaler_protocol.wire.messages import TaskKind
 
@@ -461,6 +468,82 @@ def test_bytes_alone_are_not_pickled_where_they_may_lie_elsewhere(storage: Stora
     assert read(storage, bytes(chunk.payload), kind=TaskKind.MAP_CHUNK) == [((item,), {}) for item in items]
     alone = packer.chunk(give_back, False, [bytes(2**20 - 1)])
     assert type(alone.payload) is UnpickledBytes
+
+
+ALONE = 2**20
+
+NUMBERS_MADE: list[Callable[[int], Any]] = [
+    lambda size: np.arange(size // 8, dtype=np.int64),
+    lambda size: np.asfortranarray(np.arange(size // 16 * 2, dtype=np.int64).reshape(2, -1)),
+    lambda size: [np.arange(size // 8, dtype=np.int64)],
+    lambda size: pd.DataFrame({"a": np.arange(size // 8)}),
+]
+
+
+@pytest.mark.parametrize("make", NUMBERS_MADE, ids=["array", "fortran", "in-a-list", "frame"])
+def test_an_argument_alone_lies_beside_its_pickle_where_it_may_lie_elsewhere(
+    storage: Storage, make: Callable[[int], Any]
+) -> None:
+    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    for size in (SHARED_BYTES_MIN + 64, INLINE_BYTES_MAX + 64, ALONE - 4096):
+        value = make(size)
+        packed = packer.linked_call(give_back, (value,), {})
+        assert type(packed.payload) is BufferedPickle
+        assert not packed.objects
+        assert len(packed.payload.buffers[0]) < 4096
+        restored = read(storage, bytes(packed.payload))[0][0]
+        assert pickle.dumps(restored) == pickle.dumps(value)
+        # Where it lies in a segment, the buffers are what is read.
+        (again,), _ = load_arguments(packed.payload, (), None, storage.fetch)
+        assert pickle.dumps(again) == pickle.dumps(value)
+        # Among others it travels inside of a message, and then only so large.
+        assert bool(packer.call(give_back, (make(size + 640),), {}).objects) is (size >= INLINE_BYTES_MAX)
+        # A second time, a large one is an object.
+        assert len(packer.linked_call(give_back, (value,), {}).objects) == (size > SHARED_BYTES_MIN)
+        chunk = Packer(storage, None, ALONE, leaves_unpickled=True).chunk(give_back, False, [value])
+        assert type(chunk.payload) is BufferedPickle
+        ((item,), _), *others = read(storage, chunk.payload, kind=TaskKind.MAP_CHUNK)
+        assert pickle.dumps(item) == pickle.dumps(value)
+        assert not others
+    assert packer.linked_call(give_back, (make(ALONE + 64),), {}).objects
+    assert packer.chunk(give_back, False, [make(ALONE + 64)]).objects
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda size: "x" * size, bytearray, lambda size: [f"{row:>1000}" for row in range(size // 1000)]],
+    ids=["text", "bytearray", "list"],
+)
+def test_an_argument_alone_without_buffers_is_one_pickle(storage: Storage, make: Callable[[int], Any]) -> None:
+    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    for size in (INLINE_BYTES_MAX + 8, ALONE - 8192):
+        value = make(size)
+        packed = packer.linked_call(give_back, (value,), {})
+        assert type(packed.payload) is PayloadParts
+        assert read(storage, packed.payload) == ((value,), {})
+        assert len(packer.linked_call(give_back, (value,), {}).objects) == 1
+        assert packer.linked_call(give_back, (make(size + 8), 1), {}).objects
+
+
+def test_the_payload_is_a_snapshot_and_what_is_read_may_be_changed(storage: Storage) -> None:
+    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    array = np.zeros(SHARED_BYTES_MIN)
+    packed = packer.linked_call(give_back, (array,), {})
+    array[:] = 1
+    ((restored,), _) = read(storage, packed.payload)
+    assert not restored.any()
+    restored[0] = 2
+    array.flags.writeable = False
+    ((restored,), _) = read(storage, packer.linked_call(give_back, (array,), {}).payload)
+    assert restored.all()
+    assert not restored.flags.writeable
+    stretched = np.arange(2 * SHARED_BYTES_MIN)[::2]
+    ((restored,), _) = read(storage, packer.linked_call(give_back, (stretched,), {}).payload)
+    assert (restored == stretched).all()
+    other = np.arange(SHARED_BYTES_MIN // 8)
+    twice = packer.chunk(give_back, False, [other, other])
+    (first, _), (second, _) = read(storage, twice.payload, kind=TaskKind.MAP_CHUNK)
+    assert first[0] is second[0]
 
 
 def test_what_is_not_bytes_alone_is_pickled(storage: Storage, packer: Packer) -> None:

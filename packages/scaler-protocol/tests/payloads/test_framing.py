@@ -14,9 +14,11 @@ from scaler_protocol.payloads.framing import (
     Argument,
     Source,
     frame_arguments,
+    frame_buffers,
     frame_object,
     frame_payloads,
     unframe_arguments,
+    unframe_buffers,
     unframe_object,
     unframe_payloads,
 )
@@ -30,6 +32,17 @@ def test_arguments_come_back_in_their_order(positional: list[Argument], keyword:
     again_positional, again_keyword = unframe_arguments(framed)
     assert again_positional == positional
     assert list(again_keyword.items()) == list(keyword.items())
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.integers(1, 100))
+def test_buffers_come_back_in_their_order_and_may_be_changed(buffers: list[bytes], cut: int) -> None:
+    framed = frame_buffers(buffers)
+    again = unframe_buffers(framed)
+    assert again == buffers
+    assert not any(buffer.readonly for buffer in again)
+    for wrong in (framed + b"x", framed[:-cut], b"B" + bytes(4)):
+        with pytest.raises(MalformedMessageError):
+            unframe_buffers(wrong)
 
 
 @given(st.lists(ARGUMENTS, max_size=3), st.dictionaries(st.text(max_size=5), ARGUMENTS, max_size=3), st.data())

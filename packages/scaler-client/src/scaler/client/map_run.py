@@ -16,6 +16,7 @@ from scaler.client.engine import Engine
 from scaler.client.future import ScalerFuture
 from scaler.client.linked_items import LinkedItem, LinkedItems
 from scaler.client.object_uses import take_out_inner
+from scaler.client.placed_payloads import PlacedBuffers
 from scaler.client.sleepers import Sleepers
 from scaler.core.chunking import ChunkPlanner
 from scaler.core.effects import Payload
@@ -25,8 +26,7 @@ from scaler.serialization.arguments import Packer
 from scaler.serialization.pickled import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol.payloads.framing import RAW_ITEMS
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import BufferedPickle, UnpickledBytes
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Status
 
@@ -346,7 +346,7 @@ class MapRun:
         self._planner.on_sent(
             len(items),
             size,
-            placed=type(packed.payload) is UnpickledBytes and self._engine.places_payloads,
+            placed=type(packed.payload) in (UnpickledBytes, BufferedPickle) and self._engine.places_payloads,
         )
         self._engine.tasks.submit(
             self._group,
@@ -397,7 +397,7 @@ class MapRun:
             self._on_items_done(chunk.items)
         payload = answer.payload
         size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
-        placed = not isinstance(payload, bytes) and payload[0] == RAW_ITEMS
+        placed = type(payload) is PlacedBuffers
         latency = time.monotonic() - chunk.sent_at
         self._planner.on_completed(
             chunk.items, answer.duration / 1e6, latency, size, placed=placed, was_awaited=self.was_awaited

@@ -20,6 +20,7 @@ from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN
 from scaler_protocol.runtime.freed_memory import MOST_KEPT_BYTES, give_back_freed_memory, keep_freed_memory
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed, Pieces
+from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
     from scaler.core.client_core import ClientCore
@@ -29,7 +30,8 @@ PLACED_BYTES_MIN = UNPICKLED_BYTES_MIN
 """Smaller payloads travel inside messages: a place costs the worker some system calls."""
 
 ALONE_BYTES_MAX = 1024 * 1024 + 4 * 1024
-"""Pickles of `bytes` by themselves are placed up to this size: copying them takes less than the messages of an object."""
+"""The only argument of a call, and the items of a map chunk, are placed up to this size: copying them takes less than the
+messages of an object."""
 
 FAILURES_MAX = 3
 """After so many messages with tasks that a worker could not read, there are workers on other hosts, or of another user. Then
@@ -38,6 +40,12 @@ everything travels inside messages."""
 INSIDE_MAX = 1000
 
 UNREADABLE = int(m.Status.UNREADABLE)
+
+
+class PlacedBuffers(tuple[Frame, ...]):
+    """A result that lay in the segment, as if an object had these buffers."""
+
+    __slots__ = ()
 
 
 class PlacedPayloads:
@@ -117,9 +125,10 @@ class PlacedPayloads:
                 items[row] = b"the result lies where this client cannot read it"
             elif place.form == Form.PAYLOAD:
                 items[row] = content[0]
+            elif place.form == Form.BUFFERS:
+                items[row] = PlacedBuffers(content)
             else:
-                # As if an object had these buffers.
-                items[row] = (RAW_ITEMS if place.form == Form.ITEMS else RAW_BYTES, *content)
+                items[row] = PlacedBuffers((RAW_ITEMS if place.form == Form.ITEMS else RAW_BYTES, *content))
         if found:
             batch.payloads = Pieces(items)
         if unreadable:

@@ -9,6 +9,7 @@ import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from scaler.client.future import ScalerFuture
@@ -43,13 +44,20 @@ from scaler_protocol.payloads.framing import (
     frame_arguments,
     frame_payloads,
 )
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, LatePayload, PayloadParts, UnpickledBytes
+from scaler_protocol.payloads.unpickled import (
+    UNPICKLED_BYTES_MIN,
+    BufferedPickle,
+    LatePayload,
+    PayloadParts,
+    UnpickledBytes,
+)
 from scaler_protocol.runtime.coroutines import runs_function_of
 from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
 
 _dumps = pickle.dumps
+_dumps_plain = partial(pickle.dumps, protocol=PROTOCOL)
 
 INPUT_INDEX_MAX = 0xFFFF
 """The largest index that an argument of `Source.INPUT` holds."""
@@ -93,7 +101,8 @@ class Packer:
         *,
         leaves_unpickled: bool = False,
     ) -> None:
-        """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object.
+        """`alone_bytes_max`: up to this size, the only argument of a call, and the items of a chunk without `star`, are no
+        object.
 
         `repeated` knows which values many tasks get.
         `leaves_unpickled`: the payloads of single calls and chunks may be made late.
@@ -169,11 +178,8 @@ class Packer:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """Return the argument payload of `function(*args, **kwargs)`, where no argument may be a future."""
-        values = (*args, *kwargs.values())
-        if self._inline_bytes_max(values) > INLINE_BYTES_MAX and size_hint(values[0]) > INLINE_BYTES_MAX:
-            # Only a task by itself may carry it.
-            return self._call_list(function, args, kwargs, 0)
-        packed = self.linked_call(function, args, kwargs)
+        # What is larger, only a task by itself may carry.
+        packed = self.linked_call(function, args, kwargs, 0, INLINE_BYTES_MAX)
         if type(packed.payload) is not bytes:
             packed = packed._replace(payload=bytes(packed.payload))
         if packed.inputs is not None:
@@ -182,8 +188,16 @@ class Packer:
             raise self._explain_call(function, args, kwargs, TypeError(f"{future!r} cannot be sent here"))
         return packed
 
-    def linked_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int = 0, /) -> Packed:
-        """See `Pack`."""
+    def linked_call(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        hidden: int = 0,
+        alone_bytes_max: int | None = None,
+        /,
+    ) -> Packed:
+        """See `Pack`. `alone_bytes_max` is instead of the packer's."""
         if self._serializer is None:
             # The way of nearly all small tasks: worth every tenth of a microsecond, and so without a call for the loop.
             for value in args:
@@ -196,8 +210,12 @@ class Packer:
                 pickled = _dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= SHARED_BYTES_MIN:
                     return new_tuple(Packed, (PICKLED + pickled, (), 0, None))
+            if alone_bytes_max is None:
+                alone_bytes_max = self._alone_bytes_max
+            is_alone = len(args) == 1 and not kwargs
+            if is_plain_call and not (is_alone and alone_bytes_max > INLINE_BYTES_MAX):
                 return self._call_list(function, args, kwargs, hidden)
-            if self._leaves_unpickled and len(args) == 1 and not kwargs and self._may_stay_unpickled(args):
+            if is_alone and self._leaves_unpickled and self._may_stay_unpickled(args, alone_bytes_max):
                 return Packed(UnpickledBytes(args, is_chunk=False))
         inputs: FutureInputs | None = None
         with InnerReferences() as references:
@@ -206,7 +224,7 @@ class Packer:
                 packed = self._call_list(function, args, kwargs, hidden, inputs)
             else:
                 try:
-                    packed = self._call_by_value(function, args, kwargs, hidden)
+                    packed = self._call_by_value(function, args, kwargs, hidden, alone_bytes_max)
                 except SerializationError:
                     # Only a call that cannot be sent as it is has futures inside of its arguments.
                     inputs = FutureInputs()
@@ -218,12 +236,22 @@ class Packer:
             packed = packed._replace(inputs=inputs)
         return self._with_inner(packed, references) if references else packed
 
-    def _call_by_value(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
-        values = (*args, *kwargs.values())
-        if self._serializer is None and not self._needs_list(values, alone=len(values) == 1):
-            packed = self._call_whole(function, args, kwargs, hidden)
-            if packed is not None:
-                return packed
+    def _call_by_value(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        hidden: int,
+        alone_bytes_max: int | None,
+    ) -> Packed:
+        """`alone_bytes_max` is None with a serializer only."""
+        if alone_bytes_max is not None:
+            values = (*args, *kwargs.values())
+            bytes_max = alone_bytes_max if len(values) == 1 else None
+            if not self._needs_list(values, bytes_max):
+                packed = self._call_whole(function, args, kwargs, hidden, bytes_max or INLINE_BYTES_MAX)
+                if packed is not None:
+                    return packed
         return self._call_list(function, args, kwargs, hidden)
 
     def _with_inner(self, packed: AnyPacked, references: Sequence[ObjectReference]) -> AnyPacked:
@@ -235,61 +263,77 @@ class Packer:
             raise
         return packed._replace(objects=(*packed.objects, *inner))
 
-    def _needs_list(self, values: Sequence[Any], *, alone: bool) -> bool:
+    def _needs_list(self, values: Sequence[Any], alone_bytes_max: int | None) -> bool:
         """Whether one of these is an argument by itself: a reference, or large. Only a list can name it apart.
 
-        `alone`: each is the only argument of its call, and an object only where it is very large or has come before.
+        With `alone_bytes_max`, each is the only argument of its call, and an object only where it is larger than that or has
+        come before.
         """
         large = [value for value in values if size_hint(value) > SHARED_BYTES_MIN or type(value) is ObjectReference]
         if not large:
             return False
-        if not alone or any(map(self._is_large_or_reference, large)):
+        if alone_bytes_max is None:
+            return True
+        if any(size_hint(value) > alone_bytes_max or type(value) is ObjectReference for value in large):
             return True
         # All of them, so that each is noted.
         return not min(map(self._may_be_copied, large))
 
-    def _may_stay_unpickled(self, values: Sequence[Any]) -> bool:
+    def _may_stay_unpickled(self, values: Sequence[Any], bytes_max: int) -> bool:
         """Whether these, the only argument of a call or the items of a chunk, are `bytes` that need no pickle and no object."""
         if not 0 < len(values) <= ITEMS_MAX or any(type(value) is not bytes for value in values):
             return False
         sizes = list(map(len, values))
         total = sum(sizes)
-        if total < UNPICKLED_BYTES_MIN or total > self._alone_bytes_max:
+        if total < UNPICKLED_BYTES_MIN or total > bytes_max:
             return False
         if len(values) > 1 and len(set(map(id, values))) < len(values):
             # A pickle has what occurs twice once.
             return False
-        return max(sizes) <= SHARED_BYTES_MIN or not self._needs_list(values, alone=True)
+        return max(sizes) <= SHARED_BYTES_MIN or not self._needs_list(values, bytes_max)
 
     def _pickled_payload(self, pickled: bytes) -> LatePayload:
         if self._leaves_unpickled and len(pickled) >= UNPICKLED_BYTES_MIN:
             return PayloadParts((PICKLED, pickled))
         return PICKLED + pickled
 
-    def _inline_bytes_max(self, values: Sequence[Any]) -> int:
-        """Return up to which size a pickle of just these values travels as it is."""
-        return self._alone_bytes_max if len(values) == 1 and type(values[0]) is bytes else INLINE_BYTES_MAX
+    def _buffered_payload(self, value: Any, pickled: bytes, buffers: Sequence[memoryview]) -> LatePayload:
+        """Return the payload for a value of which `dumps_apart` returns this, with copies of the buffers."""
+        if not buffers:
+            return self._pickled_payload(pickled)
+        if self._leaves_unpickled and len(buffers) < ITEMS_MAX:
+            payload = BufferedPickle((PICKLED + pickled, *map(bytes, buffers)))
+            if len(payload) >= UNPICKLED_BYTES_MIN:
+                return payload
+        return self._pickled_payload(dumps(value))
 
-    def _is_large_or_reference(self, value: Any) -> bool:
-        size = size_hint(value)
-        if type(value) is bytes:
-            return size > self._alone_bytes_max
-        return size > INLINE_BYTES_MAX or type(value) is ObjectReference
-
-    def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed | None:
+    def _call_whole(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int, bytes_max: int
+    ) -> Packed | None:
         """Return one pickle of all arguments, which keeps what they share; None when that would be large."""
         call = (args, kwargs)
         try:
             pickled, buffers = dumps_apart(call)
             size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
-            if size > self._inline_bytes_max((*args, *kwargs.values())):
+            if size > bytes_max:
                 return None
             if size > SHARED_BYTES_MIN and size > SHARED_BYTES_MIN + sum(map(size_hint, (*args, *kwargs.values()))):
                 # What is large is inside of some argument, which is one by itself.
-                return None
-            return Packed(self._pickled_payload(dumps(call) if buffers else pickled))
+                if bytes_max <= INLINE_BYTES_MAX:
+                    return None
+                if not self._may_be_copied(pickled, *buffers):
+                    return self._stored_pickle(pickled, buffers, f"the argument of {name_of(function)}")
+            return Packed(self._buffered_payload(call, pickled, buffers))
+        except ScalerError:
+            raise
         except Exception as error:
             raise self._explain_call(function, args, kwargs, error, hidden) from error
+
+    def _stored_pickle(self, pickled: bytes, buffers: Sequence[memoryview], what: str) -> Packed:
+        """Return a payload that is an object with this pickle and its buffers."""
+        object_id = self._store([PICKLED + pickled, *buffers], what)
+        size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
+        return Packed(OBJECT + object_id, (object_id,), size)
 
     def _call_list(
         self,
@@ -438,13 +482,15 @@ class Packer:
         `first` is the number of the first one among all items of the map, for error messages.
         """
         if self._serializer is None:
-            if self._leaves_unpickled and not star and self._may_stay_unpickled(items):
+            if self._leaves_unpickled and not star and self._may_stay_unpickled(items, self._alone_bytes_max):
                 return Packed(UnpickledBytes(tuple(items), is_chunk=True))
             arguments = [value for item in items for value in item] if star else items
-            small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= SHARED_BYTES_MIN
-            if small or not self._needs_list(arguments, alone=not star):
+            plain = plain_items(arguments)
+            largest = max(map(size_hint, arguments), default=0)
+            bytes_max = None if star else self._alone_bytes_max
+            if (plain and largest <= SHARED_BYTES_MIN) or not self._needs_list(arguments, bytes_max):
                 with InnerReferences() as references:
-                    packed = self._chunk_whole(function, star, items, small, first)
+                    packed = self._chunk_whole(function, star, items, plain, first, largest)
                 if packed is not None:
                     return self._with_inner(packed, references) if references else packed
         objects: list[bytes] = []
@@ -466,19 +512,36 @@ class Packer:
             self._sink.release(objects)
             raise
 
-    def _chunk_whole(self, function: Any, star: bool, items: list[Any], plain: bool, first: int) -> Packed | None:
-        """Return one pickle of all items; None when that would be large and some item is large by itself."""
+    def _chunk_whole(
+        self, function: Any, star: bool, items: list[Any], plain: bool, first: int, largest: int
+    ) -> Packed | None:
+        """Return one pickle of all items; None when that would be large and some item is large by itself.
+
+        `largest`: what the largest item has at least, 0 where that is not known. Small ones have no buffers beside the pickle.
+        """
+        chunk = (star, items)
+        buffers: list[memoryview] = []
         try:
-            chunk = (star, items)
-            pickled = pickle.dumps(chunk, PROTOCOL) if plain else by_value.dumps(chunk)
+            if self._leaves_unpickled and not (plain and 0 < largest < by_value.APART_BYTES_MIN):
+                pickled, buffers = by_value.dumps_apart(chunk, _dumps_plain if plain else by_value.dumps)
+            else:
+                pickled = _dumps(chunk, PROTOCOL) if plain else by_value.dumps(chunk)
+            size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
+            if size <= INLINE_BYTES_MAX:
+                return Packed(self._buffered_payload(chunk, pickled, buffers))
+            if not star and size <= self._alone_bytes_max:
+                # Those whose size is known have been looked at.
+                known = sum(map(size_hint, items))
+                if size <= SHARED_BYTES_MIN + known or self._may_be_copied(pickled, *buffers):
+                    return Packed(self._buffered_payload(chunk, pickled, buffers))
+                return self._stored_pickle(pickled, buffers, f"a chunk of items for {name_of(function)}")
+        except ScalerError:
+            raise
         except Exception as error:
             raise self._explain_items(function, star, items, first, error) from error
-        if len(pickled) <= self._inline_bytes_max(items):
-            return Packed(self._pickled_payload(pickled))
-        if len(pickled) > INLINE_BYTES_MAX * len(items):
+        if size > INLINE_BYTES_MAX * len(items):
             return None
-        object_id = self._store([PICKLED + pickled], f"a chunk of items for {name_of(function)}")
-        return Packed(OBJECT + object_id, (object_id,), len(pickled))
+        return self._stored_pickle(pickled, buffers, f"a chunk of items for {name_of(function)}")
 
     # --- errors
 

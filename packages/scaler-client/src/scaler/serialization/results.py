@@ -11,13 +11,23 @@ from scaler.core.effects import Payload
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.failures import StandIn, load_exception, named_text_of, same_text, text_of, type_name_of
-from scaler_protocol.payloads.framing import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, RAW_ITEMS, Failure
+from scaler_protocol.payloads.framing import (
+    BUFFERED,
+    CUSTOM,
+    FRAMED,
+    PICKLED,
+    RAW_BYTEARRAY,
+    RAW_BYTES,
+    RAW_ITEMS,
+    Failure,
+    unframe_buffers,
+)
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import Status
 
 _VIEWED_BYTES_MIN = 16 * 1024
 
-_PICKLED, _CUSTOM, _FRAMED = PICKLED[0], CUSTOM[0], FRAMED[0]
+_PICKLED, _BUFFERED, _CUSTOM, _FRAMED = PICKLED[0], BUFFERED[0], CUSTOM[0], FRAMED[0]
 
 _FAILURE_TYPES = (bytes, str, str, str)
 """Of the fields of a `Failure`."""
@@ -136,9 +146,9 @@ def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> 
 
 
 def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> Any:
+    if buffers[0][:1] == PICKLED:
+        return pickle.loads(memoryview(buffers[0])[1:], buffers=[_writable(buffer) for buffer in buffers[1:]])
     header = bytes(buffers[0])
-    if header[:1] == PICKLED:
-        return pickle.loads(header[1:], buffers=[_writable(buffer) for buffer in buffers[1:]])
     if header == RAW_ITEMS:
         return [bytes(buffer) for buffer in buffers[1:]], {}
     if header == RAW_BYTES:
@@ -160,6 +170,8 @@ def _writable(buffer: Frame) -> Frame:
 
 def _load_framed(payload: bytes, serializer: AnySerializer | None) -> Any:
     tag = payload[0]
+    if tag == _BUFFERED:
+        return _load_object(unframe_buffers(payload), serializer)
     if tag == _CUSTOM and serializer is not None:
         return serializer.deserialize(payload[1:])
     if tag == _FRAMED:

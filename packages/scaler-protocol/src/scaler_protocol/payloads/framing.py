@@ -8,14 +8,18 @@ serializer pickles.
     arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
     map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
     result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
+                    arguments, map chunks and results that are PICKLED may also be BUFFERED + a pickle and its buffers
                     arguments, map chunks and their results, not those of graph rows, may also be PLACED + a place: see below
     failure         PICKLED + pickle of `Failure`'s fields, a tuple of four
     map outcome     as a result; its value is (values, {index: failure payload})
 
 PLACED: the payload lies in a segment of the client on the same host, and the place says where
 (`scaler_protocol.objects.segments.batch_place`). Who cannot read it answers UNREADABLE. A payload that is nothing but `bytes`
-is not pickled there. A client keeps a result from there as buffers: RAW_BYTES and the value, or RAW_ITEMS and the values of a
-map chunk of which no item failed.
+is not pickled there. A client keeps a result from there as buffers: RAW_BYTES and the value, RAW_ITEMS and the values of a
+map chunk of which no item failed, or those of an object with this value.
+
+BUFFERED: the number of buffers (U32), the length of each (U64), and then one behind the other: PICKLED + pickle, and its
+out-of-band buffers, as in an object.
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
@@ -63,6 +67,7 @@ PAYLOADS = b"L"
 RAW_BYTES = b"b"
 RAW_BYTEARRAY = b"a"
 RAW_ITEMS = b"i"
+BUFFERED = b"B"
 FRAMED = b"F"
 PER_CALL = b"N"
 PLACED = b"@"
@@ -208,6 +213,29 @@ def unframe_payloads(payload: bytes) -> list[bytes]:
     if at != len(payload):
         raise MalformedMessageError("not a list of payloads: its lengths do not add up")
     return items
+
+
+def frame_buffers(buffers: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    """Return a BUFFERED payload."""
+    return b"".join((BUFFERED, struct.pack(f"<I{len(buffers)}Q", len(buffers), *map(len, buffers)), *buffers))
+
+
+def unframe_buffers(payload: bytes) -> list[memoryview]:
+    """Return copies of the buffers inside a BUFFERED payload, which may be changed. Raises MalformedMessageError."""
+    try:
+        (count,) = _LENGTH32.unpack_from(payload, 1)
+        lengths = struct.unpack_from(f"<{count}Q", payload, 1 + _LENGTH32.size)
+    except struct.error as error:
+        raise MalformedMessageError(f"not a list of buffers: {error}") from None
+    at = 1 + _LENGTH32.size + 8 * count
+    if not count or at + sum(lengths) != len(payload):
+        raise MalformedMessageError("not a list of buffers: its lengths do not add up")
+    buffers = []
+    with memoryview(payload) as view:
+        for length in lengths:
+            buffers.append(memoryview(bytearray(view[at : at + length])))
+            at += length
+    return buffers
 
 
 def frame_object(object_id: ObjectId) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.payloads.by_value import PROTOCOL
-from scaler_protocol.payloads.framing import PICKLED
+from scaler_protocol.payloads.framing import PICKLED, frame_buffers
 
 UNPICKLED_BYTES_MIN = 24 * 1024
 """Smaller ones are pickled at once: they travel inside messages."""
@@ -70,5 +70,31 @@ class PayloadParts:
         return b"".join(self.parts)
 
 
-LatePayload = bytes | UnpickledBytes | PayloadParts
+class BufferedPickle:
+    """A payload that is a pickle with its out-of-band buffers. Immutable by convention; `bytes` of it is the payload.
+
+    The first of `buffers` is PICKLED + pickle, as in an object.
+    """
+
+    __slots__ = ("_length", "buffers")
+
+    def __init__(self, buffers: Sequence[bytes | bytearray]) -> None:
+        self.buffers = buffers
+        self._length = sum(map(len, buffers)) + _ITEM_BYTES * len(buffers)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def as_result(self) -> bytes:
+        """Return the result payload for these as the value of a task."""
+        return bytes(self)
+
+    def __bytes__(self) -> bytes:
+        return frame_buffers(self.buffers)
+
+
+ReadPayload = bytes | UnpickledBytes | BufferedPickle
+"""A payload as it is read from where it lies."""
+
+LatePayload = ReadPayload | PayloadParts
 """A payload, or what it is made of."""

@@ -14,10 +14,10 @@ from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.expressions import evaluate
 from scaler_protocol.payloads.framing import (
     ARGUMENTS,
+    BUFFERED,
     CUSTOM,
     FRAMED,
     INLINE_BYTES_MAX,
-    OBJECT,
     PAYLOADS,
     PICKLED,
     PLACED,
@@ -27,17 +27,19 @@ from scaler_protocol.payloads.framing import (
     Source,
     frame_object,
     unframe_arguments,
+    unframe_buffers,
     unframe_object,
     unframe_payloads,
 )
 from scaler_protocol.payloads.main_module import lending
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import BufferedPickle, ReadPayload, UnpickledBytes
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
 from scaler_protocol.wire.status import Status
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
+Buffer = bytes | bytearray | memoryview
 FetchObject = Callable[[bytes], Sequence[memoryview]]
 """Return an object's buffers, waiting for it. Raises `ObjectUnavailableError`."""
 
@@ -91,7 +93,7 @@ class Outcome(NamedTuple):
 
     payload: bytes
     object_id: bytes = b""
-    buffers: Sequence[bytes | bytearray | memoryview] = ()
+    buffers: Sequence[Buffer] = ()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -104,6 +106,8 @@ def load_value(payload: bytes, serializer: Serializer | None, fetch: FetchObject
         return pickle.loads(memoryview(payload)[1:])
     if tag == CUSTOM:
         return _deserialize(serializer, payload[1:])
+    if tag == BUFFERED:
+        return load_object(unframe_buffers(payload), serializer, fetch)
     object_id = unframe_object(payload)
     if object_id is None:
         require_here(payload)
@@ -133,8 +137,15 @@ def _deserialize(serializer: Serializer | None, data: bytes) -> Any:
     return serializer.deserialize(data)
 
 
-def _payload_of(payload: bytes, fetch: FetchObject) -> tuple[bytes, Sequence[memoryview]]:
+def _payload_of(
+    payload: bytes | BufferedPickle, fetch: FetchObject
+) -> tuple[bytes | bytearray, Sequence[memoryview | bytes | bytearray]]:
     """Return (payload, out-of-band buffers); `payload` may name an object that contains the whole payload."""
+    if isinstance(payload, BufferedPickle):
+        return payload.buffers[0], payload.buffers[1:]
+    if payload[:1] == BUFFERED:
+        pickled, *beside = unframe_buffers(payload)
+        return bytes(pickled), beside
     object_id = unframe_object(payload)
     if object_id is None:
         return payload, ()
@@ -145,21 +156,20 @@ def _payload_of(payload: bytes, fetch: FetchObject) -> tuple[bytes, Sequence[mem
 
 
 def load_arguments(
-    payload: bytes | UnpickledBytes, inputs: Sequence[bytes], serializer: Serializer | None, fetch: FetchObject
+    payload: ReadPayload, inputs: Sequence[bytes], serializer: Serializer | None, fetch: FetchObject
 ) -> Arguments:
     """Return (args, kwargs) of a call."""
     if isinstance(payload, UnpickledBytes):
         return payload.as_call()
-    buffers: Sequence[memoryview] = ()
-    if payload[:1] == OBJECT:
-        payload, buffers = _payload_of(payload, fetch)
-    if payload[:1] == PICKLED:
-        arguments: Arguments = pickle.loads(memoryview(payload)[1:], buffers=buffers)
+    content, buffers = _payload_of(payload, fetch)
+    if content[:1] == PICKLED:
+        arguments: Arguments = pickle.loads(memoryview(content)[1:], buffers=buffers)
         return arguments
-    if payload[:1] != ARGUMENTS:
-        require_here(payload)
-        raise MalformedMessageError(f"not arguments: payload begins with {payload[:1]!r}")
-    positional, keyword = unframe_arguments(payload)
+    content = bytes(content)
+    if content[:1] != ARGUMENTS:
+        require_here(content)
+        raise MalformedMessageError(f"not arguments: payload begins with {content[:1]!r}")
+    positional, keyword = unframe_arguments(content)
     shared = _SharedValues()
 
     def load(argument: Argument) -> Any:
@@ -206,20 +216,19 @@ STOP_TEXT = "the function raised StopIteration, which would end the loop over it
 """The error of an item of a map chunk whose call raised StopIteration."""
 
 
-def load_chunk(payload: bytes | UnpickledBytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
+def load_chunk(payload: ReadPayload, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
     """Return (star, items) of a map chunk, or the argument payloads of its items if it contains those."""
     if isinstance(payload, UnpickledBytes):
         return payload.as_chunk()
-    buffers: Sequence[memoryview] = ()
-    if payload[:1] == OBJECT:
-        payload, buffers = _payload_of(payload, fetch)
-    if payload[:1] == PICKLED:
-        chunk: tuple[bool, Sequence[Any]] = pickle.loads(memoryview(payload)[1:], buffers=buffers)
+    content, buffers = _payload_of(payload, fetch)
+    if content[:1] == PICKLED:
+        chunk: tuple[bool, Sequence[Any]] = pickle.loads(memoryview(content)[1:], buffers=buffers)
         return chunk
-    if payload[:1] == PAYLOADS:
-        return unframe_payloads(payload)
-    require_here(payload)
-    raise MalformedMessageError(f"not a map chunk: payload begins with {payload[:1]!r}")
+    content = bytes(content)
+    if content[:1] == PAYLOADS:
+        return unframe_payloads(content)
+    require_here(content)
+    raise MalformedMessageError(f"not a map chunk: payload begins with {content[:1]!r}")
 
 
 def _call(function: Any, arguments: Sequence[Any]) -> Any:
@@ -261,19 +270,28 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     """Serialize a task's result. Raises any error of pickling."""
     if serializer is not None:
         return inline_or_object(CUSTOM + serialized(value, serializer))
+    return outcome_of(value, dump_buffers(value))
+
+
+def dump_buffers(value: Any) -> list[Buffer]:
+    """Return the buffers that an object with this value has. Raises any error of pickling."""
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
-        return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
+        return [RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value]
     if kind is str or (
         (kind is list or kind is tuple) and len(value) <= _ITEMS_MAX and _ATOMS.issuperset(map(type, value))
     ):
-        return inline_or_object(PICKLED + pickle.dumps(value, by_value.PROTOCOL))
+        return [PICKLED + pickle.dumps(value, by_value.PROTOCOL)]
     data, buffers = _dump_apart(value)
-    if not buffers:
-        return inline_or_object(PICKLED + data)
-    if len(data) + sum(buffer.nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
-        return Outcome(PICKLED + dump_pickle(value))
-    return _as_object([PICKLED + data, *buffers])
+    return [PICKLED + data, *buffers]
+
+
+def outcome_of(value: Any, buffers: list[Buffer]) -> Outcome:
+    """Return `dump_result` of a value, of which `dump_buffers` has returned these buffers."""
+    if len(buffers) > 1:
+        is_small = sum(map(len, buffers)) <= INLINE_BYTES_MAX
+        return Outcome(PICKLED + dump_pickle(value)) if is_small else _as_object(buffers)
+    return inline_or_object(bytes(buffers[0]))
 
 
 def serialized(value: Any, serializer: Serializer) -> bytes:
@@ -292,7 +310,7 @@ def inline_or_object(payload: bytes) -> Outcome:
     return Outcome(payload) if len(payload) <= INLINE_BYTES_MAX else _as_object([payload])
 
 
-def _as_object(buffers: Sequence[bytes | bytearray | memoryview]) -> Outcome:
+def _as_object(buffers: Sequence[Buffer]) -> Outcome:
     size = sum(buffer.nbytes if isinstance(buffer, memoryview) else len(buffer) for buffer in buffers)
     if size > OBJECT_BYTES_MAX:
         raise ValueError(

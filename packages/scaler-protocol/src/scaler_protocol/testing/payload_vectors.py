@@ -116,6 +116,11 @@ def precision():
     return decimal.getcontext().prec
 
 
+def fill(buffer):
+    buffer[:] = b"x" * len(buffer)
+    return bytes(buffer)
+
+
 class Reversed:
     """A serializer whose bytes nobody else can read."""
 
@@ -250,6 +255,13 @@ def _apart(value: Any) -> tuple[bytes, ...]:
     return (b"P" + data, *(bytes(buffer.raw()) for buffer in apart))
 
 
+def _buffered(value: Any) -> bytes:
+    """Return a pickle with the buffers beside it, in one payload."""
+    buffers = _apart(value)
+    lengths = b"".join(len(buffer).to_bytes(8, "little") for buffer in buffers)
+    return b"B" + _u32(len(buffers)) + lengths + b"".join(buffers)
+
+
 def _id(text: str) -> bytes:
     return text.encode().ljust(16, b".")
 
@@ -266,6 +278,7 @@ NOWHERE = b"Pcno_such_module\nf\n."
 NO_MODULE = "ModuleNotFoundError: No module named 'no_such_module'"
 NONSENSE = "_pickle.UnpicklingError: invalid load key, 'n'."
 LARGE = bytes(range(256)) * 1200
+BUFFER = pickle.PickleBuffer(bytearray(b"ab"))
 SHARED = [InputReference(0)]
 ONE = [1]
 GENERATOR_TEXT = (
@@ -299,6 +312,9 @@ ARGUMENTS = [
         _listed(_value(2), _value(5), names=[b"\xed\xa0\x80x"]),
         ((2,), {"\ud800x": 5}),
     ),
+    Vector("a pickle with its buffers", BYTES, _buffered(((BUFFER,), {})), b"ab"),
+    Vector("buffers that may be changed", _by_value("fill"), _buffered(((BUFFER,), {})), b"xx"),
+    Vector("an input with its buffers", BYTES, _listed(_input(0)), b"ab", inputs=(_buffered(BUFFER),)),
     Vector("an object", LEN, _listed(_object(_id("1"))), 3, objects={_id("1"): (_pickled([1, 2, 3]),)}),
     Vector("an object of bytes", TYPE, _listed(_object(_id("2"))), bytes, objects={_id("2"): (b"b", b"abc")}),
     Vector("an object of a bytearray", TYPE, _listed(_object(_id("3"))), bytearray, objects={_id("3"): (b"a", b"x")}),
@@ -447,6 +463,8 @@ FAILURES = [
         b"?nonsense",
         raised=_not_restored("MalformedMessageError: not arguments: payload begins with b'?'"),
     ),
+    Vector("buffers that are cut", ADD, _buffered(((BUFFER,), {}))[:-1], raised=_not_restored("do not add up")),
+    Vector("buffers of which the number is cut", ADD, b"B\x02", raised=_not_restored("not a list of buffers")),
     Vector("arguments that are cut", ADD, b"A\x02\0", raised=_not_restored("(actual buffer size is 3)")),
     Vector(
         "an argument of a source that does not exist",
@@ -586,6 +604,7 @@ SERIALIZERS = [
 
 CHUNKS = [
     Vector("items", NEG, _pickled((False, [1, 2])), [-1, -2], payload=_pickled(([-1, -2], {}))),
+    Vector("items with their buffers", BYTES, _buffered((False, [BUFFER, BUFFER])), [b"ab", b"ab"]),
     Vector("tuples of arguments", POW, _pickled((True, [(2, 3), (3, 2)])), [8, 9]),
     Vector("payloads", NEG, _payloads(_call(1), _call(2)), [-1, -2]),
     Vector("no items", NEG, _pickled((False, [])), []),

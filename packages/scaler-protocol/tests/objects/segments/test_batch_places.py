@@ -8,11 +8,19 @@ from collections.abc import Iterator
 import pytest
 
 from scaler_protocol.objects.segments import batch_segment
-from scaler_protocol.objects.segments.batch_place import ITEMS_MAX, PLACE_BYTES, STAMP_BYTES, BatchPlace, Form, locked
+from scaler_protocol.objects.segments.batch_place import (
+    ITEMS_MAX,
+    PLACE_BYTES,
+    STAMP_BYTES,
+    BatchPlace,
+    Form,
+    Piece,
+    locked,
+)
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.objects.segments.batch_segment import IDLE_SECONDS, ROOM_BYTES, BatchSegment
 from scaler_protocol.objects.segments.layout import supported
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import BufferedPickle, UnpickledBytes
 
 pytestmark = pytest.mark.skipif(not supported(), reason="needs memory without a name")
 
@@ -48,6 +56,7 @@ def _read(segment: BatchSegment | BatchSegments, place: BatchPlace) -> bytes | N
     if content is None:
         return None
     (payload,) = content
+    assert isinstance(payload, bytes)
     return payload
 
 
@@ -169,7 +178,15 @@ def test_what_is_no_segment_is_not_read(segment: BatchSegment, reader: BatchSegm
     assert BatchPlace.parse(place._replace(at=-1).pack()) is None
     assert BatchPlace.parse(b"P" + place.pack()[1:]) is None
     assert BatchPlace.parse(place.pack() + b"x") is None
-    for form, pieces in ((3, 1), (Form.PAYLOAD, 0), (Form.VALUE, 2), (Form.ITEMS, 0), (Form.ITEMS, ITEMS_MAX + 1)):
+    for form, pieces in (
+        (len(Form), 1),
+        (Form.PAYLOAD, 0),
+        (Form.VALUE, 2),
+        (Form.ITEMS, 0),
+        (Form.ITEMS, ITEMS_MAX + 1),
+        (Form.BUFFERS, 0),
+        (Form.BUFFERS, ITEMS_MAX + 1),
+    ):
         assert BatchPlace.parse(place._replace(form=form, pieces=pieces).pack()) is None
 
 
@@ -218,10 +235,35 @@ def test_bytes_lie_as_they_are_and_their_results_too(segment: BatchSegment, read
     assert [reader.read(place) for place in parsed] == [None, None, None]
 
 
+def test_buffers_lie_beside_their_pickle_and_may_be_changed(segment: BatchSegment, reader: BatchSegments) -> None:
+    buffers = [b"Ppickle", b"a" * SIZE, b"", b"b" * 100]
+    places = segment.put([1, 2], [BufferedPickle(buffers), BufferedPickle([b"Palone"])], 0.0)
+    assert places is not None
+    place, alone = map(_parsed, places)
+    assert (place.form, place.pieces, alone.form) == (Form.BUFFERS, 4, Form.BUFFERS)
+    content = reader.read(place)
+    assert content == buffers
+    assert reader.read(alone) == [b"Palone"]
+    assert content is not None
+    assert all(type(one) is bytearray for one in content)
+    result: list[Piece] = [b"Pother", memoryview(b"c" * SIZE), bytearray(b"d" * 90)]
+    answer = _parsed(reader.answer(place, Form.BUFFERS, result))
+    assert segment.read(answer) == [b"Pother", b"c" * SIZE, b"d" * 90]
+    assert reader.read(place) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        UnpickledBytes([b"a" * SIZE, b"b" * SIZE], is_chunk=True),
+        BufferedPickle([b"a" * SIZE, b"b" * SIZE]),
+    ],
+    ids=["items", "buffers"],
+)
 def test_items_of_which_the_lengths_are_others_by_now_are_not_read(
-    segment: BatchSegment, reader: BatchSegments
+    segment: BatchSegment, reader: BatchSegments, given: UnpickledBytes | BufferedPickle
 ) -> None:
-    places = segment.put([1], [UnpickledBytes([b"a" * SIZE, b"b" * SIZE], is_chunk=True)], 0.0)
+    places = segment.put([1], [given], 0.0)
     assert places is not None
     place = _parsed(places[0])
     writer = os.open(place.path, os.O_RDWR)

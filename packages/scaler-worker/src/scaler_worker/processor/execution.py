@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from pickle import dumps, loads
 from sys import setprofile, settrace
 from time import perf_counter
@@ -14,7 +15,7 @@ from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import ReadPayload
 from scaler_protocol.payloads.values import (
     NotRestoredError,
     Outcome,
@@ -169,10 +170,13 @@ class TaskExecution:
         running = self._running
         tasks = row.tasks
         content = bytes(row.payload)
-        payload: bytes | UnpickledBytes = content
+        payload: ReadPayload = content
+        dump: Callable[[Any], Outcome] = partial(dump_result, serializer=None)
         place = None
         if content[:1] == PLACED:
             payload, place = self._placed.read(content)
+            if not tasks.serializer:
+                dump = partial(self._placed.dump_result, place)
         serializer = self._functions.serializer(tasks.serializer, self._fetch)
         if tasks.flags & STREAM_OUTPUT:
             self._capture.begin(row.task_index)
@@ -208,7 +212,7 @@ class TaskExecution:
                 place, (values, failures) if is_chunk else value, is_chunk=is_chunk
             )
         if outcome is None:
-            outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
+            outcome = self.chunks.dump(values, failures, dump) if is_chunk else self._dump(value, serializer, dump)
             if place is not None and not outcome.object_id:
                 outcome = Outcome(self._placed.answer(place, outcome.payload))
         if is_chunk and failures:
@@ -220,7 +224,7 @@ class TaskExecution:
     # --- arguments and values
 
     def _load_arguments(
-        self, payload: bytes | UnpickledBytes, inputs: Sequence[bytes], serializer: Serializer | None
+        self, payload: ReadPayload, inputs: Sequence[bytes], serializer: Serializer | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             return load_arguments(payload, inputs, serializer, self._fetch)
@@ -231,10 +235,15 @@ class TaskExecution:
         # Behind the handler: within it, the interpreter would take what it handles for this one's context.
         raise error_of_call
 
-    def _dump(self, value: Any, serializer: Serializer | None) -> Outcome:
+    def _dump(
+        self, value: Any, serializer: Serializer | None, dump_outcome: Callable[[Any], Outcome] | None = None
+    ) -> Outcome:
+        """Serialize a task's result; without a serializer by `dump_outcome`, where that is given."""
         if serializer is None and type(value) in _INLINE_TYPES:
             return Outcome(PICKLED + dumps(value, 5))
         try:
+            if serializer is None and dump_outcome is not None:
+                return dump_outcome(value)
             return dump_result(value, serializer)
         except Exception as error:
             raise NotSerializableError(self._failures.not_serializable(value, error)) from None

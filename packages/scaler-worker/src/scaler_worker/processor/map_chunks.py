@@ -10,7 +10,7 @@ from typing import Any
 
 from scaler_protocol.objects.large_bytes import make_bytes
 from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
-from scaler_protocol.payloads.values import STOP_TEXT, Outcome, Serializer, dump_pickle, dump_result, serialized
+from scaler_protocol.payloads.values import STOP_TEXT, Outcome, Serializer, dump_pickle, serialized
 from scaler_protocol.runtime.coroutines import awaiting, completed
 from scaler_worker.processor.channel import AgentGoneError
 from scaler_worker.processor.failures import FailureWriter
@@ -107,11 +107,11 @@ class MapChunks:
         self._items = None
         return values
 
-    def dump(self, values: list[Any], failures: dict[int, bytes]) -> Outcome:
-        """Serialize what `run` has returned. Items that cannot be pickled are added to the failures."""
+    def dump(self, values: list[Any], failures: dict[int, bytes], dump_outcome: Callable[[Any], Outcome]) -> Outcome:
+        """Serialize what `run` has returned by `dump_outcome`. Items that cannot be pickled are added to the failures."""
         try:
             apart = _with_large_bytes_apart(values) if len(values) <= APART_ITEMS_MAX else values
-            return dump_result((apart, failures), None)
+            return dump_outcome((apart, failures))
         except TaskCanceled:
             raise
         except BaseException:
@@ -132,7 +132,7 @@ class MapChunks:
                 except BaseException as error:
                     failures[index] = self._failures.not_serializable(value, error)
                     values[index] = None
-            return dump_result((values, failures), None)
+            return dump_outcome((values, failures))
 
     def abandon(self) -> None:
         """In a process forked from this one: it runs the item that it was forked in, and no further ones."""

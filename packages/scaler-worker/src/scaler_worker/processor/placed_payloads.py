@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scaler_protocol.objects.segments.batch_place import ITEMS_MAX, BatchPlace, Form
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX, BatchPlace, Form, Piece
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.payloads.framing import PLACED
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
-from scaler_protocol.payloads.values import NotRestoredError, ObjectUnavailableError, Outcome
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, BufferedPickle, ReadPayload, UnpickledBytes
+from scaler_protocol.payloads.values import NotRestoredError, ObjectUnavailableError, Outcome, dump_buffers, outcome_of
 from scaler_protocol.wire.status import Status
 from scaler_worker.processor.running_task import RunningTask
 
@@ -26,7 +26,7 @@ class PlacedPayloads:
         self.close = self._segments.close
         """Lets go of all segments. Call it when no task waits, as those of clients that have died take memory."""
 
-    def read(self, payload: bytes) -> tuple[bytes | UnpickledBytes, BatchPlace]:
+    def read(self, payload: bytes) -> tuple[ReadPayload, BatchPlace]:
         """Return the payload that lies at a place, and the place. Raises NotRestoredError if it cannot be read."""
         place = BatchPlace.parse(payload)
         was_in_code = self._running.leave_code()
@@ -39,6 +39,8 @@ class PlacedPayloads:
             raise NotRestoredError("the arguments", ObjectUnavailableError(Status.UNREADABLE, text))
         if place.form == Form.PAYLOAD:
             return content[0], place
+        if place.form == Form.BUFFERS:
+            return BufferedPickle(content), place
         return UnpickledBytes(content, is_chunk=place.form == Form.ITEMS), place
 
     def read_inputs(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
@@ -70,13 +72,25 @@ class PlacedPayloads:
         answer = self._write(place, form, values)
         return None if answer is None else Outcome(answer)
 
+    def dump_result(self, place: BatchPlace, value: Any) -> Outcome:
+        """Serialize a task's result as without a place, and write it there if that has room. Raises any error of pickling.
+
+        There it may be larger than what travels inside messages.
+        """
+        buffers = dump_buffers(value)
+        if len(buffers) <= ITEMS_MAX and RESULT_BYTES_MIN <= sum(map(len, buffers)) <= place.room:
+            answer = self._write(place, Form.BUFFERS if len(buffers) > 1 else Form.PAYLOAD, buffers)
+            if answer is not None:
+                return Outcome(answer)
+        return outcome_of(value, buffers)
+
     def answer(self, place: BatchPlace, result: bytes) -> bytes:
         """Return what stands for the result of the task that was read at `place`: where it lies now, or itself."""
         if len(result) < RESULT_BYTES_MIN:
             return result
         return self._write(place, Form.PAYLOAD, (result,)) or result
 
-    def _write(self, place: BatchPlace, form: int, values: Sequence[bytes]) -> bytes | None:
+    def _write(self, place: BatchPlace, form: int, values: Sequence[Piece]) -> bytes | None:
         was_in_code = self._running.leave_code()
         try:
             return self._segments.answer(place, form, values)

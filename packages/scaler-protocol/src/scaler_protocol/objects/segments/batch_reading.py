@@ -6,10 +6,12 @@ import os
 import stat
 from collections.abc import Sequence
 from os import close
+from typing import Any
 
 from scaler_protocol.objects.segments.batch_place import (
     STAMP_BYTES,
     BatchPlace,
+    Piece,
     answer_stamp,
     content_parts,
     lock,
@@ -28,8 +30,11 @@ class BatchSegments:
         self._open: dict[tuple[int, int], tuple[int, int, int]] = {}
         """By process and descriptor there: the descriptor here, and the device and number of the file."""
 
-    def read(self, place: BatchPlace) -> list[bytes] | None:
-        """Return the byte strings at a place; None if they cannot be read from here, or are not there any more."""
+    def read(self, place: BatchPlace) -> list[Any] | None:
+        """Return the byte strings at a place; None if they cannot be read from here, or are not there any more.
+
+        See `BatchPlace.read`.
+        """
         try:
             content = self._read(place)
             if content is None and self._forget((place.pid, place.descriptor)):
@@ -39,10 +44,10 @@ class BatchSegments:
         except (OSError, OverflowError, MemoryError):
             return None
 
-    def _read(self, place: BatchPlace) -> list[bytes] | None:
+    def _read(self, place: BatchPlace) -> list[Any] | None:
         return place.read(self._descriptor(place))
 
-    def answer(self, place: BatchPlace, form: int, values: Sequence[bytes]) -> bytes | None:
+    def answer(self, place: BatchPlace, form: int, values: Sequence[Piece]) -> bytes | None:
         """Write the result of the task whose payload was at a place; return its place, or None if it has no room there."""
         parts = content_parts(form, values)
         length = sum(map(len, parts))

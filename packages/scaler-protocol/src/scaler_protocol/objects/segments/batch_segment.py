@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from os import close
 from typing import Any
 
-from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, Form, content_parts, locked
+from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, Form, Piece, content_parts, locked
 from scaler_protocol.payloads.framing import PLACED
-from scaler_protocol.payloads.unpickled import LatePayload, PayloadParts, UnpickledBytes
+from scaler_protocol.payloads.unpickled import BufferedPickle, LatePayload, PayloadParts, UnpickledBytes
 
 SEGMENT_BYTES_MAX = 112 * 1024 * 1024
 """More than a client has under way at once, see `WINDOW_BYTES` of its core. What finds no room travels inside messages."""
@@ -75,7 +75,7 @@ class BatchSegment:
         if found is None:
             return None
         position, start = found
-        pieces: list[bytes] = []
+        pieces: list[Piece] = []
         places: list[bytes] = []
         at = start
         for (form, count, parts, length), room in zip(contents, rooms, strict=True):
@@ -97,7 +97,7 @@ class BatchSegment:
         self._used_at = now
         return places
 
-    def _write(self, pieces: Sequence[bytes], at: int) -> bool:
+    def _write(self, pieces: Sequence[Piece], at: int) -> bool:
         """Write pieces one behind the other; return whether there was room for all."""
         for first in range(0, len(pieces), PIECES_MAX):
             part = pieces[first : first + PIECES_MAX]
@@ -116,8 +116,11 @@ class BatchSegment:
             begin = extent.end
         return (len(self._extents), begin) if begin + size <= SEGMENT_BYTES_MAX else None
 
-    def read(self, place: BatchPlace) -> list[bytes] | None:
-        """Return the byte strings of the result that was written at a place here; None if it is not there."""
+    def read(self, place: BatchPlace) -> list[Any] | None:
+        """Return the byte strings of the result that was written at a place here; None if it is not there.
+
+        See `BatchPlace.read`.
+        """
         if place.pid != self._pid or place.descriptor != self._descriptor or place.room > SEGMENT_BYTES_MAX:
             return None
         try:
@@ -162,11 +165,15 @@ class BatchSegment:
             self._extents = []
 
 
-def _content(payload: LatePayload) -> tuple[int, int, list[bytes], int]:
+def _content(payload: LatePayload) -> tuple[int, int, list[Piece], int]:
     """Return how a payload lies in its slot: form, count, pieces and their length."""
     if type(payload) is UnpickledBytes:
         form = int(Form.ITEMS if payload.is_chunk else Form.VALUE)
         parts = content_parts(form, payload.values)
         return form, len(payload.values), parts, sum(map(len, parts))
+    if type(payload) is BufferedPickle:
+        form = int(Form.BUFFERS)
+        parts = content_parts(form, payload.buffers)
+        return form, len(payload.buffers), parts, sum(map(len, parts))
     parts = list(payload.parts) if isinstance(payload, PayloadParts) else [bytes(payload)]
     return int(Form.PAYLOAD), 1, parts, sum(map(len, parts))

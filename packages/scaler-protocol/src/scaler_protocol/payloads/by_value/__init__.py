@@ -10,6 +10,6 @@ The modules here need only the standard library and cloudpickle, because the Sym
 nothing else.
 """
 
-from scaler_protocol.payloads.by_value.pickler import PROTOCOL, Pickler, dumps, dumps_apart
+from scaler_protocol.payloads.by_value.pickler import APART_BYTES_MIN, PROTOCOL, Pickler, dumps, dumps_apart
 
-__all__ = ["PROTOCOL", "Pickler", "dumps", "dumps_apart"]
+__all__ = ["APART_BYTES_MIN", "PROTOCOL", "Pickler", "dumps", "dumps_apart"]
