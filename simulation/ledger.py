@@ -161,6 +161,11 @@ class Ledger:
         if self.runs[key] > 1 and not again:
             raise SimulationError(f"task {key[1]} runs a second time, and nothing was killed or cut", key)
 
+    def could_not_run(self, key: tuple[bytes, int]) -> None:
+        """What a processor needed to run a task is not there. Its function was not called: another attempt is the first."""
+        self.tell(key, "an object that it needs is not there")
+        self.runs[key] -= 1
+
     def _problem(self, entry: Entry, status: m.Status, value: bytes) -> str:
         excuses = self.excuses
         if status is m.Status.SUCCESS:

@@ -298,6 +298,7 @@ class Processor(Process):
         if running is None or event.id not in running.wanted:
             return
         if event.status != m.Status.SUCCESS:
+            self._host.ledger.could_not_run((running.row.client, running.row.number))
             self._finish(running, _Answer(event.text.encode(), event.status, self._elapsed(running)))
             return
         content = self._host.cache.get(event.id)
