@@ -9,12 +9,10 @@ from typing import Any, TypeVar
 
 from scaler.client.future import ScalerFuture
 from scaler.client.seconds import checked_timeout
-from scaler_protocol.payloads.expressions import OPEN, join_container, parts_of_container, rebuild
+from scaler.serialization.future_arguments import OPENED, SETS, parts_of
+from scaler_protocol.payloads.expressions import OPEN, join_container, rebuild
 
 T = TypeVar("T")
-
-_SETS = (set, frozenset)
-_OPENED = frozenset((list, tuple, dict, *_SETS))
 
 
 def checked_futures(futures: Iterable[Any], kind: type[T]) -> list[T]:
@@ -65,9 +63,9 @@ def found_futures(value: Any, kind: type[T]) -> tuple[Any, list[T]]:
     def note(one: Any) -> Any:
         if isinstance(one, kind):
             found[one] = None
-        return OPEN if type(one) in _OPENED else one
+        return OPEN if type(one) in OPENED else one
 
-    rebuild(value, note, _parts_of, _join)
+    rebuild(value, note, parts_of, _join)
     return value, list(found)
 
 
@@ -77,17 +75,13 @@ def with_results(value: Any, kind: type[T], result_of: Callable[[T], Any]) -> An
     def result(one: Any) -> Any:
         if isinstance(one, kind):
             return result_of(one)
-        return OPEN if type(one) in _OPENED else one
+        return OPEN if type(one) in OPENED else one
 
-    return rebuild(value, result, _parts_of, _join)
-
-
-def _parts_of(container: Any) -> Sequence[Any]:
-    return list(container) if type(container) in _SETS else parts_of_container(container)
+    return rebuild(value, result, parts_of, _join)
 
 
 def _join(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
-    if type(original) not in _SETS:
+    if type(original) not in SETS:
         return join_container(original, parts, values)
     if all(value is part for value, part in zip(values, parts, strict=True)):
         return original

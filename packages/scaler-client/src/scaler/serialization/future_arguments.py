@@ -14,8 +14,9 @@ from scaler.client.future import ScalerFuture
 from scaler_protocol.payloads.expressions import OPEN, HoldsItselfError, join_container, parts_of_container, rebuild
 from scaler_protocol.payloads.framing import Call, InputReference
 
-_SETS = (set, frozenset)
-_OPENED = frozenset((list, tuple, dict, *_SETS))
+SETS = (set, frozenset)
+OPENED = frozenset((list, tuple, dict, *SETS))
+"""Containers in which futures are looked for."""
 
 
 class FutureInputs:
@@ -61,12 +62,12 @@ class FutureInputs:
 
         Raises HoldsItselfError for a container that has futures and holds itself.
         """
-        if type(value) not in _OPENED and not isinstance(value, ScalerFuture):
+        if type(value) not in OPENED and not isinstance(value, ScalerFuture):
             return value
-        return rebuild(value, self._resolve, _parts_of, _join)
+        return rebuild(value, self._resolve, parts_of, _join)
 
     def _resolve(self, value: Any) -> Any:
-        if type(value) in _OPENED:
+        if type(value) in OPENED:
             return OPEN
         if not isinstance(value, ScalerFuture):
             return value
@@ -74,12 +75,13 @@ class FutureInputs:
         return value.result() if index is None else InputReference(index)
 
 
-def _parts_of(container: Any) -> Sequence[Any]:
-    return list(container) if type(container) in _SETS else parts_of_container(container)
+def parts_of(container: Any) -> Sequence[Any]:
+    """Return what a container in which futures are looked for holds, in an order that stays the same."""
+    return list(container) if type(container) in SETS else parts_of_container(container)
 
 
 def _join(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
-    if type(original) not in _SETS:
+    if type(original) not in SETS:
         return join_container(original, parts, values)
     if all(value is part for value, part in zip(values, parts, strict=True)):
         return original
