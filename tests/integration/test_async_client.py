@@ -453,7 +453,7 @@ def test_behind_a_web_server(address: str, tmp_path: Path) -> None:
         return {"result": await app.state.client.submit(double, value)}
 
     async def main() -> None:
-        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
         serving = asyncio.create_task(server.serve())
         async with asyncio.timeout(60):
             await asyncio.to_thread(wait_for, "the server", lambda: server.started, 30)

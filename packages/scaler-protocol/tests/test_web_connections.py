@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import select
 import shutil
 import socket
@@ -85,6 +86,17 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture
+def uvicorn_loggers() -> Iterator[None]:
+    """Give the loggers of uvicorn back what they had, at the end of the test."""
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
+
+
 def connect(port: int, first: bytes = b"") -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=20)
     connection.sendall(first)
@@ -144,8 +156,14 @@ def test_who_sends_no_request_is_told_so(serve: Serve, first: bytes) -> None:
     assert b"not complete after 1 s" in answer
 
 
-def test_who_sends_no_requests_does_not_fill_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another service of uvicorn"])
+def test_who_sends_no_requests_does_not_fill_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture, uvicorn_loggers: None, beside: bool
+) -> None:
     port = serve()
+    if beside:
+        uvicorn.Config(application)  # It configures the loggers of uvicorn, for the whole process.
+        logging.getLogger("uvicorn").propagate = True  # So that caplog sees what they let through.
     for _ in range(40):
         with connect(port, b"\x00\x01\r\n\r\n") as connection:
             assert b" 400 " in rest_of(connection).split(b"\r\n", 1)[0]

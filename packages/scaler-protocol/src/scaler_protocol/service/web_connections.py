@@ -49,7 +49,14 @@ LOG_SECONDS = 60.0
 
 _uvicorn = logging.getLogger("uvicorn.error.connections")
 """For uvicorn's own log lines about a connection: its warnings have a line for each request of anybody that is no HTTP."""
-_uvicorn.setLevel(logging.ERROR)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+# A filter, as any configuration of "uvicorn.error" by a dictionary, uvicorn's own among them, takes back levels below it.
+_uvicorn.addFilter(_is_error)
 
 
 def _whole_refusal(status: http.HTTPStatus, text: str) -> bytes:
