@@ -24,7 +24,7 @@ MIB = 1024**2
 PATIENCE_S = 0.5
 LARGE, SMALL = 4 * MIB, 300_000
 PLACED_ROADS = ("submit", "keyword", "map")
-"""Values by themselves of up to 1 MiB lie in the client's own segment here, and need no storage."""
+"""Values by themselves of up to `ALONE_BYTES_MAX` lie in the client's own segment here, and need no storage."""
 LIMITS = r"object storage is full: .* \(--memory-limit-bytes\) .* \(--disk-limit-bytes\)"
 
 
@@ -155,13 +155,13 @@ def test_whoever_waits_goes_on_as_soon_as_there_is_room_and_nothing_was_lost(ful
     # On one worker, which would write the next result where the last one lies, if storage had that.
     results = [patient.submit(f.random_array, number, LARGE // 8) for number in range(3)]
     waits: list[Any] = []
-    submitting = threading.Thread(target=lambda: waits.append(patient.submit(len, os.urandom(LARGE))))
+    submitting = threading.Thread(target=lambda: waits.append(patient.submit(len, os.urandom(ALONE_BYTES_MAX + 1))))
     submitting.start()
     submitting.join(0.5)
     assert not any(future.done() for future in (*results, *waits))
     del full.held[:3]
     submitting.join(30)
-    assert waits[0].result(timeout=30) == LARGE
+    assert waits[0].result(timeout=30) == ALONE_BYTES_MAX + 1
     for number, future in enumerate(results):
         assert np.array_equal(future.result(timeout=30), np.random.default_rng(number).random(LARGE // 8))
     for value, reference in full.held:

@@ -251,9 +251,9 @@ def test_a_map_of_large_values_copies_each_as_often_as_single_tasks_do(
 ) -> None:
     _, client = cluster
     copies = Copies(monkeypatch)
-    values = [os.urandom(2 * MIB) for _ in range(6)]
+    values = [os.urandom(5 * MIB) for _ in range(6)]
     assert client.map(f.echo, values) == values
-    assert copies.into_segments == pytest.approx(6 * 2 * MIB, rel=0.01)
+    assert copies.into_segments == pytest.approx(6 * 5 * MIB, rel=0.01)
     assert copies.sent < 64 * 1024
     # What one chunk has twice, it has once.
     same, other = client.map(f.echo, [values[0]] * 2)

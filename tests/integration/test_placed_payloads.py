@@ -16,15 +16,20 @@ import pytest
 
 from scaler import Client
 from scaler.client.placed_payloads import PLACED_BYTES_MIN, PlacedPayloads
+from scaler.core.task_sender import WINDOW_BYTES
 from scaler.serialization.repeated_values import COPIES_BYTES_MAX
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from tests.integration import functions as f
+from tests.integration.deployment import wait_for
 
 # Elsewhere nothing can be placed.
 pytestmark = pytest.mark.skipif("SCALER_TEST_ADDRESS" in os.environ, reason="the cluster may be on another host")
+
+
+ALONE_BYTES = 4 * 1024 * 1024
 
 
 class Counts:
@@ -84,11 +89,11 @@ def test_chunks_of_a_map_are_placed(client: Client, counts: Counts) -> None:
     assert 0 < counts.came <= counts.left < 300
 
 
-def test_bytes_by_themselves_are_placed_up_to_a_mebibyte(client: Client, counts: Counts) -> None:
-    given = values(10, 6, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+def test_bytes_by_themselves_are_placed_up_to_four_mebibytes(client: Client, counts: Counts) -> None:
+    given = values(10, 6, least=INLINE_BYTES_MAX + 1, most=ALONE_BYTES)
     assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
     assert (counts.left, counts.came) == (10, 10)
-    again = values(10, 7, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+    again = values(10, 7, least=INLINE_BYTES_MAX + 1, most=ALONE_BYTES)
     assert client.map(f.echo, again) == again
     assert counts.came == 20
     # Not where they travel with others, or in rows of graphs.
@@ -99,14 +104,13 @@ def test_bytes_by_themselves_are_placed_up_to_a_mebibyte(client: Client, counts:
     assert counts.came == 20
 
 
-ALONE_BYTES = 1024 * 1024
 MAKES: list[Callable[[int], Any]] = [
     lambda seed: np.random.default_rng(seed).random(ALONE_BYTES // 8 - seed),
     lambda seed: np.asfortranarray(np.random.default_rng(seed).random((2, ALONE_BYTES // 16 - seed))),
     lambda seed: np.random.default_rng(seed).random(ALONE_BYTES // 4 - seed)[::2],
     lambda seed: pd.DataFrame({"a": np.random.default_rng(seed).random(ALONE_BYTES // 16), "b": seed}),
     lambda seed: [np.random.default_rng(seed).random(ALONE_BYTES // 32) for _ in range(3)],
-    lambda seed: [str(number) for number in range(seed, 100_000)],
+    lambda seed: [str(number) for number in range(seed, 400_000)],
     lambda seed: bytearray(random.Random(seed).randbytes(ALONE_BYTES)),
     lambda seed: chr(97 + seed) * ALONE_BYTES,
 ]
@@ -114,7 +118,7 @@ IDS = ["array", "fortran", "stretched", "frame", "list of arrays", "list", "byte
 
 
 @pytest.mark.parametrize("make", MAKES, ids=IDS)
-def test_values_by_themselves_are_placed_up_to_a_mebibyte(
+def test_values_by_themselves_are_placed_up_to_four_mebibytes(
     client: Client, counts: Counts, make: Callable[[int], Any]
 ) -> None:
     given = [make(seed) for seed in range(4)]
@@ -152,6 +156,27 @@ def test_a_value_of_many_tasks_is_placed_until_its_copies_take_much_memory(clien
     assert [future.result() for future in busy] == [None, None]
     assert counts.came < 3 + copies + 20
     assert client.submit(f.echo, given).result() == given
+
+
+def test_while_many_bytes_wait_to_leave_values_become_objects(
+    client: Client, counts: Counts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("scaler.client.placed_payloads.WAITING_BYTES_MAX", 2 * ALONE_BYTES)
+    core = client.operations.engine.core
+    window = WINDOW_BYTES // ALONE_BYTES
+    given = values(window + 10, 10, least=ALONE_BYTES - 1, most=ALONE_BYTES)
+    begun = str(tmp_path / "begun")
+    busy = [client.submit(f.wait_for_file, None, begun) for _ in range(2)]
+    futures = [client.submit(f.echo, one) for one in given[: window + 3]]
+    wait_for("payloads that wait", lambda: core.waiting_bytes >= 2 * ALONE_BYTES)
+    futures += [client.submit(f.echo, one) for one in given[window + 3 :]]
+    Path(begun).touch()
+    assert [future.result() for future in busy] == [None, None]
+    assert [future.result() for future in futures] == given
+    assert window <= counts.left <= window + 3
+    left = counts.left
+    assert client.submit(f.echo, given[0]).result() == given[0]
+    assert counts.left == left + 1
 
 
 def test_what_no_worker_can_read_arrives_all_the_same(client: Client, counts: Counts, unreadable: None) -> None:

@@ -59,7 +59,7 @@ def test_a_client_with_the_scheduler_for_object_storage(combo: SchedulerClusterC
     address = combo.get_address()
     with Client(address, object_storage_address=address) as client:
         with pytest.raises(ObjectStorageException, match="this is a scheduler; object storage has another address"):
-            client.submit(len, b"x" * 2_000_000).result(timeout=30)
+            client.submit(len, b"x" * 5_000_000).result(timeout=30)
         assert client.submit(len, b"x").result(timeout=30) == 1
 
 

@@ -180,16 +180,16 @@ def test_a_serializer_whose_bytes_are_none(cluster: InProcessCluster) -> None:
 
 
 def test_values_over_what_an_object_can_be(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "OBJECT_BYTES_MAX", 1_300_000)
-    limit = r" takes [\d,]+ bytes; one value can have 1,300,000 at most"
-    large = b"x" * 1_310_000
+    monkeypatch.setattr(arguments, "OBJECT_BYTES_MAX", 5_200_000)
+    limit = r" takes [\d,]+ bytes; one value can have 5,200,000 at most"
+    large = b"x" * 5_210_000
     captured = lambda: large  # noqa: E731
     for call, what in (
         (lambda: client.submit(len, large), "argument 1 of builtins.len"),
         (lambda: client.submit(keywords, k=bytearray(large)), "argument 'k' of .*keywords"),
-        (lambda: client.submit(len, np.zeros(1_310_000, "u1")), "argument 1 of builtins.len"),
+        (lambda: client.submit(len, np.zeros(5_210_000, "u1")), "argument 1 of builtins.len"),
         (
-            lambda: client.submit(count, *[str(number) * 100 for number in range(4000)], b"y" * 1_290_000),
+            lambda: client.submit(count, *[str(number) * 400 for number in range(4000)], b"y" * 5_190_000),
             "the list of the arguments of .*count",
         ),
         (lambda: client.submit(captured), "function .*<lambda>"),
@@ -200,4 +200,4 @@ def test_values_over_what_an_object_can_be(client: Client, monkeypatch: pytest.M
     ):
         with pytest.raises(errors.SerializationError, match=what + limit):
             call()
-    assert client.submit(len, large[:1_290_000]).result(5) == 1_290_000
+    assert client.submit(len, large[:5_190_000]).result(5) == 5_190_000

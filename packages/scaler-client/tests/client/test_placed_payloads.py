@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from scaler.client.placed_payloads import FAILURES_MAX, PLACED_BYTES_MIN, PlacedPayloads
+from scaler.client import placed_payloads
+from scaler.client.placed_payloads import ALONE_BYTES_MAX, FAILURES_MAX, PLACED_BYTES_MIN, PlacedPayloads
 from scaler.core import ClientCore, effects, events
 from scaler.core.effects import Payload
 from scaler.serialization.results import load_outcomes, load_value
@@ -15,7 +16,7 @@ from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.objects.segments.layout import supported
 from scaler_protocol.payloads import by_value
-from scaler_protocol.payloads.framing import PICKLED
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, PICKLED
 from scaler_protocol.payloads.unpickled import BufferedPickle, LatePayload, PayloadParts, UnpickledBytes
 from scaler_protocol.payloads.values import load_arguments, load_chunk
 from scaler_protocol.testing.session_peer import SessionPeer
@@ -176,6 +177,25 @@ def test_another_session_gets_the_same_tasks_once_more(client: Client) -> None:
 def test_whoever_needs_permission_for_each_task_places_none() -> None:
     client = Client(credit=5)
     assert client.submit(LARGE[0]).payloads.split() == [LARGE[0]]
+
+
+def test_while_many_bytes_wait_to_leave_further_values_are_objects(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placed_payloads, "WAITING_BYTES_MAX", 2 * PLACED_BYTES_MIN)
+    large = [UnpickledBytes((payload,), is_chunk=False) for payload in LARGE[:3]]
+    numbers = []
+    for payload in large[:2]:
+        assert client.placed.alone_bytes_max == ALONE_BYTES_MAX
+        numbers.append(client.core.submit(client.core.group(), FUNCTION, payload, token=payload))
+    assert client.placed.alone_bytes_max == INLINE_BYTES_MAX
+    client.core.cancel(numbers[:1])
+    assert client.placed.alone_bytes_max == ALONE_BYTES_MAX
+    client.core.submit(client.core.group(), FUNCTION, large[2], token=large[2])
+    assert client.placed.alone_bytes_max == INLINE_BYTES_MAX
+    client.core.flush()
+    client.take()
+    assert client.placed.alone_bytes_max == ALONE_BYTES_MAX
 
 
 def test_answers_that_a_row_needs_stay_until_it_is_answered(client: Client) -> None:

@@ -450,7 +450,7 @@ def _distinct(size: int, count: int) -> list[bytes]:
 
 
 def test_bytes_alone_are_not_pickled_where_they_may_lie_elsewhere(storage: Storage) -> None:
-    packer = Packer(storage, None, 2**20, leaves_unpickled=True)
+    packer = Packer(storage, None, lambda: 2**20, leaves_unpickled=True)
     for size in (UNPICKLED_BYTES_MIN, SHARED_BYTES_MIN + 1, INLINE_BYTES_MAX + 1, 2**20):
         value = bytes(size)
         packed = packer.linked_call(give_back, (value,), {})
@@ -484,7 +484,7 @@ NUMBERS_MADE: list[Callable[[int], Any]] = [
 def test_an_argument_alone_lies_beside_its_pickle_where_it_may_lie_elsewhere(
     storage: Storage, make: Callable[[int], Any]
 ) -> None:
-    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    packer = Packer(storage, None, lambda: ALONE, leaves_unpickled=True)
     for size in (SHARED_BYTES_MIN + 64, INLINE_BYTES_MAX + 64, ALONE - 4096):
         value = make(size)
         packed = packer.linked_call(give_back, (value,), {})
@@ -500,7 +500,7 @@ def test_an_argument_alone_lies_beside_its_pickle_where_it_may_lie_elsewhere(
         assert bool(packer.call(give_back, (make(size + 640),), {}).objects) is (size >= INLINE_BYTES_MAX)
         # A second time, a large one is an object.
         assert len(packer.linked_call(give_back, (value,), {}).objects) == (size > SHARED_BYTES_MIN)
-        chunk = Packer(storage, None, ALONE, leaves_unpickled=True).chunk(give_back, False, [value])
+        chunk = Packer(storage, None, lambda: ALONE, leaves_unpickled=True).chunk(give_back, False, [value])
         assert type(chunk.payload) is BufferedPickle
         ((item,), _), *others = read(storage, chunk.payload, kind=TaskKind.MAP_CHUNK)
         assert pickle.dumps(item) == pickle.dumps(value)
@@ -515,7 +515,7 @@ def test_an_argument_alone_lies_beside_its_pickle_where_it_may_lie_elsewhere(
     ids=["text", "bytearray", "list"],
 )
 def test_an_argument_alone_without_buffers_is_one_pickle(storage: Storage, make: Callable[[int], Any]) -> None:
-    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    packer = Packer(storage, None, lambda: ALONE, leaves_unpickled=True)
     for size in (INLINE_BYTES_MAX + 8, ALONE - 8192):
         value = make(size)
         packed = packer.linked_call(give_back, (value,), {})
@@ -526,7 +526,7 @@ def test_an_argument_alone_without_buffers_is_one_pickle(storage: Storage, make:
 
 
 def test_the_payload_is_a_snapshot_and_what_is_read_may_be_changed(storage: Storage) -> None:
-    packer = Packer(storage, None, ALONE, leaves_unpickled=True)
+    packer = Packer(storage, None, lambda: ALONE, leaves_unpickled=True)
     array = np.zeros(SHARED_BYTES_MIN)
     packed = packer.linked_call(give_back, (array,), {})
     array[:] = 1
@@ -547,7 +547,7 @@ def test_the_payload_is_a_snapshot_and_what_is_read_may_be_changed(storage: Stor
 
 
 def test_what_is_not_bytes_alone_is_pickled(storage: Storage, packer: Packer) -> None:
-    unpickled = Packer(storage, None, 2**20, leaves_unpickled=True)
+    unpickled = Packer(storage, None, lambda: 2**20, leaves_unpickled=True)
     for args, kwargs in (
         ((LONE[1:],), {}),
         ((LONE, 1), {}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
-from scaler.client.placed_payloads import ALONE_BYTES_MAX, PlacedPayloads
+from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Answer, OwnersLock, Step, Steps
@@ -142,7 +142,7 @@ class Engine(ABC):
         if placed is None or serializer is not None:
             return Packer(self.objects, serializer, repeated=self._repeated_values())
         repeated = self._repeated_values(lambda: placed.copies_bytes_max)
-        return Packer(self.objects, None, ALONE_BYTES_MAX, repeated, leaves_unpickled=True)
+        return Packer(self.objects, None, lambda: placed.alone_bytes_max, repeated, leaves_unpickled=True)
 
     def _repeated_values(self, copies_bytes_max: Callable[[], int] = lambda: 0) -> RepeatedValues:
         core = self.core

@@ -15,7 +15,7 @@ from scaler.serialization.repeated_values import COPIES_BYTES_MAX
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.objects.segments.layout import supported
-from scaler_protocol.payloads.framing import RAW_BYTES, RAW_ITEMS
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, RAW_BYTES, RAW_ITEMS
 from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN
 from scaler_protocol.runtime.freed_memory import MOST_KEPT_BYTES, give_back_freed_memory, keep_freed_memory
 from scaler_protocol.wire import messages as m
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 PLACED_BYTES_MIN = UNPICKLED_BYTES_MIN
 """Smaller payloads travel inside messages: a place costs the worker some system calls."""
 
-ALONE_BYTES_MAX = 1024 * 1024 + 4 * 1024
+ALONE_BYTES_MAX = 4 * 1024 * 1024 + 4 * 1024
 """The only argument of a call, and the items of a map chunk, are placed up to this size: copying them takes less than the
 messages of an object."""
+
+WAITING_BYTES_MAX = 512 * 1024 * 1024
+"""While payloads of so many bytes wait to leave, further ones become objects, which the server can keep on a disk, and for
+whose room the caller waits."""
 
 FAILURES_MAX = 3
 """After so many messages with tasks that a worker could not read, there are workers on other hosts, or of another user. Then
@@ -61,6 +65,13 @@ class PlacedPayloads:
         keep_freed_memory(MOST_KEPT_BYTES)
         self._inside: set[int] = set()
         """Tasks whose payloads could not be read."""
+
+    @property
+    def alone_bytes_max(self) -> int:
+        """How many bytes the only argument of a call, or the items of a map chunk, may have that is no object."""
+        if self.is_over or not self._core.admission.accepts_freely or self._core.waiting_bytes >= WAITING_BYTES_MAX:
+            return INLINE_BYTES_MAX
+        return ALONE_BYTES_MAX
 
     @property
     def copies_bytes_max(self) -> int:

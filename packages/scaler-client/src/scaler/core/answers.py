@@ -37,7 +37,7 @@ class Answers:
         if self._sent_again and not (len(batch.statuses) and UNREADABLE in batch.statuses):
             self._sent_again.difference_update(numbers)
         if self._table.large:
-            self._table.forget_large(numbers)
+            self._table.large.forget(numbers)
         pop = self._table.tasks.pop
         tasks = [pop(number, None) for number in numbers]
         payloads = batch.payloads.split()

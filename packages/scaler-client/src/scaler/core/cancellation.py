@@ -47,7 +47,7 @@ class Cancellation:
     def cancel(self, numbers: Collection[int]) -> list[int]:
         """See `ClientCore.cancel`."""
         if self._table.large:
-            self._table.forget_large(numbers)
+            self._table.large.forget(numbers)
         cancelled = []
         remote: list[int] = []
         confirmed: list[int] = []
@@ -170,7 +170,7 @@ class Cancellation:
 
     def fail(self, numbers: Sequence[int], reason: str) -> None:
         """Fail tasks that will not be sent, and that the scheduler does not know."""
-        self._table.forget_large(numbers)
+        self._table.large.forget(numbers)
         tasks = [self._table.tasks.pop(number) for number in numbers]
         if tasks:
             reasons: list[effects.Payload] = [reason.encode("utf-8", "replace")] * len(tasks)

@@ -158,6 +158,11 @@ class ClientCore:
         """Tasks that were submitted and not answered; wanted rows only where they are a graph's. Not those `left` in storage."""
         return len(self._table.tasks) + len(self._answers.fetching)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of large payloads of tasks that have not left."""
+        return self._table.large.waiting_bytes
+
     def unanswered_tokens(self) -> list[object]:
         """Return the tokens of all unanswered tasks."""
         tokens = [task.token for task in self._table.tasks.values()]

@@ -14,8 +14,8 @@ from scaler_protocol.runtime.core import InvariantError
 def check_tasks(table: TaskTable, answers: Answers, endings: Endings) -> None:
     """Raise InvariantError unless each task is in one state only, and waits where it should."""
     numbers = set(table.tasks)
-    if not table.large.keys() <= numbers or table.large_bytes != sum(table.large.values()):
-        raise InvariantError("large payloads are counted that are not under way")
+    if not table.large.adds_up(numbers):
+        raise InvariantError("large payloads are counted of tasks that are answered, or wrongly")
     answered = (("fetched", set(answers.fetching)), ("left in storage", set(answers.left)))
     for state, others in (*answered, ("being cancelled", set(endings.unconfirmed))):
         if numbers & others:

@@ -131,7 +131,7 @@ class TaskSender:
 
     def _window_is_full(self) -> bool:
         """Whether so many tasks are unanswered that the others should wait here, where they take less room."""
-        if self._table.large_bytes >= WINDOW_BYTES:
+        if self._table.large.under_way_bytes >= WINDOW_BYTES:
             return True
         unanswered = len(self._table.tasks)
         if unanswered <= WINDOW_TASKS * 3 // 4:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice, repeat
 from typing import NamedTuple
 
+from scaler.core.large_payloads import LargePayloads
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
@@ -183,10 +184,7 @@ class TaskTable:
         self._object_sizes = object_sizes
         self._newest = 0
         """The number of the task, or the last row, that was taken in last."""
-        self.large: dict[int, int] = {}
-        """Sizes of the large payloads of unanswered tasks that have left, by number."""
-        self.large_bytes = 0
-        """Of all of them."""
+        self.large = LargePayloads()
         self._groups: dict[tuple[int, int, m.Capabilities, bytes, int], TaskGroup] = {}
 
     def take_numbers(self, rows: int) -> int:
@@ -236,6 +234,9 @@ class TaskTable:
             numbers.append(number)
         self.tasks[number] = task
         self._newest = number
+        if type(task.payload) is not bytes:
+            # Only large ones are not made yet.
+            self.large.note_waiting(number, len(task.payload))
 
     def add_sent(self, number: int, task: Task) -> None:
         """Take in a task that has left already."""
@@ -250,7 +251,6 @@ class TaskTable:
         self._leaving_linked.clear()
         self.linked_waiting = 0
         self.large.clear()
-        self.large_bytes = 0
         for group in self._groups.values():
             group.pending.clear()
             group.again.clear()
@@ -267,7 +267,7 @@ class TaskTable:
 
     def announce_again(self) -> None:
         """The other end knows nothing of us: everything unanswered leaves once more, in the order of numbers."""
-        self.forget_large(list(self.large))
+        self.large.wait_again()
         for group in self._groups.values():
             # What has not left stays a first announcement: no worker can hold it.
             unsent = set(group.pending)
@@ -299,14 +299,7 @@ class TaskTable:
         """These tasks have left: count their large payloads."""
         for number, size in zip(message.numbers, message.payloads.lengths, strict=True):
             if size >= LARGE_PAYLOAD_BYTES:
-                self.large[number] = size
-                self.large_bytes += size
-
-    def forget_large(self, numbers: Collection[int]) -> None:
-        """These tasks are not under way any more. Worth calling only while there are large payloads."""
-        pop = self.large.pop
-        for number in numbers:
-            self.large_bytes -= pop(number, 0)
+                self.large.note_left(number, size)
 
     def waiting_count(self) -> int:
         """Tasks that have not left (in this session), without rows of graphs."""

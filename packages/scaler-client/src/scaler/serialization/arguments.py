@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -96,13 +96,13 @@ class Packer:
         self,
         sink: ObjectSink,
         serializer: AnySerializer | None = None,
-        alone_bytes_max: int = INLINE_BYTES_MAX,
+        alone_bytes_max: Callable[[], int] = lambda: INLINE_BYTES_MAX,
         repeated: RepeatedValues | None = None,
         *,
         leaves_unpickled: bool = False,
     ) -> None:
-        """`alone_bytes_max`: up to this size, the only argument of a call, and the items of a chunk without `star`, are no
-        object.
+        """`alone_bytes_max` returns up to which size the only argument of a call, and the items of a chunk without `star`,
+        are no object, for now.
 
         `repeated` knows which values many tasks get.
         `leaves_unpickled`: the payloads of single calls and chunks may be made late.
@@ -211,7 +211,7 @@ class Packer:
                 if len(pickled) <= SHARED_BYTES_MIN:
                     return new_tuple(Packed, (PICKLED + pickled, (), 0, None))
             if alone_bytes_max is None:
-                alone_bytes_max = self._alone_bytes_max
+                alone_bytes_max = self._alone_bytes_max()
             is_alone = len(args) == 1 and not kwargs
             if is_plain_call and not (is_alone and alone_bytes_max > INLINE_BYTES_MAX):
                 return self._call_list(function, args, kwargs, hidden)
@@ -482,15 +482,15 @@ class Packer:
         `first` is the number of the first one among all items of the map, for error messages.
         """
         if self._serializer is None:
-            if self._leaves_unpickled and not star and self._may_stay_unpickled(items, self._alone_bytes_max):
+            bytes_max = None if star else self._alone_bytes_max()
+            if self._leaves_unpickled and bytes_max is not None and self._may_stay_unpickled(items, bytes_max):
                 return Packed(UnpickledBytes(tuple(items), is_chunk=True))
             arguments = [value for item in items for value in item] if star else items
             plain = plain_items(arguments)
             largest = max(map(size_hint, arguments), default=0)
-            bytes_max = None if star else self._alone_bytes_max
             if (plain and largest <= SHARED_BYTES_MIN) or not self._needs_list(arguments, bytes_max):
                 with InnerReferences() as references:
-                    packed = self._chunk_whole(function, star, items, plain, first, largest)
+                    packed = self._chunk_whole(function, items, plain, first, largest, bytes_max)
                 if packed is not None:
                     return self._with_inner(packed, references) if references else packed
         objects: list[bytes] = []
@@ -513,12 +513,14 @@ class Packer:
             raise
 
     def _chunk_whole(
-        self, function: Any, star: bool, items: list[Any], plain: bool, first: int, largest: int
+        self, function: Any, items: list[Any], plain: bool, first: int, largest: int, alone_bytes_max: int | None
     ) -> Packed | None:
         """Return one pickle of all items; None when that would be large and some item is large by itself.
 
+        `alone_bytes_max`: up to this size they are no object; None for items that are tuples of arguments.
         `largest`: what the largest item has at least, 0 where that is not known. Small ones have no buffers beside the pickle.
         """
+        star = alone_bytes_max is None
         chunk = (star, items)
         buffers: list[memoryview] = []
         try:
@@ -529,7 +531,7 @@ class Packer:
             size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
             if size <= INLINE_BYTES_MAX:
                 return Packed(self._buffered_payload(chunk, pickled, buffers))
-            if not star and size <= self._alone_bytes_max:
+            if alone_bytes_max is not None and size <= alone_bytes_max:
                 # Those whose size is known have been looked at.
                 known = sum(map(size_hint, items))
                 if size <= SHARED_BYTES_MIN + known or self._may_be_copied(pickled, *buffers):
