@@ -195,5 +195,43 @@ def test_a_row_waits_for_the_host_of_its_inputs_as_long_as_they_would_take_to_co
     # Also beyond what that host wants to hold, unless it is about to leave.
     assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 0)], 1.0) == 0
     assert better_agent(busy, [AgentFigures(1_250_000_000, 12, 1, 0, is_open=False)], 1.0) is None
-    # Whoever is idle waits for nobody.
-    assert better_agent(busy._replace(busy=0), [AgentFigures(1_250_000_000, 1, 1, 1)], 1.0) is None
+    # Whoever is idle waits for nobody, and has a copy for the next task; not where nobody else will read it.
+    idle, holder = busy._replace(busy=0), AgentFigures(1_250_000_000, 10, 1, 1)
+    assert better_agent(idle, [holder], 1.0) is None
+    assert better_agent(idle, [holder], 1.0, is_last_reader=True) == 0
+    assert better_agent(idle, [holder._replace(busy=11)], 1.0, is_last_reader=True) is None
+
+
+def test_hosts_begin_in_branches_of_a_graph_that_are_far_from_each_other() -> None:
+    """A tree of 16 leaves for two hosts, each of which makes one half of it; only the last sum has inputs on both."""
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    agents = [Agent(harness, name, workers=1, capacity=2) for name in ("one", "two")]
+    rows: list[list[int]] = [[] for _ in range(16)]
+    level = list(range(16))
+    while len(level) > 1:
+        rows += [[level[place], level[place + 1]] for place in range(0, len(level), 2)]
+        level = list(range(len(rows) - len(level) // 2, len(rows)))
+    first = submit_graph(client, rows, level)
+    made_at: dict[int, Agent] = {}
+    queues: dict[Agent, list[tuple[bytes, int, int]]] = {agent: [] for agent in agents}
+    while len(made_at) < len(rows):
+        before = len(made_at)
+        for agent, queue in queues.items():
+            queue += agent.tasks()
+            for client_id, number, attempt in [queue.pop(0)] if queue else []:
+                made_at[number - first] = agent
+                made = b"%016d" % number
+                agent.answer(
+                    [(client_id, number, attempt)],
+                    payload=b"O" + made,
+                    object_positions=[0],
+                    objects=(made,),
+                    object_bytes=[64 * MIB],
+                )
+                harness.core.check_invariants()
+        assert len(made_at) > before
+    moved = [(row, one) for row, inputs in enumerate(rows) for one in inputs if made_at[one] is not made_at[row]]
+    assert len(moved) == 1
+    assert moved[0][0] == len(rows) - 1

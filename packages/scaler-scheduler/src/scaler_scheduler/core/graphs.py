@@ -26,7 +26,7 @@ from typing import Generic, NamedTuple, TypeVar
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import Carried, Reported
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, STEP_ROWS, GraphArrival, Portion
-from scaler_scheduler.core.meeting_places import NOWHERE, MeetingPlaces
+from scaler_scheduler.core.meeting_places import LEVELS, MeetingPlaces
 
 CHAIN_ROWS_MAX = 128
 """Rows of a chain."""
@@ -500,6 +500,11 @@ class Graph(Generic[Holder]):
                     held[holder] += size
         return held
 
+    def is_last_reader(self, row: int) -> bool:
+        """Whether nobody else will read the large inputs of a row."""
+        readers, holders = self._readers, self.holders
+        return all(readers[one] == 1 for one in self.dependencies_of(row) if one in holders)
+
     def may_lack_objects(self, row: int) -> bool:
         """Whether a result that the row needs is an object, or was one that is lost."""
         results, losses = self.results, self.losses
@@ -521,13 +526,20 @@ class Graph(Generic[Holder]):
 
     def note_place(self, row: int, holder: Holder) -> None:
         """A row goes to an agent: what is read together with its result is to be made there too."""
-        if (reader := self.first_reader(row)) is not None:
-            self.meeting_places.note(reader, holder)
+        self.meeting_places.note(self._next_readers(row), holder)
 
     def place_rank(self, row: int, holder: Holder) -> int:
-        """Return whether what is read together with the row's result is made here, nowhere yet, or elsewhere."""
+        """Return how much an agent should get a row, for what is read together with its result. See `MeetingPlaces.rank`."""
+        return self.meeting_places.rank(self._next_readers(row), holder)
+
+    def _next_readers(self, row: int) -> list[int]:
+        """Return the first reader of a row's result, the first one of what that makes, and so on."""
+        readers: list[int] = []
         reader = self.first_reader(row)
-        return NOWHERE if reader is None else self.meeting_places.rank(reader, holder)
+        while reader is not None and len(readers) < LEVELS:
+            readers.append(reader)
+            reader = self.first_reader(reader)
+        return readers
 
     def objects_freed_by(self, row: int, function: bytes) -> int:
         """Return how many objects fewer there will be when a row with this function is done; negative: how many more."""

@@ -1,20 +1,30 @@
 """Where the results of rows meet: rows whose results are read together are made at one agent, where there is a choice.
 
-Until there are results, nothing says where a row would read least from other hosts. But it is known which row will read them.
-The first of its inputs is made wherever a worker is free; that agent then gets the others, while other agents get rows that
-are read elsewhere. It is only a preference between tasks that are ready: no agent waits for it, and none gets more.
+Until there are results, nothing says where a row would read least from other hosts. But it is known which row will read them, and
+which one will read what that makes. The first row below such a reader goes wherever a worker is free; that agent then gets the
+others below it, while other agents begin as far from it as they can, in other branches of the graph. It is only a preference
+between tasks that are ready: no agent waits for it, and none gets more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 PLACES_MAX = 4096
 """Of so many reading rows of a graph is known where their inputs meet: those that came last."""
 
-HERE, NOWHERE, ELSEWHERE = range(3)
-"""Where the other inputs of a row's reader are made. An agent gets the least first."""
+LEVELS = 8
+"""So many readers are looked at: the row's own one, the one of that, and so on."""
+
+BEST = 0
+"""The rank of a row that is read together with others of the agent."""
+
+NOWHERE = LEVELS
+"""The rank of a row of which nothing is known."""
+
+WORST = 2 * LEVELS
+"""The rank of a row that is read together with others of another agent."""
 
 Holder = TypeVar("Holder", bound=Hashable)
 
@@ -27,17 +37,23 @@ class MeetingPlaces(Generic[Holder]):
     def __init__(self) -> None:
         self._by_reader: dict[int, Holder] = {}
 
-    def note(self, reader: int, holder: Holder) -> None:
-        """A row goes to this holder whose result the reader needs. The first one counts."""
+    def note(self, readers: Sequence[int], holder: Holder) -> None:
+        """A row goes to this holder whose result these readers need, the nearest one first. The first holder counts."""
         places = self._by_reader
-        if reader not in places:
-            if len(places) >= PLACES_MAX:
-                del places[next(iter(places))]
-            places[reader] = holder
+        for reader in readers:
+            if reader not in places:
+                if len(places) >= PLACES_MAX:
+                    del places[next(iter(places))]
+                places[reader] = holder
 
-    def rank(self, reader: int, holder: Holder) -> int:
-        """Return where the inputs of this reader are made, as seen from a holder."""
-        place = self._by_reader.get(reader)
-        if place is None:
-            return NOWHERE
-        return HERE if place is holder else ELSEWHERE
+    def rank(self, readers: Sequence[int], holder: Holder) -> int:
+        """Return how much a holder should get the row with these readers, the nearest one first: the least before others.
+
+        The nearest reader with a place decides. Where that is here, the nearer the better; where it is elsewhere, the further.
+        """
+        places = self._by_reader
+        for level, reader in enumerate(readers):
+            place = places.get(reader)
+            if place is not None:
+                return level if place is holder else WORST - level
+        return NOWHERE

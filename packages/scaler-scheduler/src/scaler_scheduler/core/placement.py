@@ -165,6 +165,9 @@ class Placement:
                 AgentFigures(held[planned], planned.units + len(rest), planned.slots, planned.spare),
                 [_figures(agent, held[agent]) for agent in agents],
                 self._ready.shares.of(task.options.client.id).task_seconds,
+                is_last_reader=not objects
+                and graph is not None
+                and graph.is_last_reader(task.number - graph.first_number),
             )
             chosen = planned if index is None else agents[index]
             if graph is not None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from scaler_scheduler.core.meeting_places import ELSEWHERE, HERE, NOWHERE
+from scaler_scheduler.core.meeting_places import BEST, NOWHERE, WORST
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 
 _READY = TaskState.READY
@@ -107,16 +107,16 @@ class WaitingTasks:
         return len(taken) - before
 
     def _pop_near(self, agent: AgentRecord) -> Task:
-        """Remove the entry of a row that is read together with others of this agent, else with none yet, else the first one."""
+        """Remove the entry of the row that this agent should get first, see `MeetingPlaces.rank`; the first one of equals."""
         places = self._next_places(NEAR_LOOKED)
-        best, best_rank = places[0], ELSEWHERE + 1
+        best, best_rank = places[0], WORST + 1
         for entries, place in places:
             task = entries[place]
             graph = task.graph
             rank = NOWHERE if graph is None else graph.place_rank(task.number - graph.first_number, agent)
             if rank < best_rank:
                 best, best_rank = (entries, place), rank
-                if rank == HERE:
+                if rank == BEST:
                     break
         entries, place = best
         task = entries[place]

@@ -32,24 +32,28 @@ class AgentFigures(NamedTuple):
     """Whether it takes new tasks at all, also beyond what it wants: it is not about to leave."""
 
 
-def better_agent(planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float = inf) -> int | None:
+def better_agent(
+    planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float = inf, *, is_last_reader: bool = False
+) -> int | None:
     """Return which of `others` should run the task instead of `planned`, or None.
 
     One that has more bytes of its inputs, if the task would not wait longer there: a worker is free, or it is no busier than the
-    planned agent. Where the planned agent is busy too, it may be busier by as many tasks, of `task_seconds` each, as are done
-    while the planned agent would fetch those bytes, and hold more than it wants.
+    planned agent. Where the planned agent is busy too, or nobody else will read the inputs (`is_last_reader`), it may be busier
+    by as many tasks, of `task_seconds` each, as are done while the planned agent would fetch those bytes, and hold more than it
+    wants. An idle agent that fetches what others read too has it for the next one.
 
     Of these the least busy one among those with about the most bytes, the first.
     """
     part = max(1, max((agent.held_bytes for agent in others), default=0) // EQUAL_PARTS)
     planned_load = planned.busy / planned.slots
+    may_wait = is_last_reader or planned.busy >= planned.slots
     better = [
         (index, agent.held_bytes, agent.busy / agent.slots)
         for index, agent in enumerate(others)
         if agent.held_bytes >= planned.held_bytes + part
         and (
             (agent.spare > 0 and (agent.busy < agent.slots or agent.busy / agent.slots <= planned_load))
-            or (agent.is_open and planned.busy >= planned.slots and waits_no_longer(agent, planned, task_seconds))
+            or (agent.is_open and may_wait and waits_no_longer(agent, planned, task_seconds))
         )
     ]
     if not better:

@@ -73,9 +73,11 @@ class PlacementPolicy(ABC):
         asks again with what is left, until nothing is.
         """
 
-    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float) -> int | None:
+    def better_agent(
+        self, planned: AgentFigures, others: Sequence[AgentFigures], task_seconds: float, *, is_last_reader: bool
+    ) -> int | None:
         """Return which of `others`, who hold inputs of a task, should get it instead of the chosen agent, or None.
 
-        `task_seconds`: how long tasks of its client take.
+        `task_seconds`: how long tasks of its client take. `is_last_reader`: nobody else will read these inputs.
         """
-        return better_agent(planned, others, task_seconds)
+        return better_agent(planned, others, task_seconds, is_last_reader=is_last_reader)
