@@ -31,8 +31,8 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
-# `-n auto` among a session's arguments runs as many modules of tests at a time as there are cores, up to four. Not the default
-# until the whole suite has been seen to pass so.
+IN_PARALLEL = ("-n", "auto")
+"""As many modules of tests at a time as there are cores, up to four."""
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
@@ -62,15 +62,15 @@ def existing(*paths: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name.
+    """The whole test suite, a module on each core: unit, protocol and real processes.
 
-    A module on each core: nox -s tests -- -n auto.
+    Arguments go to pytest instead: nox -s tests -- -k name, or -n 0 for the whole suite, one test after another.
     """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", "--durations=60", "--durations-min=3", *session.posargs)
+    session.run("pytest", "--durations=60", "--durations-min=3", *(session.posargs or IN_PARALLEL))
     if not session.posargs:
-        session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
+        session.run("pytest", *IN_PARALLEL, *QUICK_WITH_KEYS, env=WITH_KEYS)
 
 
 @nox.session
