@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from scaler import Client
 from scaler_protocol.monitoring.topics import EVENTS
@@ -101,7 +102,12 @@ def mix(client: Client) -> None:
 
     for _ in range(100):
         client.submit(tasks.identity, 1).result()
-    for function, argument, count in ((tasks.increment, 1, 600), (tasks.busy, 0.001, 600), (tasks.sleep, 0.01, 400)):
+    workloads: tuple[tuple[Callable[[Any], object], float, int], ...] = (
+        (tasks.increment, 1, 600),
+        (tasks.busy, 0.001, 600),
+        (tasks.sleep, 0.01, 400),
+    )
+    for function, argument, count in workloads:
         for future in [client.submit(function, argument) for _ in range(count)]:
             future.result()
     client.map(tasks.increment, range(100_000))

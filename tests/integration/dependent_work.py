@@ -106,7 +106,7 @@ class Work:
 
     def add_odd_ones(self, client: Client, future: ScalerFuture, number: int, blocked: ScalerFuture) -> None:
         """Have tasks behind `future` fail, and others behind `blocked`, which is to be cancelled."""
-        broken = client.submit(fail_with, future)
+        broken: ScalerFuture = client.submit(fail_with, future)
         self.failing += [(one, number) for one in (broken, client.submit(total, 1, broken))]
         needs_both = client.submit(total, [future, blocked])
         self.canceled += [needs_both, client.submit(total, needs_both)]

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ def test_submit(executor: ScalerExecutor) -> None:
     assert executor.submit(multiply, 2, right=8).result() == 16
     assert executor.submit(capture, 1, self=2, fn=3).result() == ((1,), {"self": 2, "fn": 3})
     with pytest.raises(TypeError):
-        executor.submit(fn=capture, arg=1)  # type: ignore[call-arg]
+        executor.submit(fn=capture, arg=1)  # type: ignore[call-overload]  # refused
     with pytest.raises(TypeError):
-        executor.submit(arg=1)  # type: ignore[call-arg]
+        executor.submit(arg=1)  # type: ignore[call-overload]  # refused
 
 
 def test_an_error_is_raised_with_its_traceback(executor: ScalerExecutor) -> None:
@@ -282,10 +282,13 @@ executor.submit(slow, "apple").add_done_callback(lambda future: print(future.res
 
 def test_wait_and_as_completed(executor: ScalerExecutor, tmp_path: Path) -> None:
     go = str(tmp_path / "go")
-    quick, slow = executor.submit(multiply, 6, 7), executor.submit(wait_for_file, go)
+    # The standard functions take futures of one type.
+    quick: Future[Any] = executor.submit(multiply, 6, 7)
+    slow: Future[Any] = executor.submit(wait_for_file, go)
+    failing: Future[Any] = executor.submit(raise_name_error)
     done, left = concurrent.futures.wait([quick, slow], return_when=FIRST_COMPLETED)
     assert (done, left) == ({quick}, {slow})
-    done, left = concurrent.futures.wait([executor.submit(raise_name_error), slow], return_when=FIRST_EXCEPTION)
+    done, left = concurrent.futures.wait([failing, slow], return_when=FIRST_EXCEPTION)
     assert left == {slow}
     done, left = concurrent.futures.wait([quick, slow], timeout=0.1, return_when=ALL_COMPLETED)
     assert left == {slow}

@@ -229,7 +229,7 @@ def test_an_item_that_cannot_be_sent_back_or_restored_has_no_internal_error(clie
     with pytest.raises(pickle.PicklingError, match=r"_thread\.lock"):
         client.map(make_lock, [1, 2])
     with pytest.raises(Exception, match=r"(cannot|could not) be restored") as caught:
-        client.map(len, [Unloadable(), Unloadable()])
+        client.map(len, [Unloadable(), Unloadable()])  # type: ignore[arg-type, list-item]  # refused
     assert type(caught.value).__name__ == "DeserializeObjectError"
 
 
@@ -335,7 +335,9 @@ def test_a_large_exception_travels_as_an_object(client: Client, module_deploymen
     graph = {"x": (raise_large, size), "y": (str, "x"), "z": (str, "y")}
     futures = client.get(graph, ["x", "y", "z"], block=False)
     for future in futures.values():
-        assert len(future.exception(WAIT_S).args[2]) == size
+        error = future.exception(WAIT_S)
+        assert error is not None
+        assert len(error.args[2]) == size
     with pytest.raises(ValueError, match="large"):
         client.map(raise_large, [size, size])
     assert time.monotonic() - began < WAIT_S

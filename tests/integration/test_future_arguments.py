@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -53,7 +53,7 @@ def chain_inside(length: int) -> int:
 def map_inside(size: int) -> int:
     client = Client()
     futures = [client.submit(slowly, bytes(size)), client.submit(large, size)]
-    lengths = client.map(len, [b"x", *futures, [*futures]])
+    lengths = client.map(len, cast(Any, [b"x", *futures, [*futures]]))
     value: int = client.get({"a": (len, futures[1]), "b": (sum, ["a", *lengths])}, "b")["b"]
     return value
 
@@ -83,7 +83,7 @@ def test_large_results(client: Client) -> None:
     assert len(future.result(60)) == 3_000_000
     assert client.submit(len, future).result(60) == 3_000_000
     future = client.submit(large, client.submit(slowly, 3_000_000))
-    items = ["x", [future], *map(str, range(100)), future]
+    items: list[Any] = ["x", [future], *map(str, range(100)), future]
     assert client.map(len, items) == [1, 1, *map(len, map(str, range(100))), 3_000_000]
     future = client.submit(large, client.submit(slowly, 3_000_000))
     graph = {"a": (len, future), "b": (add, "a", (len, [future])), "c": (add, "b", client.submit(add, 1, 1))}
@@ -112,7 +112,7 @@ def test_large_results_that_are_there(client: Client, monkeypatch: pytest.Monkey
         future = client.submit(grown, left_in_storage(future))
     left_in_storage(future)
     waiting = client.submit(len, (client.submit(slowly, 1), future)), client.submit(len, future)
-    lengths = client.map(len, [future, [future]])
+    lengths = client.map(len, cast(Any, [future, [future]]))
     graph = {"a": (len, future), "b": (len, [future, "a"])}
     assert client.get(graph, ["a", "b"]) == {"a": 3_000_003, "b": 2}
     del future, graph

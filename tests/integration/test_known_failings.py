@@ -103,7 +103,7 @@ def test_point_6_equal_hashes_are_not_equal_bytes(deployment: Deployment) -> Non
     for number, array in enumerate(arrays):
         array[number] = number + 1
     references = [client.send_object(array) for array in [*arrays, *arrays]]
-    sums = client.map(lambda a: (float(a.sum()), int(a.argmax())), references)
+    sums = client.map(lambda a: (float(a.sum()), int(np.argmax(a))), references)
     assert sums == [(number + 1.0, number) for number in range(40)] * 2
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -155,7 +155,7 @@ def test_a_task_keeps_what_it_needs(client: Client, stored: Stored, tmp_path: Pa
     elif kind == "list":
         future = client.submit(wait_for_file, go, [reference])
     elif kind == "closure":
-        future = client.submit(lambda here, one=reference: (wait_for_file(here, None), one)[1], go)
+        future = client.submit(cast(Any, lambda here, one=reference: (wait_for_file(here, None), one)[1]), go)
     elif kind == "large list":
         future = client.submit(wait_for_file, go, [os.urandom(SIZE), reference])
     elif kind == "node":

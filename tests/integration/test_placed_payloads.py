@@ -98,7 +98,7 @@ def test_bytes_by_themselves_are_placed_up_to_four_mebibytes(client: Client, cou
     assert counts.came == 20
     # Not where they travel with others, or in rows of graphs.
     pairs = values(2, 8, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
-    assert client.starmap(max, [tuple(pairs)]) == [max(pairs)]
+    assert client.starmap(max, [tuple(pairs)]) == [max(pairs)]  # type: ignore[arg-type]  # of any number of arguments
     graph = {"a": (f.echo, pairs[0]), "b": (f.echo, "a")}
     assert client.get(graph, ["b"], block=True)["b"] == pairs[0]
     assert counts.came == 20

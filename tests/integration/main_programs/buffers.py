@@ -12,7 +12,7 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -157,7 +157,8 @@ def try_many(client: Client, expect: Callable[[str, Any, Any], None]) -> None:
         expect(f"{name}, result", check_many(client.submit(many, count, kib).result()), True)
         expect(f"{name}, object", client.submit(check_many, client.send_object(value)).result(), True)
         expect(f"{name}, map", client.map(check_many, [value, value]), [True, True])
-        expect(f"{name}, captured", client.submit(lambda value=value: check_many(value)).result(), True)
+        captured = cast(Any, lambda value=value: check_many(value))
+        expect(f"{name}, captured", client.submit(captured).result(), True)
         graph = {"first": (many, count, kib), "second": (check_many, "first")}
         expect(f"{name}, graph", client.get(graph, ["second"])["second"], True)
 

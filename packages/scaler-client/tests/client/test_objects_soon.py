@@ -62,7 +62,7 @@ def test_what_nobody_needs_any_more_is_deleted_after_it_was_stored(client: Clien
     client.submit(len, bytes(SIZE)).result(30)
     del sent[:]
     for value in _distinct(40):
-        client.submit(max, bytearray(value), b"").cancel()
+        client.submit(max, bytearray(value), b"").cancel()  # type: ignore[call-overload]  # of two types
 
     def orphans() -> set[bytes]:
         stored: set[bytes] = set()

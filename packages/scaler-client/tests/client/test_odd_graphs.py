@@ -127,5 +127,5 @@ def test_errors_are_those_people_catch(client: Client) -> None:
             client.get({"a": 1}, keys)
         assert str(caught.value) == text
     with pytest.raises(TypeError, match="a graph is a dictionary"):
-        client.get([("a", 1)], ["a"])  # type: ignore[arg-type]
+        client.get([("a", 1)], ["a"])  # type: ignore[call-overload]  # refused
     assert client.get({"a": (abs, -1)}, ["a"]) == {"a": 1}

@@ -9,7 +9,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import pytest
@@ -204,7 +204,7 @@ class TestInsideTasks:
             if kind == "closure":
                 future = client.submit((lambda one: lambda: one)(reference))
             elif kind == "default":
-                future = client.submit(lambda one=reference: one)
+                future = client.submit(cast(Any, lambda one=reference: one))
             elif kind == "large list":
                 future = client.submit(returned, [bytes(300_000), reference])
             elif kind == "keyword":

@@ -188,19 +188,19 @@ def test_missing_and_surplus_arguments_are_told_at_once(client: Client) -> None:
     missing = r"pair\(\) missing 1 required positional argument: 'b'"
     surplus = r"pair\(\) takes 2 positional arguments but 3 were given"
     for call, text in (
-        (lambda: client.submit(pair, 1), missing),
-        (lambda: client.submit(pair, 1, 2, 3), surplus),
-        (lambda: client.submit(pair, 1, b=2, c=3), "unexpected keyword argument 'c'"),
-        (lambda: client.submit(pair, 1, a=2), "multiple values for argument 'a'"),
+        (lambda: client.submit(pair, 1), missing),  # type: ignore[call-overload]
+        (lambda: client.submit(pair, 1, 2, 3), surplus),  # type: ignore[call-overload]
+        (lambda: client.submit(pair, 1, b=2, c=3), "unexpected keyword argument 'c'"),  # type: ignore[arg-type, call-arg]
+        (lambda: client.submit(pair, 1, a=2), "multiple values for argument 'a'"),  # type: ignore[arg-type, call-arg, misc]
         (lambda: client.submit_verbose(pair, (1,)), missing),
         (lambda: client.submit(functools.partial(pair, 1), 2, 3), surplus),
-        (lambda: client.map(pair, [1, 2]), missing),
+        (lambda: client.map(pair, [1, 2]), missing),  # type: ignore[arg-type, list-item]
         (lambda: client.map(pair, [1], [2], [3]), surplus),
-        (lambda: client.starmap(pair, [(1,)]), missing),
+        (lambda: client.starmap(pair, [(1,)]), missing),  # type: ignore[arg-type]
         (lambda: client.get({"a": (pair, 1)}, "a"), f"^node 'a': .*{missing}"),
         (lambda: client.get({"x": (abs, -1), "a": (pair, "x", 1, "x")}, "a"), f"^node 'a': .*{surplus}"),
-        (lambda: client.submit_verbose(pair, 5), "args must be a tuple of arguments, not 5"),  # type: ignore[arg-type]
-        (lambda: client.submit_verbose(pair, (), 5), "kwargs must be a dictionary"),  # type: ignore[arg-type]
+        (lambda: client.submit_verbose(pair, 5), "args must be a tuple of arguments, not 5"),  # type: ignore[call-overload]
+        (lambda: client.submit_verbose(pair, (), 5), "kwargs must be a dictionary"),  # type: ignore[call-overload]
         (lambda: client.submit_verbose(max, (), {5: 1}), "the name 5 is a int, not a str"),  # type: ignore[dict-item]
     ):
         with pytest.raises(TypeError, match=text) as caught:
@@ -210,22 +210,22 @@ def test_missing_and_surplus_arguments_are_told_at_once(client: Client) -> None:
 
 
 def test_nothing_is_asked_of_no_items(client: Client) -> None:
-    assert client.map(pair, []) == client.starmap(pair, []) == []
+    assert client.map(pair, []) == client.starmap(pair, []) == []  # type: ignore[arg-type]
 
 
 def test_what_comes_first_is_raised_first(client: Client) -> None:
     with pytest.raises(LookupError, match="two"):
-        client.starmap(fail_at_two, [(1,), (2,), (3, 4)])
+        client.starmap(fail_at_two, [(1,), (2,), (3, 4)])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
-        client.starmap(fail_at_two, [(1,), (3, 4), (2,)])
+        client.starmap(fail_at_two, [(1,), (3, 4), (2,)])  # type: ignore[arg-type]
 
 
 def test_large_arguments_of_a_call_that_cannot_be_are_let_go(client: Client) -> None:
     large = b"x" * 300_000
     kept = client.send_object(large)
-    for call in (
-        lambda: client.submit(pair, large),
-        lambda: client.map(pair, [large]),
+    for call in (  # type: ignore[var-annotated]
+        lambda: client.submit(pair, large),  # type: ignore[call-overload]
+        lambda: client.map(pair, [large]),  # type: ignore[arg-type, list-item]
         lambda: client.get({"l": large, "ok": (len, "l"), "a": (pair, "l", "ok", large)}, "a"),
     ):
         with pytest.raises(TypeError):

@@ -5,11 +5,12 @@ Imports asyncio only once it connects, so that `import scaler` stays light.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
+from scaler.client.async_calls import AsyncCalls
 from scaler.client.client import Client
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import SerializationError
@@ -18,15 +19,13 @@ from scaler.serialization.serializer import AnySerializer
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from scaler.client.async_future import AsyncFuture, Delivery
-    from scaler.client.map_run import MapRun
-    from scaler.client.mapped_items import MappedItems
+    from scaler.client.async_future import AsyncFuture
+    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys
 
-R = TypeVar("R")
 V = TypeVar("V")
 
 
-class AsyncClient:
+class AsyncClient(AsyncCalls):
     """As `Client`, for asyncio: it never blocks the event loop, and its futures are asyncio's.
 
         async with AsyncClient("tcp://127.0.0.1:2345") as client:
@@ -66,8 +65,6 @@ class AsyncClient:
         self._client: Client | None = None
         self._loop: AbstractEventLoop | None = None
         self._get_loop: Callable[[], AbstractEventLoop]
-        self._delivery: Delivery
-        self._make_future: type[AsyncFuture]
 
     # --- connecting
 
@@ -114,41 +111,6 @@ class AsyncClient:
 
     # --- tasks
 
-    @overload
-    def submit(self, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, **kwargs: Any) -> AsyncFuture[R]: ...
-
-    @overload
-    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> AsyncFuture[R]: ...
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncFuture[Any]:
-        """Run `fn(*args, **kwargs)` on a worker and return its future at once: await that for the result.
-
-        Where the scheduler limits waiting tasks, those beyond the limit wait in this client until it permits them. Raises
-        SerializationError for what cannot be sent, DisconnectedError while no scheduler answers.
-        """
-        client = self._own()
-        submit = client.operations.submit
-        try:
-            task = submit(client, fn, args, kwargs)
-        except SerializationError as error:
-            task = submit(client, fn, *_with_tasks(error, args, kwargs))
-        return self._make_future(task, self._delivery)
-
-    def submit_verbose(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> AsyncFuture:
-        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount."""
-        client = self._own()
-        try:
-            task = client.submit_verbose(fn, args, kwargs, capabilities)
-        except SerializationError as error:
-            task = client.submit_verbose(fn, *_with_tasks(error, args, kwargs), capabilities)
-        return self._make_future(task, self._delivery)
-
     def as_completed(
         self, futures: Iterable[AsyncFuture[V]], timeout: float | None = None
     ) -> AsyncIterator[AsyncFuture[V]]:
@@ -161,6 +123,69 @@ class AsyncClient:
 
         self._own()
         return completed_futures(checked_futures(futures, self._make_future), timeout)
+
+    @overload
+    async def gather(
+        self, futures: AsyncFuture[V], timeout: float | None = None, *, return_exceptions: Literal[False] = False
+    ) -> V: ...
+
+    @overload
+    async def gather(
+        self,
+        futures: list[AsyncFuture[V]] | Iterator[AsyncFuture[V]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[V]: ...
+
+    @overload
+    async def gather(
+        self,
+        futures: dict[K, AsyncFuture[V]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> dict[K, V]: ...
+
+    @overload
+    async def gather(
+        self,
+        futures: tuple[AsyncFuture[A], AsyncFuture[B]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[A, B]: ...
+
+    @overload
+    async def gather(
+        self,
+        futures: tuple[AsyncFuture[A], AsyncFuture[B], AsyncFuture[C]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[A, B, C]: ...
+
+    @overload
+    async def gather(
+        self,
+        futures: tuple[AsyncFuture[V], ...],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[V, ...]: ...
+
+    @overload
+    async def gather(
+        self, futures: set[AsyncFuture[V]], timeout: float | None = None, *, return_exceptions: Literal[False] = False
+    ) -> set[V]: ...
+
+    @overload
+    async def gather(
+        self, futures: list[AsyncFuture[V]], timeout: float | None = None, *, return_exceptions: Literal[True]
+    ) -> list[V | BaseException]: ...
+
+    @overload
+    async def gather(self, futures: Any, timeout: float | None = None, *, return_exceptions: bool = False) -> Any: ...
 
     async def gather(self, futures: Any, timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
         """Return `futures` with results in place of the futures, as `Client.gather`. Cancelled, it cancels all of them."""
@@ -183,60 +208,28 @@ class AsyncClient:
         if timeout is not None:
             await _in_thread(partial(client.owner.cancel, [future.task for future in pending], timeout))
 
-    async def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        capabilities: Mapping[str, int] | None = None,
-        timeout: float | None = None,
-        ordered: bool = True,
-    ) -> list[Any]:
-        """Return `list(map(fn, *iterables))`, computed by the workers, as `Client.map`. Cancelled, it cancels what is left."""
-        from scaler.client.async_many import run_map
-        from scaler.client.mapped_items import called_items
+    @overload
+    async def get(
+        self, graph: Graph, keys: list[K], block: Literal[True] = True, capabilities: Capabilities = None
+    ) -> dict[K, Any]: ...
 
-        return await run_map(self._map_run(fn, called_items("map", iterables), capabilities, ordered), timeout)
+    @overload
+    async def get(
+        self, graph: Graph, keys: list[K], block: Literal[False], capabilities: Capabilities = None
+    ) -> dict[K, AsyncFuture[Any]]: ...
 
-    async def starmap(
-        self,
-        fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        capabilities: Mapping[str, int] | None = None,
-        *,
-        timeout: float | None = None,
-        ordered: bool = True,
-    ) -> list[Any]:
-        """As `map`, for an iterable of argument tuples."""
-        from scaler.client.async_many import run_map
-        from scaler.client.mapped_items import starred_items
+    @overload
+    async def get(
+        self, graph: Graph, keys: Keys, block: Literal[True] = True, capabilities: Capabilities = None
+    ) -> dict[Any, Any]: ...
 
-        return await run_map(self._map_run(fn, starred_items(iterable), capabilities, ordered), timeout)
+    @overload
+    async def get(
+        self, graph: Graph, keys: Keys, block: Literal[False], capabilities: Capabilities = None
+    ) -> dict[Any, AsyncFuture[Any]]: ...
 
-    def imap(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> AsyncIterator[Any]:
-        """Return an asynchronous iterator over `map(fn, *iterables)`, for any number of items, as `Client.imap`.
-
-        Leave it early inside `async with contextlib.aclosing(…)`, which cancels what is left at once.
-        """
-        return self._imap(fn, iterables, buffersize, capabilities, True)
-
-    def imap_unordered(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> AsyncIterator[Any]:
-        """As `imap`, with results as they come."""
-        return self._imap(fn, iterables, buffersize, capabilities, False)
+    @overload
+    async def get(self, graph: Graph, keys: Keys, block: bool, capabilities: Capabilities = None) -> dict[Any, Any]: ...
 
     async def get(
         self,
@@ -262,7 +255,7 @@ class AsyncClient:
         futures = {key: self._make_future(task, self._delivery) for key, task in tasks.items()}
         return await all_or_none(futures) if block else dict(futures)
 
-    async def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
+    async def send_object(self, obj: V, name: str | None = None) -> ObjectReference[V]:
         """Store `obj` once, for many tasks, as `Client.send_object`; in a thread, which reads `obj` until this returns."""
         return await _in_thread(partial(self._own().send_object, obj, name))
 
@@ -315,39 +308,6 @@ class AsyncClient:
             f"an AsyncClient is used in the event loop in which it connected, and {where}: "
             "make one AsyncClient for each loop, or use a Client, which any thread may use"
         )
-
-    def _map_run(
-        self, fn: Callable[..., Any], items: MappedItems, capabilities: Mapping[str, int] | None, ordered: bool
-    ) -> MapRun:
-        from scaler.client.async_many import plain
-
-        client = self._own()
-        return client.operations.map_run(client, fn, plain(items), capabilities, ordered, {})
-
-    def _imap(
-        self,
-        fn: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        buffersize: int | None,
-        capabilities: Mapping[str, int] | None,
-        ordered: bool,
-    ) -> AsyncIterator[Any]:
-        from scaler.client.async_many import iterate_map
-        from scaler.client.checks import checked_buffersize
-        from scaler.client.mapped_items import called_items
-
-        size = checked_buffersize(buffersize)
-        return iterate_map(self._map_run(fn, called_items("imap", iterables), capabilities, ordered), size)
-
-
-def _with_tasks(error: SerializationError, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return arguments with plain futures in place of asyncio's. Raises `error` where there are none."""
-    from scaler.client.async_many import with_tasks
-
-    (plain_args, plain_kwargs), found = with_tasks((tuple(args), dict(kwargs or {})))
-    if not found:
-        raise error
-    return plain_args, plain_kwargs
 
 
 async def _in_thread(call: Callable[[], V]) -> V:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from scaler.client.async_future import AsyncFuture, LoopEvent
+from scaler.client.checks import checked_buffersize
 from scaler.client.gathering import found_futures, with_results
 from scaler.client.map_run import NOTHING_COMPLETED_SECONDS, MapRun
-from scaler.client.mapped_items import MappedItems
+from scaler.client.mapped_items import MappedItems, called_items
 from scaler.client.seconds import checked_timeout
 
 CHUNKS_PER_TURN = 4
@@ -34,8 +35,15 @@ async def run_map(run: MapRun, timeout: float | None) -> list[Any]:
         raise
 
 
-async def iterate_map(run: MapRun, buffersize: int | None) -> AsyncIterator[Any]:
+def lazy_map(
+    make_run: Callable[[MappedItems], MapRun], iterables: Sequence[Iterable[Any]], buffersize: int | None
+) -> AsyncIterator[Any]:
     """See `AsyncClient.imap`."""
+    size = checked_buffersize(buffersize)
+    return _iterate(make_run(called_items("imap", iterables)), size)
+
+
+async def _iterate(run: MapRun, buffersize: int | None) -> AsyncIterator[Any]:
     run.be_lazy(buffersize)
     changed = _changes_of(run)
     try:

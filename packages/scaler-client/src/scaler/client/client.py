@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from scaler.client.future import FutureOwner, ScalerFuture
+from scaler.client.client_calls import ClientCalls
+from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.security import resolved
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
-    from scaler.client.graph_template import GraphTemplate
-    from scaler.client.operations import Operations
+    from typing import Literal
 
-R = TypeVar("R")
+    from scaler.client.graph_template import GraphTemplate
+    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys
+
 V = TypeVar("V")
 
 
-class Client:
+class Client(ClientCalls):
     """Submits Python functions to a cluster and gives futures for what they return.
 
         with Client("tcp://127.0.0.1:2345") as client:
@@ -64,6 +66,7 @@ class Client:
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
         settings that cannot be used.
         """
+
         from scaler.client.operations import Operations
 
         scheduler, keys = resolved(address, security)
@@ -79,40 +82,12 @@ class Client:
             "security": keys,
             "detached": detached,
         }
-        self.operations: Operations = Operations(scheduler, **self._settings, holder=self)
-        """What the methods call. For other modules of this package."""
+        self.operations = Operations(scheduler, **self._settings, holder=self)
         self._submit = self.operations.submit
-        self.owner: FutureOwner = self.operations.engine.futures
+        self.owner = self.operations.engine.futures
         finalizer = weakref.finalize(self, self.operations.forget)
         # At exit the engines end by themselves, in good order.
         finalizer.atexit = False
-
-    @overload
-    def submit(self, fn: Callable[..., Coroutine[Any, Any, R]], /, *args: Any, **kwargs: Any) -> ScalerFuture[R]: ...
-
-    @overload
-    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> ScalerFuture[R]: ...
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalerFuture[Any]:
-        """Run `fn(*args, **kwargs)` on a worker and return its future.
-
-        Raises SerializationError for what cannot be sent, DisconnectedError while no scheduler answers, and
-        TooManyTasksError where the scheduler limits waiting tasks and none finished for `timeout_seconds`.
-        """
-        return self._submit(self, fn, args, kwargs)
-
-    def submit_verbose(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> ScalerFuture:
-        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
-
-        Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
-        """
-        return self.operations.submit_verbose(self, fn, args, kwargs, capabilities)
 
     def as_completed(
         self, futures: Iterable[ScalerFuture[V]], timeout: float | None = None
@@ -124,6 +99,69 @@ class Client:
         from scaler.client.gathering import completed_futures
 
         return completed_futures(futures, timeout)
+
+    @overload
+    def gather(
+        self, futures: ScalerFuture[V], timeout: float | None = None, *, return_exceptions: Literal[False] = False
+    ) -> V: ...
+
+    @overload
+    def gather(
+        self,
+        futures: list[ScalerFuture[V]] | Iterator[ScalerFuture[V]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[V]: ...
+
+    @overload
+    def gather(
+        self,
+        futures: dict[K, ScalerFuture[V]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> dict[K, V]: ...
+
+    @overload
+    def gather(
+        self,
+        futures: tuple[ScalerFuture[A], ScalerFuture[B]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[A, B]: ...
+
+    @overload
+    def gather(
+        self,
+        futures: tuple[ScalerFuture[A], ScalerFuture[B], ScalerFuture[C]],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[A, B, C]: ...
+
+    @overload
+    def gather(
+        self,
+        futures: tuple[ScalerFuture[V], ...],
+        timeout: float | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> tuple[V, ...]: ...
+
+    @overload
+    def gather(
+        self, futures: set[ScalerFuture[V]], timeout: float | None = None, *, return_exceptions: Literal[False] = False
+    ) -> set[V]: ...
+
+    @overload
+    def gather(
+        self, futures: list[ScalerFuture[V]], timeout: float | None = None, *, return_exceptions: Literal[True]
+    ) -> list[V | BaseException]: ...
+
+    @overload
+    def gather(self, futures: Any, timeout: float | None = None, *, return_exceptions: bool = False) -> Any: ...
 
     def gather(self, futures: Any, timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
         """Return `futures` with results in place of the futures: one, or any nesting of them.
@@ -138,68 +176,45 @@ class Client:
 
         return gathered(futures, timeout, return_exceptions)
 
-    def map(
+    @overload
+    def get(
         self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        capabilities: Mapping[str, int] | None = None,
+        graph: Graph,
+        keys: list[K],
+        block: Literal[True] = True,
+        capabilities: Capabilities = None,
         progress: bool = False,
-        timeout: float | None = None,
-        ordered: bool = True,
-    ) -> list[Any]:
-        """Return `list(map(fn, *iterables))`, computed by the workers.
+    ) -> dict[K, Any]: ...
 
-        Items are sent in chunks, whose size follows how long they take; they are taken from the iterables little by
-        little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
-        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it. An item that is a
-        future, or has some inside, is a task of its own, which runs when their results are there.
-
-        After `timeout` seconds, it cancels what is left and raises TimeoutError. With `ordered=False`, results are in the order
-        in which chunks end, and the first failure that is known is raised at once.
-        """
-        return self.operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
-
-    def starmap(
+    @overload
+    def get(
         self,
-        fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        capabilities: Mapping[str, int] | None = None,
+        graph: Graph,
+        keys: list[K],
+        block: Literal[False],
+        capabilities: Capabilities = None,
         progress: bool = False,
-        *,
-        timeout: float | None = None,
-        ordered: bool = True,
-    ) -> list[Any]:
-        """As `map`, for an iterable of argument tuples."""
-        return self.operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
+    ) -> dict[K, ScalerFuture[Any]]: ...
 
-    def imap(
+    @overload
+    def get(
         self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> Iterator[Any]:
-        """Return an iterator over `map(fn, *iterables)`, for any number of items: memory does not grow with them.
+        graph: Graph,
+        keys: Keys,
+        block: Literal[True] = True,
+        capabilities: Capabilities = None,
+        progress: bool = False,
+    ) -> dict[Any, Any]: ...
 
-        Items are taken, and sent in chunks as in `map`, while results are taken: `buffersize` of them at most beyond the
-        results taken, else up to 1,024 chunks that have 256 MiB. Nothing begins before the first result is asked for. What a
-        call or an iterable raises comes in its turn, after which the iterator has ended. One that is closed or dropped cancels
-        what is left.
-        """
-        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
+    @overload
+    def get(
+        self, graph: Graph, keys: Keys, block: Literal[False], capabilities: Capabilities = None, progress: bool = False
+    ) -> dict[Any, ScalerFuture[Any]]: ...
 
-    def imap_unordered(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        capabilities: Mapping[str, int] | None = None,
-    ) -> Iterator[Any]:
-        """As `imap`, with results as they come: an item that takes long does not hold up those after it."""
-        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
+    @overload
+    def get(
+        self, graph: Graph, keys: Keys, block: bool, capabilities: Capabilities = None, progress: bool = False
+    ) -> dict[Any, Any]: ...
 
     def get(
         self,
@@ -256,7 +271,7 @@ class Client:
         """
         return self.operations.prepare(self, graph, keys, capabilities, node_seconds)
 
-    def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
+    def send_object(self, obj: V, name: str | None = None) -> ObjectReference[V]:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
 
         The object lives as long as a reference to it, or an unfinished task that needs it: keep the reference while you use

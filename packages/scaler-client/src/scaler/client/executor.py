@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, wait
 from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
@@ -22,6 +22,24 @@ from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from typing import Concatenate, Unpack
+
+    from scaler.client.signatures import (
+        A,
+        B,
+        C,
+        Coro,
+        ExecutorMapOptions,
+        Given,
+        GivenItems,
+        K,
+        P,
+        Remote,
+        RemoteDict,
+        RemoteList,
+        V,
+        Variadic,
+    )
 
 ENTERING_SECONDS = 0.005
 """How often to look whether other threads are done submitting."""
@@ -147,6 +165,93 @@ class ScalerExecutor(Executor):
         """The scheduler's address: other clients may connect there."""
         return self._session.client.address
 
+    @overload
+    def submit(self, fn: Variadic[A, Coro[V]], a: Remote[A], /, *args: Given[A]) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Variadic[A, V], a: Remote[A], /, *args: Given[A]) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, P], Coro[V]], a: Remote[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, P], V], a: Remote[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, P], Coro[V]],
+        a: Given[A],
+        b: Remote[B],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, B, P], V], a: Given[A], b: Remote[B], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, C, P], Coro[V]],
+        a: Given[A],
+        b: Given[B],
+        c: Remote[C],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, C, P], V],
+        a: Given[A],
+        b: Given[B],
+        c: Remote[C],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[list[A], P], Coro[V]], a: RemoteList[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[list[A], P], V], a: RemoteList[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[dict[K, A], P], Coro[V]],
+        a: RemoteDict[K, A],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[dict[K, A], P], V], a: RemoteDict[K, A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, Coro[V]], /, *args: P.args, **kwargs: P.kwargs) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> ScalerFuture[V]: ...
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalerFuture:
         """Run `fn(*args, **kwargs)` on a worker and return its future.
 
@@ -164,6 +269,54 @@ class ScalerExecutor(Executor):
         # The value has to be here when `shutdown` returns.
         future.is_wanted = True
         return future
+
+    # Narrower than the standard one, which takes arguments of any type.
+    @overload  # type: ignore[override]
+    def map(
+        self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[ExecutorMapOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def map(self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[ExecutorMapOptions]) -> Iterator[V]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B], Coro[V]],
+        a: GivenItems[A],
+        b: GivenItems[B],
+        /,
+        **options: Unpack[ExecutorMapOptions],
+    ) -> Iterator[V]: ...
+
+    @overload
+    def map(
+        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[ExecutorMapOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coro[V]],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[ExecutorMapOptions],
+    ) -> Iterator[V]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., V],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[ExecutorMapOptions],
+    ) -> Iterator[V]: ...
 
     def map(
         self,

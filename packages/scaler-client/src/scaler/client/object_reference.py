@@ -14,9 +14,19 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
 from scaler.client.object_uses import ObjectUse
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any, covariant=True)
+    """Of the object. Code that does not say it has references to anything."""
+else:
+    import typing
+
+    T = typing.TypeVar("T")
 
 RELEASED_TICKET = -1
 """In a pickle: its reference was released."""
@@ -52,7 +62,7 @@ class _Share:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectReference(_Share):
+class ObjectReference(_Share, Generic[T]):
     """An object in storage; made by `Client.send_object`.
 
     Passed as an argument of a task, an item of `map` or a node of a graph, it stands for the object. Inside other values it

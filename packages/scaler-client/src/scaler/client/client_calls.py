@@ -1,0 +1,418 @@
+"""The client's methods that call functions on workers. Apart from `Client` for the room that their signatures take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+from scaler.client.future import FutureOwner, ScalerFuture
+from scaler.serialization.serializer import AnySerializer
+
+if TYPE_CHECKING:
+    from typing import Concatenate, Unpack
+
+    from scaler.client.operations import Operations
+    from scaler.client.signatures import (
+        A,
+        Args,
+        B,
+        C,
+        Capabilities,
+        Coro,
+        Given,
+        GivenItems,
+        K,
+        Kwargs,
+        LazyOptions,
+        MapOptions,
+        P,
+        Remote,
+        RemoteDict,
+        RemoteList,
+        StarOptions,
+        Ts,
+        V,
+        Variadic,
+    )
+
+
+class ClientCalls:
+    """See the module. A `FutureSource`."""
+
+    operations: Operations
+    """What the methods call. For other modules of this package."""
+    owner: FutureOwner
+    serializer: AnySerializer | None
+    profiling: bool
+    _submit: Callable[..., ScalerFuture[Any]]
+
+    @overload
+    def submit(self, fn: Variadic[A, Coro[V]], a: Remote[A], /, *args: Given[A]) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Variadic[A, V], a: Remote[A], /, *args: Given[A]) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, P], Coro[V]], a: Remote[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, P], V], a: Remote[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, P], Coro[V]],
+        a: Given[A],
+        b: Remote[B],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[A, B, P], V], a: Given[A], b: Remote[B], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, C, P], Coro[V]],
+        a: Given[A],
+        b: Given[B],
+        c: Remote[C],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[A, B, C, P], V],
+        a: Given[A],
+        b: Given[B],
+        c: Remote[C],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[list[A], P], Coro[V]], a: RemoteList[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[list[A], P], V], a: RemoteList[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[Concatenate[dict[K, A], P], Coro[V]],
+        a: RemoteDict[K, A],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[Concatenate[dict[K, A], P], V], a: RemoteDict[K, A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, Coro[V]], /, *args: P.args, **kwargs: P.kwargs) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> ScalerFuture[V]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalerFuture[Any]:
+        """Run `fn(*args, **kwargs)` on a worker and return its future.
+
+        Raises SerializationError for what cannot be sent, DisconnectedError while no scheduler answers, and
+        TooManyTasksError where the scheduler limits waiting tasks and none finished for `timeout_seconds`.
+        """
+        return self._submit(self, fn, args, kwargs)
+
+    @overload
+    def submit_verbose(
+        self, fn: Callable[..., Coro[V]], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+    ) -> ScalerFuture[V]: ...
+
+    @overload
+    def submit_verbose(
+        self, fn: Callable[..., V], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+    ) -> ScalerFuture[V]: ...
+
+    def submit_verbose(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> ScalerFuture:
+        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
+
+        Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
+        """
+        return self.operations.submit_verbose(self, fn, args, kwargs, capabilities)
+
+    @overload
+    def map(self, fn: Callable[[A], Coro[V]], a: Iterable[Remote[A]], /, **options: Unpack[MapOptions]) -> list[V]: ...
+
+    @overload
+    def map(self, fn: Callable[[A], V], a: Iterable[Remote[A]], /, **options: Unpack[MapOptions]) -> list[V]: ...
+
+    @overload
+    def map(self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[MapOptions]) -> list[V]: ...
+
+    @overload
+    def map(self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[MapOptions]) -> list[V]: ...
+
+    @overload
+    def map(
+        self, fn: Callable[[A, B], Coro[V]], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[MapOptions]
+    ) -> list[V]: ...
+
+    @overload
+    def map(
+        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[MapOptions]
+    ) -> list[V]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coro[V]],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[MapOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., V],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[MapOptions],
+    ) -> list[V]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
+        timeout: float | None = None,
+        ordered: bool = True,
+    ) -> list[Any]:
+        """Return `list(map(fn, *iterables))`, computed by the workers.
+
+        Items are sent in chunks, whose size follows how long they take; they are taken from the iterables little by
+        little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
+        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it. An item that is a
+        future, or has some inside, is a task of its own, which runs when their results are there.
+
+        After `timeout` seconds, it cancels what is left and raises TimeoutError. With `ordered=False`, results are in the order
+        in which chunks end, and the first failure that is known is raised at once.
+        """
+        return self.operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[[*Ts], Coro[V]],
+        iterable: Iterable[tuple[*Ts]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[[*Ts], V],
+        iterable: Iterable[tuple[*Ts]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[[A, B], Coro[V]],
+        iterable: Iterable[tuple[Given[A], Given[B]]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[[A, B], V],
+        iterable: Iterable[tuple[Given[A], Given[B]]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., Coro[V]],
+        iterable: Iterable[list[Any]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., V],
+        iterable: Iterable[list[Any]],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[StarOptions],
+    ) -> list[V]: ...
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
+        *,
+        timeout: float | None = None,
+        ordered: bool = True,
+    ) -> list[Any]:
+        """As `map`, for an iterable of argument tuples."""
+        return self.operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
+
+    @overload
+    def imap(self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[LazyOptions]) -> Iterator[V]: ...
+
+    @overload
+    def imap(self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[LazyOptions]) -> Iterator[V]: ...
+
+    @overload
+    def imap(
+        self, fn: Callable[[A, B], Coro[V]], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap(
+        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap(
+        self,
+        fn: Callable[..., Coro[V]],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[LazyOptions],
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap(
+        self,
+        fn: Callable[..., V],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[LazyOptions],
+    ) -> Iterator[V]: ...
+
+    def imap(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> Iterator[Any]:
+        """Return an iterator over `map(fn, *iterables)`, for any number of items: memory does not grow with them.
+
+        Items are taken, and sent in chunks as in `map`, while results are taken: `buffersize` of them at most beyond the
+        results taken, else up to 1,024 chunks that have 256 MiB. Nothing begins before the first result is asked for. What a
+        call or an iterable raises comes in its turn, after which the iterator has ended. One that is closed or dropped cancels
+        what is left.
+        """
+        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
+
+    @overload
+    def imap_unordered(
+        self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap_unordered(
+        self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap_unordered(
+        self, fn: Callable[[A, B], Coro[V]], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap_unordered(
+        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap_unordered(
+        self,
+        fn: Callable[..., Coro[V]],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[LazyOptions],
+    ) -> Iterator[V]: ...
+
+    @overload
+    def imap_unordered(
+        self,
+        fn: Callable[..., V],
+        a: GivenItems[Any],
+        b: GivenItems[Any],
+        c: GivenItems[Any],
+        /,
+        *more: GivenItems[Any],
+        **options: Unpack[LazyOptions],
+    ) -> Iterator[V]: ...
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> Iterator[Any]:
+        """As `imap`, with results as they come: an item that takes long does not hold up those after it."""
+        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
