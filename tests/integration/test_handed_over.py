@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from scaler import Client, ScalerFuture, errors
+from scaler import Client, ScalerExecutor, ScalerFuture, errors
 from tests.integration.deployment import wait_for
 from tests.integration.serializers import Reversed
 
@@ -72,6 +72,21 @@ async def generate() -> AsyncIterator[int]:
     yield 1
 
 
+def on_every_road_inside(function: Any) -> list[Any]:
+    with Client() as client:
+        return [
+            [client.submit(function, value).result() for value in (4, 5)],
+            client.map(function, [4, 5]),
+            list(client.imap(function, [4, 5])),
+            client.get({"a": (function, 4)}, ["a"]),
+        ]
+
+
+def map_inside(function: Any, chunksize: int) -> list[Any]:
+    with ScalerExecutor() as executor:
+        return list(executor.map(function, range(3), chunksize=chunksize))
+
+
 def returns_a_generator() -> Iterator[int]:
     return (value for value in [1])
 
@@ -97,8 +112,22 @@ class TestCoroutines:
         assert client.submit_verbose(function, (4,)).result(30) == 8
         assert client.map(function, range(50)) == [2 * value for value in range(50)]
         assert client.starmap(function, [(1,), (2,)]) == [2, 4]
+        assert list(client.imap(function, range(50))) == [2 * value for value in range(50)]
+        assert sorted(client.imap_unordered(function, range(50))) == [2 * value for value in range(50)]
         graph = {"a": (function, 4), "b": (operator.add, "a", (function, (function, 5)))}
         assert client.get(graph, ["a", "b"]) == {"a": 8, "b": 28}
+        assert client.prepare(graph, ["b"], node_seconds=0.001).run({}) == {"b": 28}
+        assert client.submit(on_every_road_inside, function).result(60) == [[8, 10], [8, 10], [8, 10], {"a": 8}]
+
+    @pytest.mark.parametrize("function", [double, Doubler(), functools.partial(double), makes_a_coroutine])
+    @pytest.mark.parametrize("chunksize", [1, 4])
+    def test_an_executor_awaits_them(self, address: str, function: Any, chunksize: int) -> None:
+        with ScalerExecutor(address) as executor:
+            assert executor.submit(function, 4).result(30) == 8
+            assert list(executor.map(function, range(10), chunksize=chunksize)) == [2 * value for value in range(10)]
+            with pytest.raises(LookupError, match="gone"):
+                list(executor.map(fail, ["gone", "too"], chunksize=chunksize))
+            assert executor.submit(map_inside, function, chunksize).result(60) == [0, 2, 4]
 
     def test_others_live_on(self, client: Client) -> None:
         assert client.submit(submit_inside, 3).result(30) == 7

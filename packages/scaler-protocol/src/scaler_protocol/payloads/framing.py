@@ -141,8 +141,14 @@ def identity(value: object) -> object:
 
 
 def call_each(function: Callable[..., object], calls: Iterable[Sequence[object]]) -> list[object]:
-    """Return the results of some calls of a function: what an executor submits for a chunk. Every worker can import it."""
-    return [function(*arguments) for arguments in calls]
+    """Return the results of some calls of a function: what an executor submits for a chunk. Every worker can import it.
+
+    Coroutines are awaited, as those of other calls.
+    """
+    # Workers need it, and have it imported. This module is for clients too, which should not import what that does.
+    from scaler_protocol.runtime.coroutines import completed
+
+    return [completed(function(*arguments)) for arguments in calls]
 
 
 _COUNTS = struct.Struct("<II")
