@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import scaler
-from scaler import Client, Cluster, ScalerFuture, Scheduler, SchedulerClusterCombo, errors
+from scaler import AsyncClient, Client, Cluster, ScalerFuture, Scheduler, SchedulerClusterCombo, errors
 from scaler.utility import exceptions
 
 
@@ -46,6 +47,30 @@ def test_client_keywords() -> None:
     ]
     defaults = {name: p.default for name, p in inspect.signature(Client.__init__).parameters.items()}
     assert (defaults["timeout_seconds"], defaults["heartbeat_interval_seconds"]) == (60, 2)
+
+
+def test_an_asynchronous_client_has_the_settings_of_the_plain_one() -> None:
+    """It passes them on by hand, some by their position."""
+    of_both = [inspect.signature(one.__init__).parameters for one in (Client, AsyncClient)]
+    assert list(of_both[0].items()) == list(of_both[1].items())
+
+
+def test_an_asynchronous_client_passes_on_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        given.update(inspect.signature(Client.__init__).bind(None, *args, **kwargs).arguments)
+        raise LookupError("that is all")
+
+    names = keywords(Client.__init__)
+    values = {name: object() for name in names}
+    # Nothing is awaited, and so no thread runs: inside a task there is nothing to wait for.
+    values["address"] = None
+    monkeypatch.setattr("scaler.client.async_client.Client", note)
+    with pytest.raises(LookupError, match="that is all"):
+        asyncio.run(AsyncClient(**values).connect())  # type: ignore[arg-type]
+    del given["self"]
+    assert given == values
 
 
 def test_method_keywords() -> None:
