@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, assert_type
@@ -301,7 +302,7 @@ def test_endless_maps(address: str) -> None:
     async def test(client: AsyncClient) -> None:
         taken = itertools.count()
         results = []
-        async with aclosing(client.imap(double, taken, buffersize=16)) as doubled:  # type: ignore[type-var]
+        async with aclosing(client.imap(double, taken, buffersize=16)) as doubled:
             async for value in doubled:
                 results.append(value)
                 if len(results) == 500:
@@ -312,6 +313,113 @@ def test_endless_maps(address: str) -> None:
         with pytest.raises(ValueError, match="no"):
             async for _ in client.imap(fail, ["no"]):
                 pass
+
+    run(address, test)
+
+
+async def numbers(count: float, taken: list[int] | None = None, *, pause: bool = False) -> AsyncIterator[int]:
+    number = 0
+    while number < count:
+        if pause and number % 10 == 0:
+            await asyncio.sleep(0.001)  # sleeps: what gives the items
+        if taken is not None:
+            taken.append(number)
+        yield number
+        number += 1
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_maps_over_asynchronous_iterables(address: str, pause: bool) -> None:
+    async def test(client: AsyncClient) -> None:
+        assert [one async for one in client.imap(double, numbers(3000, pause=pause))] == [2 * n for n in range(3000)]
+        unordered = {one async for one in client.imap_unordered(double, numbers(3000, pause=pause))}
+        assert unordered == {2 * n for n in range(3000)}
+        assert [one async for one in client.imap(double, numbers(0))] == []
+        # With others, it ends with the shortest.
+        for count in (20, 30, 40):
+            both = client.imap(add, numbers(30, pause=pause), range(count))
+            assert [one async for one in both] == [2 * n for n in range(min(30, count))]
+        futures = [client.submit(double, n) for n in range(5)]
+        assert [one async for one in client.imap(double, as_given(futures))] == [4 * n for n in range(5)]
+
+    run(address, test)
+
+
+async def as_given(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+@pytest.mark.parametrize("buffersize", [1, 16, None])
+def test_asynchronous_iterables_without_end(address: str, buffersize: int | None) -> None:
+    """With a buffer's size, no more items are taken than results were and that. Without one they end somewhere too."""
+
+    async def test(client: AsyncClient) -> None:
+        taken: list[int] = []
+        async with aclosing(client.imap(double, numbers(math.inf, taken), buffersize=buffersize)) as doubled:
+            await asyncio.sleep(0)
+            assert not taken
+            results = []
+            async for value in doubled:
+                results.append(value)
+                if buffersize is not None:
+                    assert len(taken) <= len(results) + buffersize
+                if len(results) == 300:
+                    break
+        assert results == [2 * n for n in range(300)]
+        left = len(taken)
+        assert await client.submit(double, 1) == 2
+        assert len(taken) == left
+        assert len(asyncio.all_tasks()) == 1
+
+    run(address, test)
+
+
+def test_an_asynchronous_iterable_that_waits_or_fails(address: str) -> None:
+    async def test(client: AsyncClient) -> None:
+        # Results come while it waits for further items.
+        queue: asyncio.Queue[int] = asyncio.Queue()
+
+        async def from_queue() -> AsyncIterator[int]:
+            while True:
+                yield await queue.get()
+
+        async with aclosing(client.imap(double, from_queue())) as doubled:
+            for number in range(5):
+                queue.put_nowait(number)
+                assert await anext(doubled) == 2 * number
+        assert len(asyncio.all_tasks()) == 1
+
+        async def failing() -> AsyncIterator[int]:
+            yield 1
+            yield 2
+            raise LookupError("no more")
+
+        values: list[int] = []
+
+        async def collect() -> None:
+            async for value in client.imap(double, failing()):
+                values.append(value)
+
+        with pytest.raises(LookupError, match="no more"):
+            await collect()
+        assert values == [2, 4]
+
+        async def cancelled() -> AsyncIterator[int]:
+            yield 1
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in client.imap(double, cancelled()):
+                pass
+        with pytest.raises(TypeError, match="not iterable"):
+            client.imap(add, numbers(3), 5)  # type: ignore[call-overload]  # refused
+        # Whoever is cancelled while it waits for an item leaves nothing behind.
+        waiting = asyncio.create_task(anext(client.imap(double, from_queue())))
+        await asyncio.sleep(0.01)  # sleeps: it begins to wait
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
 
     run(address, test)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from scaler.client.signatures import AsyncGiven as Given
     from scaler.client.signatures import AsyncGivenItems as GivenItems
+    from scaler.client.signatures import AsyncLazyItems as LazyItems
     from scaler.client.signatures import AsyncMapOptions as MapOptions
     from scaler.client.signatures import AsyncRemote as Remote
     from scaler.client.signatures import AsyncRemoteDict as RemoteDict
@@ -305,55 +306,57 @@ class AsyncCalls:
 
     @overload
     def imap(
-        self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A], Coro[V]], a: LazyItems[A], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
-    def imap(self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[LazyOptions]) -> AsyncIterator[V]: ...
-
-    @overload
-    def imap(
-        self, fn: Callable[[A, B], Coro[V]], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+    def imap(self, fn: Callable[[A], V], a: LazyItems[A], /, **options: Unpack[LazyOptions]) -> AsyncGenerator[V]: ...
 
     @overload
     def imap(
-        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A, B], Coro[V]], a: LazyItems[A], b: LazyItems[B], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
+
+    @overload
+    def imap(
+        self, fn: Callable[[A, B], V], a: LazyItems[A], b: LazyItems[B], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap(
         self,
         fn: Callable[..., Coro[V]],
-        a: GivenItems[Any],
-        b: GivenItems[Any],
-        c: GivenItems[Any],
+        a: LazyItems[Any],
+        b: LazyItems[Any],
+        c: LazyItems[Any],
         /,
-        *more: GivenItems[Any],
+        *more: LazyItems[Any],
         **options: Unpack[LazyOptions],
-    ) -> AsyncIterator[V]: ...
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap(
         self,
         fn: Callable[..., V],
-        a: GivenItems[Any],
-        b: GivenItems[Any],
-        c: GivenItems[Any],
+        a: LazyItems[Any],
+        b: LazyItems[Any],
+        c: LazyItems[Any],
         /,
-        *more: GivenItems[Any],
+        *more: LazyItems[Any],
         **options: Unpack[LazyOptions],
-    ) -> AsyncIterator[V]: ...
+    ) -> AsyncGenerator[V]: ...
 
     def imap(
         self,
         fn: Callable[..., Any],
         /,
-        *iterables: Iterable[Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """Return an asynchronous iterator over `map(fn, *iterables)`, for any number of items, as `Client.imap`.
+
+        Iterables may be asynchronous: items are awaited, in a task, as they are wanted, and sent as they come.
 
         Leave it early inside `async with contextlib.aclosing(…)`, which cancels what is left at once.
         """
@@ -364,56 +367,56 @@ class AsyncCalls:
 
     @overload
     def imap_unordered(
-        self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A], Coro[V]], a: LazyItems[A], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap_unordered(
-        self, fn: Callable[[A], V], a: GivenItems[A], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A], V], a: LazyItems[A], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap_unordered(
-        self, fn: Callable[[A, B], Coro[V]], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A, B], Coro[V]], a: LazyItems[A], b: LazyItems[B], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap_unordered(
-        self, fn: Callable[[A, B], V], a: GivenItems[A], b: GivenItems[B], /, **options: Unpack[LazyOptions]
-    ) -> AsyncIterator[V]: ...
+        self, fn: Callable[[A, B], V], a: LazyItems[A], b: LazyItems[B], /, **options: Unpack[LazyOptions]
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap_unordered(
         self,
         fn: Callable[..., Coro[V]],
-        a: GivenItems[Any],
-        b: GivenItems[Any],
-        c: GivenItems[Any],
+        a: LazyItems[Any],
+        b: LazyItems[Any],
+        c: LazyItems[Any],
         /,
-        *more: GivenItems[Any],
+        *more: LazyItems[Any],
         **options: Unpack[LazyOptions],
-    ) -> AsyncIterator[V]: ...
+    ) -> AsyncGenerator[V]: ...
 
     @overload
     def imap_unordered(
         self,
         fn: Callable[..., V],
-        a: GivenItems[Any],
-        b: GivenItems[Any],
-        c: GivenItems[Any],
+        a: LazyItems[Any],
+        b: LazyItems[Any],
+        c: LazyItems[Any],
         /,
-        *more: GivenItems[Any],
+        *more: LazyItems[Any],
         **options: Unpack[LazyOptions],
-    ) -> AsyncIterator[V]: ...
+    ) -> AsyncGenerator[V]: ...
 
     def imap_unordered(
         self,
         fn: Callable[..., Any],
         /,
-        *iterables: Iterable[Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """As `imap`, with results as they come."""
         from scaler.client.async_many import lazy_map
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from scaler.client.async_future import AsyncFuture, LoopEvent
 from scaler.client.checks import checked_buffersize
 from scaler.client.gathering import found_futures, with_results
+from scaler.client.item_feed import ItemFeed, is_asynchronous
 from scaler.client.map_run import NOTHING_COMPLETED_SECONDS, MapRun
 from scaler.client.mapped_items import MappedItems, called_items
 from scaler.client.seconds import checked_timeout
@@ -36,20 +37,27 @@ async def run_map(run: MapRun, timeout: float | None) -> list[Any]:
 
 
 def lazy_map(
-    make_run: Callable[[MappedItems], MapRun], iterables: Sequence[Iterable[Any]], buffersize: int | None
-) -> AsyncIterator[Any]:
+    make_run: Callable[[MappedItems], MapRun],
+    iterables: Sequence[Iterable[Any] | AsyncIterable[Any]],
+    buffersize: int | None,
+) -> AsyncGenerator[Any]:
     """See `AsyncClient.imap`."""
     size = checked_buffersize(buffersize)
-    return _iterate(make_run(called_items("imap", iterables)), size)
+    if not any(map(is_asynchronous, iterables)):
+        return _iterate(make_run(called_items("imap", cast(Any, iterables))), size, None)
+    feed = ItemFeed(iterables)
+    return _iterate(make_run(MappedItems(feed, len(iterables) > 1, None)), size, feed)
 
 
-async def _iterate(run: MapRun, buffersize: int | None) -> AsyncIterator[Any]:
-    run.be_lazy(buffersize)
+async def _iterate(run: MapRun, buffersize: int | None, feed: ItemFeed | None) -> AsyncGenerator[Any]:
+    run.be_lazy(buffersize, None if feed is None else lambda: not feed.has_ended)
     changed = _changes_of(run)
     try:
         while True:
             finished = run.advance(CHUNKS_PER_TURN)
             run.was_awaited = False
+            if feed is not None and not finished:
+                feed.want(run.wanted(), changed.set)
             outcome = run.take_outcome()
             if outcome is not None:
                 # Taken out one by one, so that nothing here refers to what was yielded.
@@ -64,6 +72,8 @@ async def _iterate(run: MapRun, buffersize: int | None) -> AsyncIterator[Any]:
                 run.was_awaited = not run.wants_turn
     finally:
         run.cancel_rest()
+        if feed is not None:
+            await feed.close()
 
 
 def _changes_of(run: MapRun) -> LoopEvent:

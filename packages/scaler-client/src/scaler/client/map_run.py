@@ -143,6 +143,7 @@ class MapRun:
         """The first failure in the order of items, of those known: (position of its chunk, exception)."""
         self._is_lazy = False
         self._buffered_max: int | None = None
+        self._may_go_on: Callable[[], bool] | None = None
         self._items_held = 0
         """Items that were submitted and whose results were not taken yet."""
         self._bytes_held = 0
@@ -205,10 +206,21 @@ class MapRun:
         """Whether chunks have ended that `advance` has not taken in."""
         return bool(self._ended)
 
-    def be_lazy(self, buffersize: int | None) -> None:
-        """Keep within limits what is under way or not taken: so many items, or what this module says."""
+    def be_lazy(self, buffersize: int | None, may_go_on: Callable[[], bool] | None = None) -> None:
+        """Keep within limits what is under way or not taken: so many items, or what this module says.
+
+        `may_go_on`: where the items may end for now, whether more will come.
+        """
         self._is_lazy = True
         self._buffered_max = buffersize
+        self._may_go_on = may_go_on
+
+    def wanted(self) -> int:
+        """Return how many items the next chunk would have; 0 while none may be submitted."""
+        return self._next_size() if self._wants_chunk() else 0
+
+    def _wants_chunk(self) -> bool:
+        return not self._exhausted and self._failed is None and self._planner.may_send() and self._may_submit()
 
     def advance(self, chunks_max: int | None = None) -> bool:
         """Take in what has ended, and submit what may be; return whether nothing more is to come.
@@ -219,7 +231,7 @@ class MapRun:
             self._take(self._ended.popleft())
         self.wants_turn = False
         count = 0
-        while not self._exhausted and self._failed is None and self._planner.may_send() and self._may_submit():
+        while self._wants_chunk():
             if chunks_max is not None and count >= chunks_max:
                 self.wants_turn = True
                 return False
@@ -247,7 +259,8 @@ class MapRun:
     def on_nothing_ended(self) -> None:
         """For some time, no chunk has ended."""
         # An iteration may go on for long: a pause of the whole machine, now and then, is no reason for more.
-        if not self._exhausted and (self._planner.takes_long or not self._is_lazy):
+        # Nor is one without chunks, which waits for items.
+        if self._chunks and not self._exhausted and (self._planner.takes_long or not self._is_lazy):
             self._planner.on_nothing_completed()
 
     def take_outcome(self) -> Outcome | None:
@@ -302,7 +315,7 @@ class MapRun:
             # In its turn: the results of the items before it come first.
             self._fail(self._positions + bool(taken), error)
         else:
-            self._exhausted = not taken
+            self._exhausted = not taken and (self._may_go_on is None or not self._may_go_on())
         return taken
 
     def _next_size(self) -> int:

@@ -40,7 +40,9 @@ AsyncGiven: TypeAlias = A | AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A
 AsyncRemoteList: TypeAlias = Sequence[AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A]]
 AsyncRemoteDict: TypeAlias = Mapping[K, AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A]]
 AsyncGivenItems: TypeAlias = Iterable[A | AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A]]
-AnyGivenItems: TypeAlias = AsyncGivenItems[A] | AsyncIterable[A | AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A]]
+AsyncLazyItems: TypeAlias = (
+    AsyncGivenItems[A] | AsyncIterable[A | AsyncFuture[A] | ScalerFuture[A] | ObjectReference[A]]
+)
 
 _A = TypeVar("_A", contravariant=True)
 _V = TypeVar("_V", covariant=True)

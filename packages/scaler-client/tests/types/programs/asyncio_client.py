@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, assert_type
 
 from worker_functions import fetch, joined, price, report, same, scaled, total
@@ -40,6 +41,14 @@ async def values_on_the_cluster(client: AsyncClient) -> None:
     client.submit(total, [text])  # type: ignore
 
 
+async def orders() -> AsyncIterator[int]:
+    yield 3
+
+
+async def names() -> AsyncIterator[str]:
+    yield "x"
+
+
 async def maps(client: AsyncClient) -> None:
     numbers = [client.submit(same, number) for number in range(3)]
     assert_type(await client.map(price, [1, 2], timeout=3), list[str])
@@ -47,7 +56,14 @@ async def maps(client: AsyncClient) -> None:
     assert_type(await client.map(scaled, numbers, [1.5, 2.5, 3.5]), list[float])
     assert_type(await client.starmap(price, [(1, "EUR")]), list[str])
     assert_type(await client.starmap(price, [(numbers[0], "EUR")]), list[str])
-    assert_type(client.imap(price, range(3), buffersize=100), AsyncIterator[str])
+    assert_type(client.imap(price, range(3), buffersize=100), AsyncGenerator[str, None])
+    assert_type(client.imap(price, orders()), AsyncGenerator[str, None])
+    assert_type(client.imap(scaled, orders(), [1.5, 2.5]), AsyncGenerator[float, None])
+    async with aclosing(client.imap_unordered(price, orders())) as texts:
+        async for text in texts:
+            assert_type(text, str)
+    client.imap(fetch, names())  # type: ignore
+    await client.map(price, orders())  # type: ignore
     async for data in client.imap_unordered(fetch, [1, 2]):
         assert_type(data, bytes)
     await client.map(price, ["1"])  # type: ignore
