@@ -112,6 +112,8 @@ class Operations:
                 )
             self.engine = NestedEngine.of(context, object_storage_address, detached=detached)
             self.address = context.scheduler_address
+        self.security = security
+        """Where the client's keys are, or None."""
         self._serializer = serializer
         self._packer = self.engine.packer(serializer)
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)

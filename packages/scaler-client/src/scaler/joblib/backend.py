@@ -1,0 +1,250 @@
+"""joblib's backend "scaler": batches of calls as tasks of a cluster."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future
+from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed leaves it out
+from os import PathLike
+from typing import Any
+
+from joblib import cpu_count, register_parallel_backend
+from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+
+from scaler.client.client import Client
+from scaler.joblib.session import Callback, Session
+from scaler.joblib.worker_count import count_workers
+from scaler.local.combo import SchedulerClusterCombo
+from scaler_protocol.runtime.task_context import current_task_context
+
+COUNT_SECONDS = 10.0
+"""The cluster's workers are counted again after so long."""
+
+JOBS_MIN = 2
+"""What a negative `n_jobs` stands for at least: with 1, joblib would make the calls in this process."""
+
+
+class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Runs the calls of `joblib.Parallel` on a cluster. Made by `joblib.parallel_config(backend="scaler", …)`.
+
+    Calls go in batches, as with joblib's own processes. What joblib is given in a task runs in that task's process: in threads
+    where it asks for several jobs, and one after the other below that.
+    """
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+    default_n_jobs = -1
+
+    MIN_IDEAL_BATCH_DURATION = 0.05
+    MAX_IDEAL_BATCH_DURATION = 1.0
+
+    def __init__(
+        self,
+        address: str | PathLike[str] | None = None,
+        n_workers: int | None = None,
+        *,
+        client: Client | None = None,
+        timeout_seconds: float = 60,
+        stream_output: bool = False,
+        object_storage_address: str | None = None,
+        security: str | PathLike[str] | None = None,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+    ) -> None:
+        """Connect to the cluster at `address`, or use `client`, which stays open when the backend ends.
+
+        With neither, the first calls start a cluster on this machine with `n_workers`, or as many as there are CPUs, which ends
+        with the backend; inside a task it is then the cluster that runs the task. `inner_max_num_threads`: how many threads
+        the pools of BLAS and OpenMP may have in a task; it needs threadpoolctl on the workers. The next ones are those of
+        `Client`, and it raises what that raises; ValueError for settings that exclude one another.
+        """
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._settings: dict[str, Any] = {
+            "timeout_seconds": timeout_seconds,
+            "stream_output": stream_output,
+            "object_storage_address": object_storage_address,
+            "security": security,
+        }
+        self._guard = threading.Lock()
+        self._session: Session | None = None
+        self._calls = 0
+        """Calls of `Parallel` that are under way."""
+        self._workers: tuple[int | None, float] | None = None
+        """How many workers the cluster has, and until when that holds."""
+        self._place: dict[str, Any] = {}
+        """Where the calls run, if the program has said so."""
+        self._choose({"address": address, "n_workers": n_workers, "client": client})
+
+    def _choose(self, place: dict[str, Any]) -> None:
+        """Note where the calls run, and connect, so that what is wrong with it is raised here."""
+        place = {name: value for name, value in place.items() if value is not None}
+        if not place or place == self._place:
+            return
+        if self._place or self._session is not None or len(place) > 1:
+            raise ValueError("address, n_workers and client exclude one another: say where the calls run once")
+        if place.get("n_workers", 1) < 1:
+            raise ValueError("n_workers must be at least 1: nothing would ever run")
+        if "n_workers" not in place:
+            client = place.get("client")
+            is_own = client is None
+            self._begin(Session(client or Client(place["address"], **self._settings), is_own=is_own))
+        self._place = place
+
+    def _begin(self, session: Session) -> Session:
+        self._session = session
+        # With the backend, or before the interpreter ends.
+        finalizer = weakref.finalize(self, session.close_later)
+        finalizer.atexit = False
+        atexit.register(session.close)
+        weakref.finalize(self, atexit.unregister, session.close).atexit = False
+        return session
+
+    def _open(self) -> Session:
+        with self._guard:
+            if self._session is not None:
+                return self._session
+            if self._is_nested():
+                return self._begin(Session(Client(**self._settings)))
+            workers = self._local_workers()
+            cluster = SchedulerClusterCombo(workers, security=self._settings["security"])
+            try:
+                session = Session(Client(cluster.get_address(), **self._settings), cluster=cluster)
+            except BaseException:
+                cluster.shutdown()
+                raise
+            self._workers = workers, float("inf")
+            return self._begin(session)
+
+    def _local_workers(self) -> int:
+        return int(self._place.get("n_workers") or cpu_count())
+
+    def _is_nested(self) -> bool:
+        """Whether it is the cluster that runs this task that also runs the calls."""
+        return not self._place and current_task_context() is not None
+
+    @property
+    def client(self) -> Client:
+        """What the calls go through. Starts the cluster where none runs yet."""
+        return self._open().client
+
+    def close(self) -> None:
+        """End what the backend has opened now, and not with its last reference: the connection, and its own cluster."""
+        if self._session is not None:
+            self._session.close()
+
+    # --- what joblib asks
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many calls run at a time: `n_jobs`, or as many as there are workers for -1, one less for -2, and so on."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is not None and n_jobs > 0:
+            return n_jobs
+        return max(self._count() + 1 + (-1 if n_jobs is None else n_jobs), JOBS_MIN)
+
+    def _count(self) -> int:
+        if self._session is None and not self._is_nested():
+            return self._local_workers()
+        client = self.client
+        if self._workers is None or self._workers[1] < time.monotonic():
+            self._workers = count_workers(client), time.monotonic() + COUNT_SECONDS
+        count = self._workers[0]
+        return count if count is not None else int(cpu_count())
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        *,
+        address: str | PathLike[str] | None = None,
+        n_workers: int | None = None,
+        client: Client | None = None,
+        **_: Any,
+    ) -> int:
+        """Make ready for the calls of `parallel`, and return how many run at a time.
+
+        With joblib 1.5 and newer, `Parallel(backend="scaler", address=…)` gives its settings here.
+        """
+        self._choose({"address": address, "n_workers": n_workers, "client": client})
+        # It refers to this: a reference in return would have the backend live until the garbage collector runs.
+        self.parallel = weakref.proxy(parallel)
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs > 1:
+            self._open()
+        return n_jobs
+
+    def submit(self, func: Any, callback: Callback | None = None) -> Future[Any]:
+        """Run a batch of calls on a worker."""
+        return self._open().submit(func, callback, self.inner_max_num_threads)
+
+    apply_async = submit
+    """As joblib 1.4 names it."""
+
+    def retrieve_result_callback(self, future: Future[Any]) -> Any:
+        """Return the results of a batch, or raise what one of its calls has raised."""
+        error = future.exception()
+        if error is None:
+            return future.result()
+        try:
+            raise _with_remote_text(error)
+        finally:
+            # The traceback refers to this frame, and would to the exception.
+            del error
+
+    @contextlib.contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Within a task, lend its worker while joblib waits for others."""
+        with self._open().client.owner.waiting.blocking():
+            yield
+
+    def start_call(self) -> None:
+        """A call of `Parallel` begins."""
+        with self._guard:
+            self._calls += 1
+
+    def stop_call(self) -> None:
+        """A call of `Parallel` is over."""
+        with self._guard:
+            self._calls -= 1
+            if self._calls == 0 and self._session is not None:
+                self._session.forget_values()
+
+    def terminate(self) -> None:
+        """Forget how long batches took. The cluster stays for the next call."""
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancel what is under way, running or not, of the calls of `Parallel` that are being given up."""
+        if self._session is not None:
+            self._session.cancel(_is_given_up)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "the backend belongs to the process that has made it: name it in the task, with an address or without"
+        )
+
+
+def _is_given_up(callback: Callback | None) -> bool:
+    """Whether the call of `Parallel` that a batch belongs to is ending early. Others may use the backend at the same time."""
+    return bool(getattr(getattr(callback, "parallel", None), "_aborting", True))
+
+
+def _with_remote_text(error: BaseException) -> BaseException:
+    """Return the error with the text of its traceback, as joblib drops the traceback itself."""
+    if error.__traceback__ is not None:
+        text = "".join(traceback.format_exception(error))
+        if error.__cause__ is None:
+            # As with processes of the standard library.
+            error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+        else:
+            error.add_note(f"It was raised on a worker:\n{text}")
+    return error
+
+
+register_parallel_backend("scaler", ScalerBackend)

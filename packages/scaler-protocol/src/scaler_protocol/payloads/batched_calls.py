@@ -1,0 +1,59 @@
+"""Runs a batch of calls on a worker, with the large arguments that its client sent apart. Every worker can import it.
+
+The batch is joblib's, which this module needs not know: something with `items`, that is a list of (function, arguments, keyword
+arguments), which is called to run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+class Batch(Protocol):
+    """See the module."""
+
+    items: list[Call]
+
+    def __call__(self) -> list[Any]:
+        """Run the calls, one after the other."""
+
+
+class Place(NamedTuple):
+    """Where one of the values goes."""
+
+    call: int
+    key: int | str
+    """The position of a positional argument, or the name of a keyword argument."""
+    value: int
+    """Its position among the values."""
+
+
+def call_batch(batch: Batch, places: Sequence[Place], threads: int | None, /, *values: Any) -> list[Any]:
+    """Put the values where they belong, and return the results of the batch's calls.
+
+    `threads`: so many threads may the pools of BLAS and OpenMP have meanwhile, where threadpoolctl is installed.
+    """
+    for call, key, value in places:
+        function, positional, keyword = batch.items[call]
+        if isinstance(key, int):
+            positional = (*positional[:key], values[value], *positional[key + 1 :])
+        else:
+            keyword = {**keyword, key: values[value]}
+        batch.items[call] = function, positional, keyword
+    with _limited(threads):
+        return batch()
+
+
+def _limited(threads: int | None) -> AbstractContextManager[object]:
+    if threads is None:
+        return nullcontext()
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    limits: AbstractContextManager[object] = threadpool_limits(threads)
+    return limits
