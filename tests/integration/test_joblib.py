@@ -303,6 +303,16 @@ def test_pools_of_threads_are_limited_where_the_program_says_so(address: str) ->
     assert {size for pools in sizes for size in pools} <= {1}
 
 
+def test_workers_of_a_cluster_that_was_started_divide_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("threadpoolctl")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    workers = max(joblib.cpu_count(), 2)
+    with joblib.parallel_config(backend="scaler", n_workers=workers):
+        for _ in range(2):
+            sizes = Parallel()(delayed(pool_sizes)(number) for number in range(4 * workers))
+    assert {size for pools in sizes for size in pools} <= {1}
+
+
 # --- large arrays
 
 

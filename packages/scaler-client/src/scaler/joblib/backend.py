@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -60,9 +61,13 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         """Connect to the cluster at `address`, or use `client`, which stays open when the backend ends.
 
         With neither, the first calls start a cluster on this machine with `n_workers`, or as many as there are CPUs, which ends
-        with the backend; inside a task it is then the cluster that runs the task. `inner_max_num_threads`: how many threads
-        the pools of BLAS and OpenMP may have in a task; it needs threadpoolctl on the workers. The next ones are those of
-        `Client`, and it raises what that raises; ValueError for settings that exclude one another.
+        with the backend; inside a task it is then the cluster that runs the task.
+
+        `inner_max_num_threads`: how many threads the pools of BLAS and OpenMP may have in a task; it needs threadpoolctl on the
+        workers. In a cluster that was started, workers divide the CPUs among them, unless OMP_NUM_THREADS is set. The other
+        settings are those of `Client`.
+
+        Raises what `Client` raises, and ValueError for settings that exclude one another.
         """
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._settings: dict[str, Any] = {
@@ -71,6 +76,8 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             "object_storage_address": object_storage_address,
             "security": security,
         }
+        self._threads: int | None = None
+        """How many threads the pools of a task may have, unless the program says so."""
         self._guard = threading.Lock()
         self._session: Session | None = None
         self._calls = 0
@@ -119,6 +126,9 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
                 cluster.shutdown()
                 raise
             self._workers = workers, float("inf")
+            if "OMP_NUM_THREADS" not in os.environ:
+                # As joblib does for its own processes.
+                self._threads = max(int(cpu_count()) // workers, 1)
             return self._begin(session)
 
     def _local_workers(self) -> int:
@@ -181,7 +191,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def submit(self, func: Any, callback: Callback | None = None) -> Future[Any]:
         """Run a batch of calls on a worker."""
-        return self._open().submit(func, callback, self.inner_max_num_threads)
+        return self._open().submit(func, callback, self.inner_max_num_threads or self._threads)
 
     apply_async = submit
     """As joblib 1.4 names it."""

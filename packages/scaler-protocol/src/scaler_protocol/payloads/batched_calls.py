@@ -6,6 +6,8 @@ arguments), which is called to run them.
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -51,9 +53,21 @@ def call_batch(batch: Batch, places: Sequence[Place], threads: int | None, /, *v
 def _limited(threads: int | None) -> AbstractContextManager[object]:
     if threads is None:
         return nullcontext()
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
+    controller = _controller(len(sys.modules))
+    if controller is None:
         return nullcontext()
-    limits: AbstractContextManager[object] = threadpool_limits(threads)
+    limits: AbstractContextManager[object] = controller.limit(limits=threads)
     return limits
+
+
+@functools.lru_cache(maxsize=1)
+def _controller(modules: int) -> Any:
+    """Return what limits the pools of all libraries that are loaded now. To look for them takes milliseconds.
+
+    `modules`: how many modules there are. Libraries come with them.
+    """
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
