@@ -342,6 +342,18 @@ def test_an_array_is_sent_once_in_a_call(backend: ScalerBackend, sent: list[weak
     assert len(sent) == 3
 
 
+def add_one(array: Any) -> float:
+    array += 1
+    return float(array[0])
+
+
+def test_each_call_may_write_to_its_copy(backend: ScalerBackend, sent: list[weakref.ref[ObjectReference]]) -> None:
+    array = np.ones(100_000)
+    assert Parallel()(delayed(add_one)(array) for _ in range(10)) == [2.0] * 10
+    assert len(sent) == 1
+    assert array[0] == 1
+
+
 def test_arrays_are_given_up_with_their_last_use(
     backend: ScalerBackend, sent: list[weakref.ref[ObjectReference]]
 ) -> None:
