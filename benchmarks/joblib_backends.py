@@ -62,17 +62,18 @@ def shared_array(megabytes: int) -> None:
 
 
 def _backend(system: str) -> AbstractContextManager[Any]:
-    if system == "loky":
-        return joblib.parallel_config(backend="loky", n_jobs=WORKERS, inner_max_num_threads=1)
+    settings: dict[str, Any] = {"inner_max_num_threads": 1}
     if system == "dask":
         from dask.distributed import Client  # type: ignore[import-not-found, unused-ignore]
 
-        # Its workers have one thread of BLAS each by default. Figures of the dashboard are not asked for.
-        client = Client(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
-        return joblib.parallel_config(backend="dask", n_jobs=WORKERS, client=client)
-    import scaler.joblib  # noqa: F401
+        # Its workers have one thread of BLAS each by default. Nobody looks at its pages.
+        settings = {"client": Client(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)}
+    elif system == "scaler":
+        import scaler.joblib  # noqa: F401
 
-    return joblib.parallel_config(backend="scaler", n_workers=WORKERS, inner_max_num_threads=1)
+        settings["n_workers"] = WORKERS
+    context: AbstractContextManager[Any] = joblib.parallel_config(backend=system, n_jobs=WORKERS, **settings)
+    return context
 
 
 def _processor_seconds() -> float:

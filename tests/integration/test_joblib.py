@@ -347,9 +347,9 @@ def add_one(array: Any) -> float:
     return float(array[0])
 
 
-def test_each_call_may_write_to_its_copy(backend: ScalerBackend, sent: list[weakref.ref[ObjectReference]]) -> None:
+def test_each_batch_may_write_to_its_copy(backend: ScalerBackend, sent: list[weakref.ref[ObjectReference]]) -> None:
     array = np.ones(100_000)
-    assert Parallel()(delayed(add_one)(array) for _ in range(10)) == [2.0] * 10
+    assert Parallel(batch_size=1)(delayed(add_one)(array) for _ in range(10)) == [2.0] * 10
     assert len(sent) == 1
     assert array[0] == 1
 

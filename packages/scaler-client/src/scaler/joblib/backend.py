@@ -42,9 +42,6 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     supports_inner_max_num_threads = True
     default_n_jobs = -1
 
-    MIN_IDEAL_BATCH_DURATION = 0.05
-    MAX_IDEAL_BATCH_DURATION = 1.0
-
     def __init__(
         self,
         address: str | PathLike[str] | None = None,
