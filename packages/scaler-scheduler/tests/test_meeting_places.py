@@ -32,7 +32,11 @@ def test_the_first_place_of_a_reader_counts_until_there_are_too_many() -> None:
     places.note([0], HERE)
     places.note([0], THERE)
     assert places.rank([0], HERE) == BEST
-    for reader in range(1, PLACES_MAX + 1):
+    for reader in range(1, PLACES_MAX):
         places.note([reader], THERE)
-    assert places.rank([0], HERE) == NOWHERE
+    # What rows still go for stays.
+    places.note([1, 0], HERE)
+    places.note([PLACES_MAX], THERE)
+    assert places.rank([0], HERE) == BEST
     assert places.rank([1], HERE) == WORST
+    assert places.rank([2], HERE) == NOWHERE

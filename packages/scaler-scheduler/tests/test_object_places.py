@@ -10,6 +10,7 @@ from harness import FUNCTION, Agent, Client, Harness
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.object_places import HOLDERS_MAX, LARGE_BYTES_MIN, OBJECTS_MAX, ObjectPlaces
+from scaler_scheduler.core.waiting_tasks import NEAR_TAKEN_MAX
 from scaler_scheduler.policy.locality import AgentFigures, better_agent
 
 MIB = 1024 * 1024
@@ -200,6 +201,51 @@ def test_a_row_waits_for_the_host_of_its_inputs_as_long_as_they_would_take_to_co
     assert better_agent(idle, [holder], 1.0) is None
     assert better_agent(idle, [holder], 1.0, is_last_reader=True) == 0
     assert better_agent(idle, [holder._replace(busy=11)], 1.0, is_last_reader=True) is None
+
+
+def test_a_row_that_has_waited_in_vain_goes_where_a_worker_is_free() -> None:
+    """Its inputs lie on one host, whose other task takes longer than the tasks before it: what that takes is not known."""
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    one, two = (Agent(harness, name, workers=1, capacity=2, takes_chains=False) for name in ("one", "two"))
+    submit_graph(client, [[], [0]], [1])
+    first = one.tasks()
+    holder, other = (one, two) if first else (two, one)
+    maker = first or two.tasks()
+    client.submit(2)
+    others = other.tasks()
+    client.submit(1)
+    assert len(holder.tasks()) == 1  # The long one.
+    other.answer(others)
+    holder.answer(maker, payload=b"O" + LARGE, object_positions=[0], objects=(LARGE,), object_bytes=[256 * MIB])
+    waiting = holder.tasks()
+    assert len(waiting) == 1
+    assert not other.tasks()
+    while not holder.take(m.TaskRecall):
+        harness.advance(1)
+    ((_, number, attempt),) = waiting
+    holder.send(m.TaskReturn(client.id, [number], [attempt]))
+    assert not holder.tasks()
+    assert [task for _, task, _ in other.tasks()] == [number]
+
+
+def test_rows_that_make_objects_are_chosen_for_few_agents_in_a_step() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    agents = [Agent(harness, name, workers=1, capacity=2) for name in ("one", "two")]
+    first = submit_graph(client, [[] for _ in range(200)] + [list(range(200))], [200])
+    seen: set[int] = set()
+    while len(seen) < 200:
+        for agent in agents:
+            tasks = agent.tasks()
+            assert len(tasks) <= NEAR_TAKEN_MAX * 2
+            seen.update(number - first for _, number, _ in tasks)
+            for task in tasks:
+                made = b"%016d" % task[1]
+                agent.answer([task], payload=b"O" + made, object_positions=[0], objects=(made,), object_bytes=[MIB])
+        harness.core.check_invariants()
 
 
 def test_hosts_begin_in_branches_of_a_graph_that_are_far_from_each_other() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 PLACES_MAX = 4096
-"""Of so many reading rows of a graph is known where their inputs meet: those that came last."""
+"""Of so many reading rows of a graph is known where their inputs meet: those for which rows went last."""
 
 LEVELS = 8
 """So many readers are looked at: the row's own one, the one of that, and so on."""
@@ -41,10 +41,10 @@ class MeetingPlaces(Generic[Holder]):
         """A row goes to this holder whose result these readers need, the nearest one first. The first holder counts."""
         places = self._by_reader
         for reader in readers:
-            if reader not in places:
-                if len(places) >= PLACES_MAX:
-                    del places[next(iter(places))]
-                places[reader] = holder
+            # What is needed again comes last.
+            places[reader] = places.pop(reader, holder)
+        while len(places) > PLACES_MAX:
+            del places[next(iter(places))]
 
     def rank(self, readers: Sequence[int], holder: Holder) -> int:
         """Return how much a holder should get the row with these readers, the nearest one first: the least before others.

@@ -29,6 +29,9 @@ PASS_WORK_MAX = 1536
 TAKEN_MAX = 512
 """So many tasks are taken and sent in one step. What an agent wants at a time is rarely more."""
 
+CHOICE_WORK = 48
+"""To choose which row of a graph an agent gets, among those that make objects, is so much more."""
+
 ASSIGNMENT_WORK = 32
 """A message with tasks is so much more, however many they are."""
 
@@ -107,6 +110,8 @@ class Placement:
                 if not tasks:
                     return
                 count = count - len(tasks) if len(tasks) == TAKEN_MAX else 0
+                if tasks[0].graph is not None and len(agents) > 1:
+                    self._work_left -= CHOICE_WORK * sum(map(_makes_objects, tasks))
                 tasks = self._keep_from_moving(agent, tasks, now)
                 if tasks:
                     self._assign(agent, tasks, now)
@@ -165,8 +170,8 @@ class Placement:
                 AgentFigures(held[planned], planned.units + len(rest), planned.slots, planned.spare),
                 [_figures(agent, held[agent]) for agent in agents],
                 self._ready.shares.of(task.options.client.id).task_seconds,
-                is_last_reader=not objects
-                and graph is not None
+                # One that was given back has waited there in vain.
+                is_last_reader=not (objects or task.attempt or graph is None)
                 and graph.is_last_reader(task.number - graph.first_number),
             )
             chosen = planned if index is None else agents[index]
@@ -202,6 +207,10 @@ class Placement:
                 self._lifecycle.link(agent, [task, *behind])
                 extended += behind
         return extended
+
+
+def _makes_objects(task: Task) -> bool:
+    return task.graph is not None and task.function in task.graph.makers
 
 
 def _figures(agent: AgentRecord, held_bytes: int) -> AgentFigures:

@@ -87,7 +87,8 @@ class _ClientTurns:
     def take(self, limit: int, taken: list[Task], *, freeing_first: bool, agent: AgentRecord | None) -> None:
         """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one.
 
-        Fewer, but some, if they are those of very many clients. `freeing_first`, `agent`: see `WaitingTasks.take`.
+        Fewer, but some, if they are those of very many clients, or have to be chosen one by one. `freeing_first`, `agent`: see
+        `WaitingTasks.take`.
         """
         turns = self._turns
         served: set[bytes] = set()
@@ -103,6 +104,8 @@ class _ClientTurns:
             self._charge(line, moved)
             if not line.tasks:
                 self._end(client_id, line)
+            elif moved < wanted:
+                return
 
     def newcomer(self) -> tuple[bytes, _Line] | None:
         """Return the line of the next task, if this is the only one that its client has; else None."""

@@ -22,6 +22,9 @@ FREEING_LOOKED = 32
 NEAR_LOOKED = 64
 """Of the rows that are next, so many are looked at for one that is read together with others of an agent."""
 
+NEAR_TAKEN_MAX = 16
+"""So many of these are taken in one step: to choose one takes 0.1 ms."""
+
 FEW_FIRST = 16
 """What the first rows of a graph make is not known. Where so few are taken at a time, they count as making objects."""
 
@@ -70,7 +73,7 @@ class WaitingTasks:
     def take(
         self, limit: int, taken: list[Task], *, freeing_first: bool = False, agent: AgentRecord | None = None
     ) -> int:
-        """Move up to `limit` ready tasks into `taken`. Returns how many.
+        """Move up to `limit` ready tasks into `taken`. Returns how many: fewer, but some, where each has to be chosen.
 
         `freeing_first`: of those that are next, one that frees most objects, less what it will probably make.
         `agent`: who gets them. Of rows that make objects and are next, it gets those whose results are read with its others.
@@ -79,7 +82,10 @@ class WaitingTasks:
         left = limit
         # Nearly all tasks are no rows of graphs, and come in order.
         if agent is not None and not freeing_first and (late or (queue and queue[0].graph is not None)):
-            left -= self._take_near(left, taken, agent)
+            near = self._take_near(min(left, NEAR_TAKEN_MAX), taken, agent, limit)
+            if near == NEAR_TAKEN_MAX:
+                return near
+            left -= near
         while freeing_first and left > 0 and (queue or late):
             task = self._pop_freeing()
             if task.state is _READY:
@@ -97,10 +103,13 @@ class WaitingTasks:
                 left -= 1
         return len(taken) - before
 
-    def _take_near(self, limit: int, taken: list[Task], agent: AgentRecord) -> int:
-        """Move up to `limit` ready rows into `taken`, as long as the next one may make objects. Returns how many."""
+    def _take_near(self, limit: int, taken: list[Task], agent: AgentRecord, wanted: int) -> int:
+        """Move up to `limit` ready rows into `taken`, as long as the next one may make objects. Returns how many.
+
+        `wanted`: how many tasks the agent gets at a time.
+        """
         before = len(taken)
-        while len(taken) - before < limit and (self._queue or self._late) and _may_make_objects(self.first(), limit):
+        while len(taken) - before < limit and (self._queue or self._late) and _may_make_objects(self.first(), wanted):
             task = self._pop_near(agent)
             if task.state is _READY:
                 taken.append(task)
