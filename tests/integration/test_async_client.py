@@ -405,21 +405,47 @@ def test_an_asynchronous_iterable_that_waits_or_fails(address: str) -> None:
             await collect()
         assert values == [2, 4]
 
-        async def cancelled() -> AsyncIterator[int]:
-            yield 1
-            raise asyncio.CancelledError
+        class Odd(BaseException):
+            pass
 
-        with pytest.raises(asyncio.CancelledError):
-            async for _ in client.imap(double, cancelled()):
-                pass
+        async def raising(error: type[BaseException]) -> AsyncIterator[int]:
+            yield 1
+            yield 2
+            raise error
+
+        for error in (ValueError, asyncio.CancelledError, Odd):
+            results = client.imap(double, raising(error))
+            assert [await anext(results), await anext(results)] == [2, 4]
+            with pytest.raises(error):
+                await anext(results)
+
+        class Bare:
+            """An asynchronous iterator needs no more than `__anext__`."""
+
+            left = 3
+
+            async def __anext__(self) -> int:
+                if not self.left:
+                    raise StopAsyncIteration
+                self.left -= 1
+                return self.left
+
+        class OverBare:
+            def __aiter__(self) -> Bare:
+                return Bare()
+
+        assert [one async for one in client.imap(double, OverBare())] == [4, 2, 0]  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="not iterable"):
             client.imap(add, numbers(3), 5)  # type: ignore[call-overload]  # refused
         # Whoever is cancelled while it waits for an item leaves nothing behind.
         waiting = asyncio.create_task(anext(client.imap(double, from_queue())))
-        await asyncio.sleep(0.01)  # sleeps: it begins to wait
+        async with asyncio.timeout(30):
+            while not queue._getters:  # type: ignore[attr-defined]  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
+        assert len(asyncio.all_tasks()) == 1
 
     run(address, test)
 

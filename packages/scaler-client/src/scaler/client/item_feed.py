@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -21,10 +21,11 @@ class ItemFeed:
 
     def __init__(self, iterables: Sequence[Iterable[Any] | AsyncIterable[Any]]) -> None:
         """Raises TypeError for what cannot be iterated over."""
-        self._sources: list[Iterator[Any] | AsyncIterator[Any]] = [
-            aiter(one) if is_asynchronous(one) else iter(one)  # type: ignore[arg-type]
+        self._sources: list[tuple[bool, Any]] = [
+            (True, aiter(one)) if is_asynchronous(one) else (False, iter(one))  # type: ignore[arg-type]
             for one in iterables
         ]
+        """Iterators, and whether they are asynchronous ones."""
         self._here: deque[Any] = deque()
         self._wanted = 0
         self._is_wanted = asyncio.Event()
@@ -79,7 +80,10 @@ class ItemFeed:
                 raise
             # Not this task was cancelled, but something that an iterable waits for.
             self._error = error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            # The event loop ends with it.
+            raise
+        except BaseException as error:
             self._error = error
         finally:
             self.has_ended = True
@@ -88,8 +92,8 @@ class ItemFeed:
     async def _next(self) -> tuple[Any, ...]:
         """Return an item of each source. Raises StopAsyncIteration at the end of the first that ends."""
         items = []
-        for source in self._sources:
-            if isinstance(source, AsyncIterator):
+        for is_asynchronous, source in self._sources:
+            if is_asynchronous:
                 items.append(await anext(source))
             else:
                 try:

@@ -309,8 +309,10 @@ class MapRun:
         try:
             # Keeps what came before an exception.
             taken.extend(islice(self._items, self._next_size()))
-        except Exception as error:
-            if not self._is_lazy:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if not self._is_lazy or (self._may_go_on is None and not isinstance(error, Exception)):
                 raise
             # In its turn: the results of the items before it come first.
             self._fail(self._positions + bool(taken), error)
