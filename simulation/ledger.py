@@ -19,6 +19,7 @@ from simulation.programs import Library
 
 NAMES_OBJECT = re.compile(r"object [0-9a-f]{32}\b|result could not be stored|results were lost with the store of")
 NAMES_HOME = re.compile(r"in the store of agent \d+|lost with the store of agent \d+")
+NAMES_TASK = re.compile(r"task (\d+) \(")
 
 
 class SimulationError(AssertionError):
@@ -182,9 +183,11 @@ class Ledger:
             return "" if deaths_enough else f"too few processors died for this: {text}"
         if status is m.Status.WORKER_DIED:
             # A task that ends its processor uses up attempts by itself; the last one may be lost with its agent.
-            own = (
-                self.runs[entry.key] + self.deaths_unstarted[entry.key] // UNSTARTED_DEATHS_MAX if entry.may_exit else 0
-            )
+            # What needs its result, or stands behind it in a chain, is told of that task.
+            named = NAMES_TASK.match(text)
+            ending = (entry.client, int(named[1])) if named else entry.key
+            may_exit = entry.may_exit or ending != entry.key
+            own = self.runs[ending] + self.deaths_unstarted[ending] // UNSTARTED_DEATHS_MAX if may_exit else 0
             losses = excuses.process_deaths + excuses.silences + own
             return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
