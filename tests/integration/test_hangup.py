@@ -72,6 +72,8 @@ def start_in_terminal(folder: Path, *before: str) -> tuple[int, int, Path]:
     if pid == 0:
         # Where `nohup` writes its file.
         os.chdir(folder)
+        # The tests may have been started with it themselves.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         command = [*before, sys.executable, "-m", "scaler_objstore", "tcp://127.0.0.1:0", "--logging-paths", str(log)]
         os.execvp(command[0], command)
     wait_for("the server", lambda: log.exists() and "listens on" in log.read_text())
