@@ -257,6 +257,154 @@ def test_settings_that_cannot_be(address: str) -> None:
         pickle.dumps(ScalerBackend())
 
 
+def wait_a_little(number: int) -> int:
+    time.sleep(0.02)  # sleeps: so that the batches after it are sized while another call uses the backend
+    return number
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_a_generator_goes_on_while_others_use_the_backend(backend: ScalerBackend, return_as: str) -> None:
+    """joblib asks the backend for the size of batches, also when the last `Parallel` to come is gone."""
+    results = Parallel(n_jobs=2, return_as=return_as, timeout=20)(
+        delayed(wait_a_little)(number) for number in range(60)
+    )
+    first = next(results)
+    assert Parallel(n_jobs=2)(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+    assert sorted([first, *results]) == list(range(60))
+
+
+def test_without_a_parallel(backend: ScalerBackend) -> None:
+    assert backend.configure(n_jobs=1) == 1
+    assert backend.configure(n_jobs=3) == 3
+    assert backend.compute_batch_size() == 1
+
+
+class OddError(BaseException):
+    """What joblib does not expect of a program's iterator."""
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
+def test_what_is_raised_where_joblib_is_called_back(backend: ScalerBackend, return_as: str) -> None:
+    def calls() -> Iterator[Any]:
+        for number in range(50):
+            yield delayed(square)(number)
+        raise OddError("on joblib's thread")
+
+    for _ in range(3):
+        with pytest.raises(OddError, match="on joblib's thread"):
+            list(Parallel(n_jobs=2, batch_size=1, return_as=return_as, timeout=20)(calls()))
+    # The thread is still there.
+    assert Parallel(n_jobs=2, timeout=20)(delayed(square)(number) for number in range(50)) == [
+        number**2 for number in range(50)
+    ]
+
+
+def test_a_stream_that_cannot_be_printed_to(backend: ScalerBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    printing = Parallel._print
+
+    def fail(parallel: Any, message: str) -> None:
+        if "Done" in message and threading.current_thread() is not threading.main_thread():
+            raise OSError("no space left")
+        printing(parallel, message)
+
+    monkeypatch.setattr(Parallel, "_print", fail)
+    with pytest.raises(OSError, match="no space left"):
+        Parallel(n_jobs=2, batch_size=1, verbose=60, timeout=20)(delayed(square)(number) for number in range(50))
+
+
+# --- a backend that was closed
+
+
+@pytest.fixture(params=["address", "client", "n_workers"])
+def place(request: pytest.FixtureRequest, address: str) -> Iterator[dict[str, Any]]:
+    if request.param == "client":
+        with Client(address) as client:
+            yield {"client": client}
+    else:
+        yield {"address": address} if request.param == "address" else {"n_workers": 2}
+
+
+def test_a_backend_that_was_closed_raises(place: dict[str, Any]) -> None:
+    with joblib.parallel_config(backend="scaler", n_jobs=2, **place) as config:
+        with Parallel(timeout=20) as managed:
+            assert managed(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+            config["backend"].close()
+            with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+                managed(delayed(square)(number) for number in range(3))
+        with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+            Parallel(timeout=20)(delayed(square)(number) for number in range(3))
+        with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+            _ = config["backend"].client
+
+
+def test_a_backend_that_was_closed_before_its_first_call() -> None:
+    with joblib.parallel_config(backend="scaler", n_jobs=2, n_workers=1) as config:
+        config["backend"].close()
+        with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+            Parallel(timeout=20)(delayed(square)(number) for number in range(3))
+
+
+def test_calls_that_are_under_way_when_the_backend_is_closed(place: dict[str, Any], tmp_path: Path) -> None:
+    with joblib.parallel_config(backend="scaler", n_jobs=2, **place) as config:
+        results = Parallel(return_as="generator", timeout=20)(
+            delayed(wait_or_divide)(tmp_path, number) for number in range(1, 50)
+        )
+        wait_for("one of its calls to run", lambda: any(tmp_path.iterdir()))
+        thread = next(thread for thread in threading.enumerate() if thread.name == "scaler-joblib")
+        config["backend"].close()
+        with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+            next(results)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_calls_that_begin_while_the_backend_is_closed(address: str) -> None:
+    """joblib's thread hands batches over all the time."""
+
+    def call_on() -> None:
+        for _ in range(1000):
+            Parallel(batch_size=1, timeout=20)(delayed(square)(number) for number in range(100))
+
+    for seconds in (0.0, 0.01, 0.05):
+        with joblib.parallel_config(backend="scaler", n_jobs=2, address=address) as config:
+            timer = threading.Timer(seconds, config["backend"].close)
+            timer.start()
+            with pytest.raises(DisconnectedError, match="joblib backend is closed"):
+                call_on()
+            timer.join()
+
+
+FORKING = """
+import os, sys, joblib, scaler.joblib
+from scaler.errors import ClientForkedError
+
+if __name__ == "__main__":
+    with joblib.parallel_config(backend="scaler", n_jobs=2, address=sys.argv[1]):
+        with joblib.Parallel(timeout=20) as managed:
+            managed(joblib.delayed(abs)(number) for number in range(3))
+            child = os.fork()
+            if child == 0:
+                raised = 0
+                for parallel in (managed, joblib.Parallel(timeout=20)):
+                    try:
+                        parallel(joblib.delayed(abs)(number) for number in range(3))
+                    except ClientForkedError as error:
+                        raised += "forked from" in str(error)
+                os._exit(raised)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            print(managed(joblib.delayed(abs)(number) for number in range(3)))
+"""
+
+
+def test_a_forked_child_is_told(address: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FORKING)
+    run = subprocess.run(
+        [sys.executable, str(program), address], capture_output=True, text=True, timeout=55, check=True
+    )
+    assert run.stdout.split("\n")[:2] == ["2", "[0, 1, 2]"]
+
+
 # --- nested calls
 
 
@@ -300,7 +448,7 @@ def test_pools_of_threads_are_limited_where_the_program_says_so(address: str) ->
         # The second time, all libraries are loaded.
         for _ in range(2):
             sizes = Parallel()(delayed(pool_sizes)(number) for number in range(4))
-    assert {size for pools in sizes for size in pools} <= {1}
+    assert {size for pools in sizes for size in pools} == {1}
 
 
 def test_workers_of_a_cluster_that_was_started_divide_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +458,7 @@ def test_workers_of_a_cluster_that_was_started_divide_the_cpus(monkeypatch: pyte
     with joblib.parallel_config(backend="scaler", n_workers=workers):
         for _ in range(2):
             sizes = Parallel()(delayed(pool_sizes)(number) for number in range(4 * workers))
-    assert {size for pools in sizes for size in pools} <= {1}
+    assert {size for pools in sizes for size in pools} == {1}
 
 
 # --- large arrays
@@ -361,6 +509,29 @@ def test_arrays_are_given_up_with_their_last_use(
     Parallel()(delayed(add_up)(array, number) for number in range(4))
     Parallel()(delayed(add_up)(np.full(10_000, number), number) for number in range(20))
     assert len(sent) == 21
+    wait_for("nobody to refer to them", lambda: not any(reference() for reference in sent))
+
+
+def test_arrays_are_given_up_with_their_call(backend: ScalerBackend, sent: list[weakref.ref[ObjectReference]]) -> None:
+    """Also while another call goes on, whose array stays."""
+    array, kept = np.ones(100_000), np.ones(100_000)
+    # More calls than are made before it is asked for the second result.
+    others = Parallel(n_jobs=2, return_as="generator", batch_size=1, pre_dispatch=2)(
+        delayed(add_up)(kept, number) for number in range(4)
+    )
+    assert next(others) == 100_000
+    mine = Parallel(n_jobs=2, return_as="generator", batch_size=1)(
+        delayed(add_up)(array, number) for number in range(4)
+    )
+    stalled = Parallel(n_jobs=2, return_as="generator", batch_size=1)(
+        delayed(add_up)(array, number) for number in range(4)
+    )
+    assert list(mine) == [100_000.0 + number for number in range(4)]
+    assert len(sent) == 3
+    wait_for("nobody to refer to the second", lambda: sent[1]() is None)
+    assert sent[2]() is not None
+    assert list(stalled) == [100_000.0 + number for number in range(4)]
+    assert list(others) == [100_001.0, 100_002.0, 100_003.0]
     wait_for("nobody to refer to them", lambda: not any(reference() for reference in sent))
 
 

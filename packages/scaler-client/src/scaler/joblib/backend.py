@@ -10,7 +10,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed leaves it out
 from os import PathLike
 from typing import Any
@@ -19,7 +19,8 @@ from joblib import cpu_count, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
 from scaler.client.client import Client
-from scaler.joblib.session import Callback, Session
+from scaler.errors import DisconnectedError
+from scaler.joblib.session import CLOSED, Callback, Session
 from scaler.joblib.worker_count import count_workers
 from scaler.local.combo import SchedulerClusterCombo
 from scaler_protocol.runtime.task_context import current_task_context
@@ -29,6 +30,18 @@ COUNT_SECONDS = 10.0
 
 JOBS_MIN = 2
 """What a negative `n_jobs` stands for at least: with 1, joblib would make the calls in this process."""
+
+
+class _Silent:
+    """In place of the `Parallel` that joblib's backends refer to, to tell of the size of batches.
+
+    Several may use a backend at the same time, and the last one that came may be the first that is gone.
+    """
+
+    verbose = 0
+
+    def _print(self, *_: object) -> None:
+        """Print nothing."""
 
 
 class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -41,6 +54,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
     default_n_jobs = -1
+    parallel = _Silent()
 
     def __init__(
         self,
@@ -77,8 +91,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         """How many threads the pools of a task may have, unless the program says so."""
         self._guard = threading.Lock()
         self._session: Session | None = None
-        self._calls = 0
-        """Calls of `Parallel` that are under way."""
+        self._is_closed = False
         self._workers: tuple[int | None, float] | None = None
         """How many workers the cluster has, and until when that holds."""
         self._place: dict[str, Any] = {}
@@ -111,7 +124,10 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def _open(self) -> Session:
         with self._guard:
+            if self._is_closed:
+                raise DisconnectedError(CLOSED)
             if self._session is not None:
+                self._session.check_process()
                 return self._session
             if self._is_nested():
                 return self._begin(Session(Client(**self._settings)))
@@ -141,7 +157,12 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         return self._open().client
 
     def close(self) -> None:
-        """End what the backend has opened now, and not with its last reference: the connection, and its own cluster."""
+        """End what the backend has opened now, and not with its last reference: the connection, and its own cluster.
+
+        Calls that are under way, and later ones, raise DisconnectedError. Idempotent.
+        """
+        with self._guard:
+            self._is_closed = True
         if self._session is not None:
             self._session.close()
 
@@ -177,17 +198,17 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         """Make ready for the calls of `parallel`, and return how many run at a time.
 
         With joblib 1.5 and newer, `Parallel(backend="scaler", address=…)` gives its settings here.
+
+        Raises DisconnectedError after `close`, and ClientForkedError in a forked child.
         """
         self._choose({"address": address, "n_workers": n_workers, "client": client})
-        # It refers to this: a reference in return would have the backend live until the garbage collector runs.
-        self.parallel = weakref.proxy(parallel)
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs > 1:
             self._open()
         return n_jobs
 
     def submit(self, func: Any, callback: Callback | None = None) -> Future[Any]:
-        """Run a batch of calls on a worker."""
+        """Run a batch of calls on a worker. Raises DisconnectedError after `close`, and ClientForkedError in a forked child."""
         return self._open().submit(func, callback, self.inner_max_num_threads or self._threads)
 
     apply_async = submit
@@ -195,7 +216,12 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """Return the results of a batch, or raise what one of its calls has raised."""
-        error = future.exception()
+        try:
+            error = future.exception()
+        except CancelledError:
+            if self._is_closed:
+                raise DisconnectedError(CLOSED) from None
+            raise
         if error is None:
             return future.result()
         try:
@@ -207,20 +233,19 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:
         """Within a task, lend its worker while joblib waits for others."""
-        with self._open().client.owner.waiting.blocking():
+        session = self._session
+        if session is None:
+            yield
+            return
+        # What was closed has told joblib how its calls ended; a forked child would not be told.
+        session.check_process()
+        with session.client.owner.waiting.blocking():
             yield
 
-    def start_call(self) -> None:
-        """A call of `Parallel` begins."""
-        with self._guard:
-            self._calls += 1
-
     def stop_call(self) -> None:
-        """A call of `Parallel` is over."""
-        with self._guard:
-            self._calls -= 1
-            if self._calls == 0 and self._session is not None:
-                self._session.forget_values()
+        """A call of `Parallel` is over: forget what was sent for it."""
+        if self._session is not None:
+            self._session.forget_values()
 
     def terminate(self) -> None:
         """Forget how long batches took. The cluster stays for the next call."""

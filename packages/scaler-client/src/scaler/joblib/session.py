@@ -6,6 +6,7 @@ import contextvars
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -13,7 +14,8 @@ from typing import Any
 
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
-from scaler.errors import ScalerError
+from scaler.errors import ClientForkedError, DisconnectedError, ScalerError
+from scaler.joblib.failed_callback import raise_in_call
 from scaler.joblib.sent_values import SentValues
 from scaler.local.combo import SchedulerClusterCombo
 from scaler_protocol.payloads.batched_calls import Batch, call_batch
@@ -21,7 +23,15 @@ from scaler_protocol.payloads.batched_calls import Batch, call_batch
 logger = logging.getLogger("scaler")
 
 Callback = Callable[[Future[Any]], object]
-Completed = SimpleQueue[tuple[Future[Any], Callback | None] | None]
+Completed = SimpleQueue[Future[Any] | None]
+UnderWay = dict[Future[Any], Callback | None]
+
+CLOSED = 'this joblib backend is closed: begin another block of joblib.parallel_config(backend="scaler", …)'
+
+FORKED = (
+    "this joblib backend belongs to the process that this one was forked from: "
+    'begin another block of joblib.parallel_config(backend="scaler", …) here'
+)
 
 
 class Session:
@@ -32,57 +42,76 @@ class Session:
         self.client = client
         self._cluster = cluster
         self._is_own = is_own
-        self._under_way: dict[Future[Any], Callback | None] = {}
-        self._sent: dict[object, SentValues] = {}
-        """By the call of joblib that needs them."""
+        self._guard = threading.Lock()
+        self._is_closed = False
+        self._under_way: UnderWay = {}
+        """What joblib has not been told of."""
+        self._sent: dict[object, tuple[Callable[[], Any], SentValues]] = {}
+        """By the call of joblib that needs them, with a weak reference to its `Parallel`, which refers to the backend."""
         self._completed: Completed = SimpleQueue()
-        self._claim = [None]
-        """Who pops it closes."""
         self._pid = os.getpid()
         # joblib takes results, iterates over what the program gives it and pickles the next batch when it is called back: that
         # takes too long for the client's own thread. The context says in which task, if any, it does so.
         threading.Thread(
             target=contextvars.copy_context().run,
-            args=(_call_back, self._completed),
+            args=(_call_back, self._completed, self._under_way),
             name="scaler-joblib",
             daemon=True,
         ).start()
 
     def submit(self, batch: Batch, callback: Callback | None, threads: int | None) -> Future[Any]:
-        """Run a batch on a worker, and call back with its future. What keeps it from being sent is its future's exception."""
+        """Run a batch on a worker, and call back with its future. What keeps it from being sent is its future's exception.
+
+        Raises DisconnectedError after `close`, and ClientForkedError in a forked child: nobody would call back.
+        """
+        self.check_process()
         future: Future[Any]
         try:
             sent = self._values_of(callback).take_out(batch)
             future = self.client.submit(call_batch, sent.batch, sent.places, threads, *sent.values)
         except Exception as error:
-            # joblib waits for every batch that it has handed over: an error raised here, on the thread that calls back, would
-            # be lost.
+            # joblib waits for every batch that it has handed over, and gives up the others once it is told of this.
             future = Future()
             future.set_exception(error)
-        self._under_way[future] = callback
-        future.add_done_callback(self._tell)
+        with self._guard:
+            is_late = self._is_closed
+            if not is_late:
+                self._under_way[future] = callback
+        if is_late:
+            # The thread that calls back may have ended.
+            future.cancel()
+            raise DisconnectedError(CLOSED)
+        future.add_done_callback(self._completed.put)
         return future
 
-    def _tell(self, future: Future[Any]) -> None:
-        self._completed.put((future, self._under_way.pop(future, None)))
+    def check_process(self) -> None:
+        """Raise ClientForkedError in a forked child: it has neither the connection nor the thread."""
+        if os.getpid() != self._pid:
+            raise ClientForkedError(FORKED)
 
     def _values_of(self, callback: Callback | None) -> SentValues:
         call = getattr(callback, "parallel_call_id", None)
-        values = self._sent.get(call)
-        if values is None:
-            values = self._sent[call] = SentValues(self.client)
-        return values
+        entry = self._sent.get(call)
+        if entry is None:
+            parallel = getattr(callback, "parallel", None)
+            find = (lambda: None) if parallel is None else weakref.ref(parallel)
+            entry = self._sent[call] = find, SentValues(self.client)
+        return entry[1]
 
     def forget_values(self) -> None:
-        """No call is under way: nothing that was sent is used any more."""
-        self._sent.clear()
+        """Forget what was sent for calls of joblib that are over."""
+        for call, (find, _) in list(self._sent.items()):
+            parallel = find()
+            # The same `Parallel` may have begun another call.
+            if parallel is None or not parallel._running or parallel._call_id != call:
+                self._sent.pop(call, None)
 
     def cancel(self, is_given_up: Callable[[Callback | None], bool]) -> None:
         """Cancel the batches whose callbacks are given up, running or not."""
         futures = [
             future
             for future, callback in list(self._under_way.items())
-            if isinstance(future, ScalerFuture) and is_given_up(callback)
+            if isinstance(future, ScalerFuture) and not future.done() and is_given_up(callback)
         ]
         if futures:
             try:
@@ -101,10 +130,10 @@ class Session:
         if os.getpid() != self._pid:
             # A forked child has neither.
             return
-        try:
-            self._claim.pop()
-        except IndexError:
-            return
+        with self._guard:
+            if self._is_closed:
+                return
+            self._is_closed = True
         self.cancel(lambda _: True)
         self._sent.clear()
         self._completed.put(None)
@@ -117,15 +146,21 @@ class Session:
                 self._cluster.shutdown()
 
 
-def _call_back(completed: Completed) -> None:
-    """The thread: tell joblib of batches that have ended, until the session does."""
-    while (ended := completed.get()) is not None:
-        future, callback = ended
+def _call_back(completed: Completed, under_way: UnderWay) -> None:
+    """The thread: tell joblib of batches that have ended, until the session does and joblib was told of all."""
+    is_ending = False
+    while not is_ending or under_way:
+        future = completed.get()
+        if future is None:
+            is_ending = True
+            continue
+        callback = under_way.pop(future, None)
         try:
             if callback is not None:
                 callback(future)
-        except Exception:
-            # joblib's code, and what it calls of the program's, such as a stream it prints to.
-            logger.exception("joblib's callback for %r raised", future)
+        except BaseException as error:
+            # joblib's code, and what it calls of the program's: what gives it the calls, or a stream it prints to.
+            if not raise_in_call(callback, error):
+                logger.exception("joblib's callback for %r raised", future)
         # While this waits, nothing is kept.
-        del ended, future, callback
+        del future, callback
