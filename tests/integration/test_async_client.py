@@ -434,7 +434,7 @@ def test_an_asynchronous_iterable_that_waits_or_fails(address: str) -> None:
             def __aiter__(self) -> Bare:
                 return Bare()
 
-        assert [one async for one in client.imap(double, OverBare())] == [4, 2, 0]  # type: ignore[arg-type]
+        assert [one async for one in client.imap(double, OverBare())] == [4, 2, 0]  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="not iterable"):
             client.imap(add, numbers(3), 5)  # type: ignore[call-overload]  # refused
         # Whoever is cancelled while it waits for an item leaves nothing behind.
