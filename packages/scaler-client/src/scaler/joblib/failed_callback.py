@@ -25,8 +25,8 @@ def raise_in_call(callback: Any, error: BaseException) -> bool:
         job = BatchCompletionCallBack(0, 0, parallel)
         if hasattr(parallel, "_register_new_job"):
             parallel._register_new_job(job)
-        elif parallel.return_ordered:
-            # joblib 1.4. In the other order, the outcome adds it.
+        else:
+            # joblib 1.4.
             parallel._jobs.append(job)
         job._register_outcome({"status": TASK_ERROR, "result": error})
     return True
