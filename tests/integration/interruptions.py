@@ -73,16 +73,19 @@ class Interrupter:
         """Do `action` again and again until it was interrupted. `inside` is what a signal handler does then, for "reenter"."""
         self._inside = inside
         reentered, swallowed, sent = self.reentered, self.swallowed, self._sent
-        until = time.monotonic() + VANISHED_SECONDS
         try:
             self._orders.put((kind, delay))
-            while self.reentered == reentered and self.swallowed == swallowed:
+            while self._sent == sent:
                 action()
-                if time.monotonic() > until and self._sent != sent:
-                    # Not to be taken for a call that never returns: this would go on for ever.
+            # Python raises it before this thread does anything more, unless it has been caught. Not to do the action again
+            # matters: in ten seconds an action that waits for nothing submits more tasks than are run within the next thirty.
+            until = time.monotonic() + VANISHED_SECONDS
+            while self.reentered == reentered and self.swallowed == swallowed:
+                if time.monotonic() > until:
                     self.vanished += 1
                     print("  it has vanished", file=sys.stderr)
                     return
+                time.sleep(0.001)  # sleeps: the exception may be raised in between
         except Interrupted:
             return
 
