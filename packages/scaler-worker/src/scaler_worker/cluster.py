@@ -182,6 +182,7 @@ class Agent:
                 logging_format=settings.logging_format,
                 worker_names=names,
                 task_path=path.entries,
+                task_modules=path.modules,
                 # It answers processes of its own user only.
                 path_source="" if fences.account else path.source,
                 fences=fences,

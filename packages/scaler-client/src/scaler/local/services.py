@@ -121,14 +121,14 @@ class Service:
         if self._child is not None:
             raise RuntimeError(f"{self._name} is started already")
         from scaler_protocol.service.child import ChildService
-        from scaler_protocol.service.module_path import TASK_PATH_VARIABLE, TaskPath, program_path
+        from scaler_protocol.service.module_path import TASK_PATH_VARIABLE, TaskPath, program_modules, program_path
 
         environment = {}
         if self._runs_tasks:
             from scaler.local.path_source import PathSource
 
             self._path_source = PathSource()
-            path = TaskPath(tuple(program_path()), self._path_source.name)
+            path = TaskPath(tuple(program_path()), self._path_source.name, program_modules())
             environment[TASK_PATH_VARIABLE] = path.to_variable()
         self._child = ChildService.start(
             self.module,

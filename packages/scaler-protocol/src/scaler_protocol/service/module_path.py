@@ -25,6 +25,10 @@ TASK_PATH_VARIABLE = "SCALER_TASK_PATH"
 TASK_PATH_BYTES_MAX = 64 * 1024
 """Half of what an environment variable may hold. Services ask for longer paths when they need them."""
 
+IMPORTED_AHEAD = ("numpy",)
+"""What processors of a local cluster import while they wait for their first task, where the program that started the cluster has
+loaded it. Each costs every processor memory, so that only what many tasks read their arguments with is among them."""
+
 _PACKAGES = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker", "scaler_adapters", "scaler_ui")
 """The packages of Scaler that services import."""
 
@@ -37,11 +41,13 @@ class TaskPath:
     """Their `sys.path`; empty for Python's own."""
     source: str = ""
     """The name of a local socket that returns the present path; empty if there is none."""
+    modules: tuple[str, ...] = ()
+    """What the tasks will most likely import: the `IMPORTED_AHEAD` that the program has loaded."""
 
     def to_variable(self) -> str:
         """Return the text for `TASK_PATH_VARIABLE`."""
-        text = json.dumps([self.entries, self.source])
-        return text if len(text) <= TASK_PATH_BYTES_MAX else json.dumps([[], self.source])
+        text = json.dumps([self.entries, self.source, self.modules])
+        return text if len(text) <= TASK_PATH_BYTES_MAX else json.dumps([[], self.source, self.modules])
 
 
 _task_path = TaskPath()
@@ -103,8 +109,8 @@ def separate_modules() -> None:
         del sys.path[0]
     text = os.environ.pop(TASK_PATH_VARIABLE, None)
     if text is not None:
-        entries, source = json.loads(text)
-        _task_path = TaskPath(tuple(entries), source)
+        entries, source, modules = json.loads(text)
+        _task_path = TaskPath(tuple(entries), source, tuple(modules))
 
 
 def task_path() -> TaskPath:
@@ -114,7 +120,7 @@ def task_path() -> TaskPath:
     # The path that `python -m` would have.
     first = [entry for entry in (working_directory(), *_python_path()) if entry]
     entries = (*first, *(entry for entry in sys.path if entry not in first))
-    return TaskPath(entries, _task_path.source)
+    return TaskPath(entries, _task_path.source, _task_path.modules)
 
 
 def program_path() -> list[str]:
@@ -131,6 +137,11 @@ def program_path() -> list[str]:
             entry = os.path.join(folder, entry) if entry else folder
         entries.append(entry)
     return entries
+
+
+def program_modules() -> tuple[str, ...]:
+    """Return those of `IMPORTED_AHEAD` that this process has loaded."""
+    return tuple(name for name in IMPORTED_AHEAD if name in sys.modules)
 
 
 def working_directory() -> str:

@@ -122,6 +122,10 @@ class Channel:
         """Whether `receive` would find something, or the end, at once."""
         return bool(self._poller.poll(0))
 
+    def waited_for(self, seconds: float) -> bool:
+        """Wait so long at most until `receive` finds something, or the end; return whether it does."""
+        return bool(self._poller.poll(seconds * 1000))
+
     def wait(self) -> None:
         """Wait until `receive` finds something, or the end. An exception raised here by a signal loses nothing."""
         # Bounded: a signal that comes just before the system call does not interrupt it. Its handler runs after this one.

@@ -7,6 +7,7 @@ those places is looked for again in what the client's path has become since. The
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import socket
 import sys
@@ -32,6 +33,13 @@ def install(options: ProcessorOptions, slot: int) -> None:
         _look_in(options.task_path)
     if options.path_source:
         sys.meta_path.append(_LatePath(options.path_source))
+
+
+def import_ahead(names: Sequence[str]) -> None:
+    """Import modules that no task has asked for yet. One that cannot be imported fails in the task that needs it."""
+    for name in names:
+        with contextlib.suppress(Exception, SystemExit):
+            importlib.import_module(name)
 
 
 def explained(what: str, error: BaseException) -> str:

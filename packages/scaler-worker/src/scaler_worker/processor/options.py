@@ -29,6 +29,8 @@ class ProcessorOptions:
     """By slot."""
     task_path: tuple[str, ...] = ()
     """`sys.path` for what tasks import."""
+    task_modules: tuple[str, ...] = ()
+    """What tasks will most likely import: a processor does so while it waits for its first one."""
     path_source: str = ""
     """The local socket that tells what the client's `sys.path` has become since; empty where nobody does."""
     identity_prefix: str = ""

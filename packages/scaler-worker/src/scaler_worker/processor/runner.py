@@ -35,6 +35,7 @@ from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.host_objects import HostObjects
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import Housekeeping
+from scaler_worker.processor.module_search import import_ahead
 from scaler_worker.processor.nested_clients import NestedClients
 from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.options import ProcessorOptions
@@ -59,6 +60,9 @@ logger = logging.getLogger(__name__)
 START_FAILED_STATUS = 3
 """Exit status of a processor whose preload failed."""
 
+AHEAD_SECONDS = 0.1
+"""A processor that has had nothing to do for so long imports what its tasks will most likely need."""
+
 RETIRED_STATUS = 0
 BROKEN_STATUS = 4
 """Exit status of a processor that cannot answer any more: what a task has done to it reached its channel, or its loop."""
@@ -73,7 +77,7 @@ class Processor:
         self._control_channel = control
         self._pid = getpid()
         self._state: ProcessState | None = None
-        """Until the preload is done there is none."""
+        """There is none before the processor takes its first task."""
         self._housekeeping = Housekeeping(
             options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes, tasks.give_back_idle
         )
@@ -238,10 +242,13 @@ class Processor:
                 self._tasks.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
                 return START_FAILED_STATUS
         gc.freeze()
+        self._tasks.send(Kind.READY, [self._pid.to_bytes(PID_BYTES, "little")])
+        if self._options.task_modules and not self._tasks.waited_for(AHEAD_SECONDS):
+            import_ahead(self._options.task_modules)
+            gc.freeze()
         if self._cpu_time is not None:
             self._cpu_time.begin()
         self._state = ProcessState(self._streams)
-        self._tasks.send(Kind.READY, [self._pid.to_bytes(PID_BYTES, "little")])
         try:
             while True:
                 kind, body = self._tasks.receive()
