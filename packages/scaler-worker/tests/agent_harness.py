@@ -114,7 +114,7 @@ class AgentHarness:
                 client,
                 array("Q", numbers),
                 fields.pop("functions", (FUNCTION,)),
-                Packed.of([b"P%d" % number for number in numbers]),
+                fields.pop("payloads", None) or Packed.of([b"P%d" % number for number in numbers]),
                 attempts=array("H", [attempt]) * len(numbers),
                 **fields,
             )
@@ -123,11 +123,17 @@ class AgentHarness:
     # --- processors
 
     def finish(
-        self, processor: int, count: int = 1, microseconds: int = 10_000, statuses: Column = (), **fields: Any
+        self,
+        processor: int,
+        count: int = 1,
+        microseconds: int = 10_000,
+        statuses: Column = (),
+        payload: bytes | None = None,
+        **fields: Any,
     ) -> None:
-        """Let a processor answer the next tasks it has."""
+        """Let a processor answer the next tasks it has: each with `payload`, or with one of its own."""
         first = self.front_index(processor)
-        payloads = [b"r%d" % index for index in range(first, first + count)]
+        payloads = [b"r%d" % index if payload is None else payload for index in range(first, first + count)]
         self.step(
             events.ProcessorResults(
                 processor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from agent_harness import BODY, CLIENT, FUNCTION, OTHER, AgentHarness
@@ -15,6 +16,7 @@ from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status
 from scaler_protocol.wire.task_lists import PORTION_ROWS, RESULT_ROWS
 from scaler_worker.core import effects, events
+from scaler_worker.core.capacity import HELD_BYTES, HELD_FEW
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
 from scaler_worker.core.lifecycle import FAILED_STARTS_MAX
@@ -81,6 +83,38 @@ def test_capacity_follows_the_measured_duration() -> None:
         harness.submit([number])
         harness.finish(harness.holder(number), microseconds=1)
     assert harness.look().capacity == 1000
+
+
+@pytest.mark.parametrize("where", ["arguments", "inputs", "results"])
+def test_capacity_follows_the_bytes_of_messages(where: str) -> None:
+    harness = AgentHarness(slots=2, queue_limit=2000)
+    for number in range(200):
+        harness.submit([number])
+        harness.finish(harness.holder(number), microseconds=1)
+    assert harness.look().capacity == 4000
+    large = bytes(65_536)
+    for number in range(200, 300):
+        fields: dict[str, Any] = {}
+        if where == "arguments":
+            fields["payloads"] = Packed.of([large])
+        elif where == "inputs":
+            fields |= {"input_positions": [0], "inputs": Packed.of([large])}
+        harness.submit([number], **fields)
+        harness.finish(harness.holder(number), microseconds=1, payload=large if where == "results" else None)
+    held = harness.look().capacity
+    assert 0.9 * HELD_BYTES <= held / 2 * len(large) <= 1.1 * HELD_BYTES
+    for number in range(300, 400):
+        harness.submit([number])
+        harness.finish(harness.holder(number), microseconds=1)
+    assert harness.look().capacity == 4000
+
+
+def test_of_tasks_with_very_large_messages_a_few_are_wanted_all_the_same() -> None:
+    harness = AgentHarness(slots=2, queue_limit=2000)
+    for number in range(30):
+        harness.submit([number], payloads=Packed.of([bytes(4 * 1024 * 1024)]))
+        harness.finish(harness.holder(number), microseconds=1)
+    assert harness.look().capacity == 2 * HELD_FEW
 
 
 def test_a_queue_limit_of_one_holds_one_task_per_worker() -> None:

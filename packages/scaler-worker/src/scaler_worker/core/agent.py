@@ -254,6 +254,7 @@ class AgentCore:
         elif self._departure.leaving:
             self._returns.give_back([tasks])
         else:
+            self._state.message_bytes.note_read(rows, len(batch.payloads.data) + len(batch.inputs.data))
             self._queue.add(tasks)
             if batch.objects:
                 self._transfers.prefetch(batch.objects)

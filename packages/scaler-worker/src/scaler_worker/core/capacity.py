@@ -10,6 +10,13 @@ from scaler_worker.core.state import AgentState
 HELD_MICROSECONDS = 50_000
 """Work an agent wants to hold per slot."""
 
+HELD_BYTES = 8 * 1024 * 1024
+"""Bytes of messages that the tasks an agent wants to hold take per slot. Of quick tasks with large values it would hold hundreds
+of MiB otherwise, and what reads the results of a graph's rows would stand behind all of them."""
+
+HELD_FEW = 8
+"""So many per slot are wanted whatever they take: a slot would have nothing to do while the next are on their way."""
+
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
 
@@ -17,12 +24,23 @@ LONG_TASK_MICROSECONDS = 1_000_000
 class Capacity:
     """Asked for whatever tells the scheduler something: it sends no more tasks than this."""
 
-    __slots__ = ("_counts", "_departure", "_durations", "_lending", "_processors", "_queue", "_queue_limit", "_slots")
+    __slots__ = (
+        "_counts",
+        "_departure",
+        "_durations",
+        "_lending",
+        "_message_bytes",
+        "_processors",
+        "_queue",
+        "_queue_limit",
+        "_slots",
+    )
 
     def __init__(self, state: AgentState) -> None:
         self._departure = state.departure
         self._durations = state.durations
         self._lending = state.lending
+        self._message_bytes = state.message_bytes
         self._processors = state.processors.by_number
         self._counts = state.processors.counts
         self._queue = state.queue
@@ -40,6 +58,9 @@ class Capacity:
             wanted = 1
         else:
             wanted = ceil(HELD_MICROSECONDS / mean) + 1
+            each = self._message_bytes.each
+            if wanted * each > HELD_BYTES:
+                wanted = min(wanted, max(HELD_FEW, int(HELD_BYTES / each)))
         lent = self._counts[State.BLOCKED]
         if now >= self._lending.due_at():
             # Nested tasks that could have these slots must be able to come here.

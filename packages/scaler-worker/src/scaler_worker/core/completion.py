@@ -19,6 +19,7 @@ class TaskCompletion:
         self._find = state.processors.by_number.get
         self._results = state.results
         self._durations = state.durations
+        self._message_bytes = state.message_bytes
         self._transfers = state.transfers
         self._lifecycle = lifecycle
         self._backoff = lifecycle.backoff
@@ -33,6 +34,8 @@ class TaskCompletion:
             return
         if self._backoff.deaths:
             self._backoff.note_success()
+        if event.count:
+            self._message_bytes.note_made(event.count, len(event.payloads))
         row = byte = 0
         while row < event.count:
             tasks = processor.pop(event.count - row, now)

@@ -9,6 +9,7 @@ from scaler_worker.core.departure import Departure
 from scaler_worker.core.durations import DurationEstimates
 from scaler_worker.core.functions import FunctionTable
 from scaler_worker.core.lending import Lending
+from scaler_worker.core.message_bytes import MessageBytes
 from scaler_worker.core.options import AgentOptions, hello_of
 from scaler_worker.core.processors import ProcessorTable
 from scaler_worker.core.queue import TaskQueue
@@ -25,6 +26,7 @@ class AgentState:
         "durations",
         "functions",
         "lending",
+        "message_bytes",
         "options",
         "outbox",
         "processors",
@@ -45,6 +47,7 @@ class AgentState:
         )
         self.departure = Departure(self.connection, self.outbox)
         self.durations = DurationEstimates()
+        self.message_bytes = MessageBytes()
         self.queue = TaskQueue(self.durations)
         self.results = ResultCollector()
         self.functions = FunctionTable()
