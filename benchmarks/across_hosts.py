@@ -139,8 +139,9 @@ def _serve(keys: str) -> None:
             cluster = Cluster(address, WORKERS, security_dir=used, logging_level="ERROR")
             scheduler.start()
             stack.callback(scheduler.terminate)
-            cluster.start()
             stack.callback(cluster.terminate)
+            cluster.start()
+            cluster.wait_ready()
         print("ready", flush=True)
         sys.stdin.read()
 

@@ -140,6 +140,7 @@ class _Apart:
         self._scheduler.start()
         self._workers = Workers(address, n_workers=workers, logging_level="WARNING")
         self._workers.start()
+        self._workers.wait_ready()
 
     def get_monitor_address(self) -> str:
         return self._scheduler.get_monitor_address()

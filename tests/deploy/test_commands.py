@@ -73,3 +73,22 @@ def test_keys_have_a_command_without_settings() -> None:
         (line,) = refused.stderr.splitlines()
         assert line.startswith("scaler_keys: ")
         assert what in line
+
+
+def test_a_command_says_which_older_flags_do_nothing() -> None:
+    """A worker adapter of Symphony ends at once, as IBM's module is not there."""
+    words = (
+        "tcp://127.0.0.1:1",
+        "-sn",
+        "s",
+        "--log-hub-address",
+        "tcp://h:1",
+        "--max-workers",
+        "3",
+        "-lp",
+        "/dev/stderr",
+    )
+    ended = run("scaler_worker_adapter_symphony", *words)
+    assert ended.returncode != 0
+    lines = [line for line in ended.stderr.splitlines() if "has no effect" in line]
+    assert [line.partition("--")[2].partition(" ")[0] for line in lines] == ["log-hub-address", "max-workers"]

@@ -285,9 +285,29 @@ def test_workers_start_without_their_scheduler() -> None:
 @pytest.mark.usefixtures("preloads")
 def test_workers_that_cannot_start_say_so_without_a_scheduler() -> None:
     cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, preload="preloads_of_test:fail()")
-    with pytest.raises(ServiceError, match=r"(?s)scaler_worker ended before it was ready.*the licence server"):
-        cluster.start()
+    with pytest.raises(ServiceError, match=r"(?s)scaler_worker ended before it was ready.*the licence server"), cluster:
+        pass
     assert not cluster.is_running
+
+
+@pytest.mark.usefixtures("preloads")
+def test_start_of_a_cluster_returns_at_once(tmp_path: Path) -> None:
+    cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, preload=f"preloads_of_test:wait_for({str(tmp_path / 'go')!r})")
+    cluster.start()
+    try:
+        assert cluster.is_running
+    finally:
+        cluster.terminate()
+    assert not cluster.is_running
+
+
+@pytest.mark.usefixtures("preloads")
+def test_workers_that_cannot_start_say_so_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, preload="preloads_of_test:fail()")
+    cluster.start()
+    cluster.join(50)
+    assert not cluster.is_running
+    assert "the licence server" in capfd.readouterr().err
 
 
 def test_waiting_for_a_scheduler_that_does_not_come_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

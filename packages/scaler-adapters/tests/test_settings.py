@@ -62,19 +62,28 @@ COMMANDS = {
         EcsAdapterSettings,
         (
             MAX_WORKERS,
-            DocumentedFlag("workers_per_task", ("--workers-per-task", "-n"), "8", 8, 1),
-            DocumentedFlag("cluster", ("--cluster",), "mine", "mine", "default"),
+            DocumentedFlag("workers_per_task", ("--workers-per-task", "--ecs-task-cpu", "-n"), "8", 8, 1),
+            DocumentedFlag("cluster", ("--cluster", "--ecs-cluster"), "mine", "mine", "default"),
             DocumentedFlag("capability_task_definitions", ("--capability-task-definitions",), "gpu=g:3", "gpu=g:3", ""),
             DocumentedFlag("container_name", ("--container-name",), "main", "main", ""),
             DocumentedFlag("launch_type", ("--launch-type",), "ec2", "EC2", "FARGATE"),
             DocumentedFlag("security_groups", ("--security-groups",), "sg-1,sg-2", ("sg-1", "sg-2"), ()),
             DocumentedFlag("assign_public_ip", ("--assign-public-ip",), None, True, False),
-            DocumentedFlag("region", ("--region",), "eu-west-1", "eu-west-1", ""),
+            DocumentedFlag("region", ("--region", "--aws-region"), "eu-west-1", "eu-west-1", ""),
             DocumentedFlag("endpoint_url", ("--endpoint-url",), "http://h:1", "http://h:1", ""),
             DocumentedFlag("python", ("--python",), "python3.11", "python3.11", "python"),
+            DocumentedFlag("ecs_task_image", ("--ecs-task-image",), "here/image", "here/image", None),
+            DocumentedFlag("ecs_python_requirements", ("--ecs-python-requirements",), "numpy;tqdm", "numpy;tqdm", None),
         ),
         needed=("--task-definition", "workers", "--subnets", "subnet-1"),
-        needed_fields=("task_definition", "subnets"),
+        needed_fields=(
+            "task_definition",
+            "subnets",
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "ecs_task_memory",
+            "ecs_python_version",
+        ),
     ),
     "native": Command(
         NativeAdapterSettings,
@@ -96,7 +105,10 @@ COMMANDS = {
     ),
     "symphony": Command(
         SymphonyAdapterSettings,
-        (DocumentedFlag("base_concurrency", ("--base-concurrency", "-n"), "6", 6, os.cpu_count()),),
+        (
+            DocumentedFlag("base_concurrency", ("--base-concurrency", "-n"), "6", 6, os.cpu_count()),
+            DocumentedFlag("max_workers", ("--max-workers", "-mw"), "6", 6, -1),
+        ),
         needed=("--service-name", "ScalerService"),
         needed_fields=("service_name",),
     ),
@@ -129,6 +141,58 @@ def test_fences_are_passed_on_to_workers(name: str) -> None:
     for flag in fences:
         assert any(word.partition("=")[0] == flag.forms[0] for word in passed_on), flag
     assert settings.fences_asked_for() == sorted(flag.forms[0] for flag in fences if flag.value != flag.default)
+
+
+ECS = ("--ecs-task-definition", "workers", "--ecs-subnets", "subnet-1")
+
+
+def test_command_lines_of_older_adapters_are_taken(tmp_path: Path) -> None:
+    words = ["--ecs-task-memory", "30", "--ecs-python-version", "3.12", "--aws-region", "eu-west-1"]
+    given = EcsAdapterSettings.from_command_line([ADDRESS, *ECS, *words])
+    assert (given.task_definition, given.subnets, given.region) == ("workers", ("subnet-1",), "eu-west-1")
+    file = tmp_path / "scaler.toml"
+    file.write_text(
+        '[ecs_worker_adapter]\necs_task_definition = "workers"\necs_subnets = "subnet-1"\n'
+        'ecs_task_memory = 30\necs_python_version = "3.12"\naws_region = "eu-west-1"\n'
+    )
+    read = EcsAdapterSettings.from_command_line([ADDRESS, "-c", str(file)])
+    assert (read.task_definition, read.subnets, read.region) == ("workers", ("subnet-1",), "eu-west-1")
+    assert read.without_effect() == given.without_effect()
+    assert [line.partition(" has no effect: ")[0] for line in read.without_effect()] == [
+        "--ecs-task-memory",
+        "--ecs-python-version",
+    ]
+    symphony = SymphonyAdapterSettings.from_command_line([ADDRESS, "-sn", "s", "--max-workers", "-1"])
+    assert symphony.without_effect() == [
+        "--max-workers has no effect: this adapter runs one agent, whose workers --base-concurrency counts"
+    ]
+
+
+def test_keys_of_aws_come_in_pairs_and_from_a_private_file(tmp_path: Path) -> None:
+    pair = ["--aws-access-key-id", "id", "--aws-secret-access-key", "secret"]
+    settings = EcsAdapterSettings.from_command_line([ADDRESS, *ECS, *pair])
+    assert (settings.aws_access_key_id, settings.aws_secret_access_key) == ("id", "secret")
+    assert not {word for word in worker_arguments(settings, 1, {}) if "aws" in word or "secret" in word}
+    for one in (pair[:2], pair[2:]):
+        with pytest.raises(ConfigurationError, match="--aws-secret-access-key are needed together"):
+            EcsAdapterSettings.from_command_line([ADDRESS, *ECS, *one])
+    file = tmp_path / "scaler.toml"
+    file.write_text('[ecs_worker_adapter]\naws_access_key_id = "id"\naws_secret_access_key = "secret"\n')
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="aws_secret_access_key: "):
+        EcsAdapterSettings.from_command_line([ADDRESS, *ECS, "-c", str(file)])
+    file.chmod(0o600)
+    assert EcsAdapterSettings.from_command_line([ADDRESS, *ECS, "-c", str(file)]) == settings.model_copy(
+        update={"config": file}
+    )
+
+
+def test_the_short_forms_of_an_adapter_are_its_own() -> None:
+    """-ds is an older form of --death-timeout-seconds, which all workers have."""
+    slurm = SlurmAdapterSettings.from_command_line([ADDRESS, "-ds", "7"])
+    assert (slurm.drain_seconds, slurm.death_timeout_seconds) == (7, 300)
+    native = NativeAdapterSettings.from_command_line([ADDRESS, "-ds", "7", "-hi", "1"])
+    assert (native.death_timeout_seconds, native.heartbeat_interval_seconds) == (7, 1)
 
 
 def test_the_task_definition_and_the_subnets_of_ecs_have_to_be_given() -> None:

@@ -55,6 +55,14 @@ def test_what_was_never_started_ends_without_complaint() -> None:
         scheduler.get_address()
 
 
+def test_the_older_name_of_io_threads() -> None:
+    assert Cluster("tcp://127.0.0.1:1", 1, worker_io_threads=2).command_line[2:] == [
+        "--num-of-workers=1",
+        "--io-threads=2",
+    ]
+    assert Cluster("tcp://127.0.0.1:1", 1, io_threads=3, worker_io_threads=2).command_line[-1] == "--io-threads=3"
+
+
 def test_a_service_that_ends_at_once(monkeypatch: Any) -> None:
     from scaler_protocol.service.errors import ServiceError
 

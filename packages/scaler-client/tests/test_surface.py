@@ -6,8 +6,11 @@ import ast
 import asyncio
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 
 import scaler
 from scaler import AsyncClient, Client, Cluster, ScalerFuture, Scheduler, SchedulerClusterCombo, errors
+from scaler.scheduler.allocate_policy.allocate_policy import AllocatePolicy
 from scaler.utility import exceptions
 
 
@@ -138,10 +142,48 @@ def test_errors_are_what_python_calls_them() -> None:
         ("scaler.client.object_reference", "ObjectReference"),
         ("scaler.utility.exceptions", "ProcessorDiedError"),
         ("scaler.worker.agent.processor.processor", "Processor"),
+        ("scaler.cluster.combo", "SchedulerClusterCombo"),
+        ("scaler.cluster.cluster", "Cluster"),
+        ("scaler.cluster.scheduler", "Scheduler"),
+        ("scaler.cluster.scheduler", "SchedulerProcess"),
+        ("scaler.scheduler.allocate_policy.allocate_policy", "AllocatePolicy"),
+        ("scaler.client.serializer", "Serializer"),
+        ("scaler.client.serializer.mixins", "Serializer"),
+        ("scaler.client.serializer.default", "DefaultSerializer"),
     ],
 )
 def test_names_that_libraries_import(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    ("older", "name"),
+    [
+        ("scaler.cluster.combo", "SchedulerClusterCombo"),
+        ("scaler.cluster.cluster", "Cluster"),
+        ("scaler.cluster.scheduler", "Scheduler"),
+        ("scaler.client.serializer.mixins", "Serializer"),
+    ],
+)
+def test_older_places_have_the_same_objects(older: str, name: str) -> None:
+    assert getattr(importlib.import_module(older), name) is getattr(scaler, name)
+
+
+def test_older_places_are_as_light_as_the_package() -> None:
+    names = ("cluster.combo", "cluster.cluster", "cluster.scheduler", "client.serializer.default")
+    imports = "".join(f"import scaler.{name};" for name in (*names, "scheduler.allocate_policy.allocate_policy"))
+    program = f"import sys; {imports} print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert not {"cloudpickle", "pydantic", "capnp", "asyncio", "subprocess"} & set(run.stdout.split())
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert scaler.__version__ == version("scaler-client")
+
+
+def test_policies_may_be_given_as_members() -> None:
+    assert [*AllocatePolicy] == ["even", "capability"]
+    assert Scheduler(allocate_policy=AllocatePolicy.even).command_line[-1] == "--allocate-policy=even"
 
 
 def test_init_has_imports_and_all_only() -> None:

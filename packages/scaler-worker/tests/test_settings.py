@@ -85,3 +85,13 @@ def test_a_number_of_workers_out_of_bounds_says_the_bounds(count: int, tmp_path:
 def test_as_many_names_as_one_process_can_number() -> None:
     with pytest.raises(ValueError, match=r"must be from 1 to 65,535, .*, not 65536"):
         ClusterSettings(address=ARGUMENTS[0], worker_names=[f"name-{number}" for number in range(65_536)])
+
+
+def test_short_forms_of_older_command_lines() -> None:
+    settings = ClusterSettings.from_command_line(["tcp://127.0.0.1:1", "-hi", "1", "-ds", "7"])
+    assert (settings.heartbeat_interval_seconds, settings.death_timeout_seconds) == (1, 7)
+    assert settings.without_effect() == []
+    older = ClusterSettings.from_command_line(["tcp://127.0.0.1:1", "--log-hub-address", "tcp://127.0.0.1:2"])
+    assert older.without_effect() == [
+        "--log-hub-address has no effect: logs go to --logging-paths; there is no log hub"
+    ]

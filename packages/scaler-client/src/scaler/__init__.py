@@ -27,6 +27,7 @@ from scaler.local.cluster import Cluster
 from scaler.local.combo import SchedulerClusterCombo
 from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
+from scaler.version import __version__
 
 __all__ = [
     "AsyncClient",
@@ -53,5 +54,6 @@ __all__ = [
     "TaskNotFoundError",
     "TaskTimeoutError",
     "WorkerDiedError",
+    "__version__",
     "progress",
 ]

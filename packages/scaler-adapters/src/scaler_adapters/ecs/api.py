@@ -76,7 +76,11 @@ class EcsApi:
             retries={"total_max_attempts": TRIES, "mode": "standard"},
         )
         try:
-            self._ecs: Any = boto3.session.Session().client(
+            session = boto3.session.Session(
+                aws_access_key_id=settings.aws_access_key_id or None,
+                aws_secret_access_key=settings.aws_secret_access_key or None,
+            )
+            self._ecs: Any = session.client(
                 "ecs",
                 region_name=settings.region or None,
                 endpoint_url=settings.endpoint_url or None,

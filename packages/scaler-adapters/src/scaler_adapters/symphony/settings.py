@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from scaler_adapters.webhook_settings import WebhookSettings
-from scaler_protocol.service.settings import Short
+from scaler_protocol.service.settings import NoEffect, Short
 from scaler_protocol.service.worker_settings import WorkerCountSetting
 
 
@@ -27,4 +27,11 @@ class SymphonyAdapterSettings(WebhookSettings):
     base_concurrency: Annotated[WorkerCountSetting, Short("n")] = Field(
         default_factory=lambda: os.cpu_count() or 1,
         description="most tasks in Symphony at once, nested ones not counted; recommended: cores minus the deepest nesting",
+    )
+    max_workers: Annotated[
+        int, Short("mw"), NoEffect("this adapter runs one agent, whose workers --base-concurrency counts")
+    ] = Field(
+        default=-1,
+        ge=-1,
+        description="accepted for older command lines, without effect: --base-concurrency is the number of workers",
     )

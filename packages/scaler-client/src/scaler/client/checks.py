@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from scaler.client.serializer.default import DefaultSerializer
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import VALUE_MAX, VALUE_MIN
 from scaler_protocol.runtime.names import shown, shown_type
@@ -35,8 +36,8 @@ def checked_address(name: str, value: Any) -> str:
 
 
 def checked_serializer(value: Any) -> Any:
-    """Return a serializer, or None for none. Raises TypeError for what has not both of its methods."""
-    if value is None:
+    """Return a serializer, None for none and for the default one. Raises TypeError for what has not both of its methods."""
+    if value is None or value is DefaultSerializer or type(value) is DefaultSerializer:
         return None
     for method in ("serialize", "deserialize"):
         if not callable(getattr(value, method, None)):

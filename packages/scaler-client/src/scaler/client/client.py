@@ -70,7 +70,6 @@ class Client(ClientCalls):
         from scaler.client.operations import Operations
 
         scheduler, keys = resolved(address, security)
-        self.serializer = serializer
         self.profiling = profiling
         self._settings: dict[str, Any] = {
             "profiling": profiling,
@@ -83,6 +82,7 @@ class Client(ClientCalls):
             "detached": detached,
         }
         self.operations = Operations(scheduler, **self._settings, holder=self)
+        self.serializer = self.operations.serializer
         self._submit = self.operations.submit
         self.owner = self.operations.engine.futures
         finalizer = weakref.finalize(self, self.operations.forget)

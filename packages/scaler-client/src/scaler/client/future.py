@@ -304,11 +304,11 @@ class ScalerFuture(Future[R]):  # type: ignore[type-var]
 
         Raises ValueError before the task is done, when it failed or was cancelled, or without `profiling=True`.
         """
-        if not self.client.profiling:
-            raise ValueError(f"task {self.number} is not profiled: make the client with profiling=True")
+        profile = self._profile
+        if profile is None and not self.client.profiling:
+            raise ValueError(f"task {self.number} has no profile: make the client with profiling=True")
         if not self.done():
             raise ValueError(f"task {self.number} is not done yet")
-        profile = self._profile
         if profile is None:
             # What it did until then is not told: its time may be that of another attempt, or of a process that is gone.
             reason = {"failed": "failed", "cancelled": "was cancelled"}.get(self._shown_state)

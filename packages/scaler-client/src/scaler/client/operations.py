@@ -36,6 +36,7 @@ from scaler.client.mapped_items import MappedItems, called_items, starred_items
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.object_uses import take_out_inner
+from scaler.client.older_calls import mapped_items, without_profiling
 from scaler.client.progress import ProgressBar
 from scaler.client.reference_table import ReferenceGroup
 from scaler.client.seconds import checked_seconds, checked_timeout
@@ -114,10 +115,11 @@ class Operations:
             self.address = context.scheduler_address
         self.security = security
         """Where the client's keys are, or None."""
-        self._serializer = serializer
+        self.serializer = serializer
+        """The client's own, or None."""
         self._packer = self.engine.packer(serializer)
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
-        self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
+        self._groups: dict[tuple[int, int, m.Capabilities, int], TaskGroup] = {}
         self._plain_group = self._group(m.TaskKind.CALL, ())
         self._references = ReferenceGroup()
         """This client's references."""
@@ -130,6 +132,11 @@ class Operations:
         self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ScalerFuture:
         """See `Client.submit`."""
+        if kwargs and "profiling" in kwargs:
+            others = without_profiling(fn, args, kwargs)
+            if others is not None:
+                flags = m.TaskFlag.PROFILE if kwargs["profiling"] else 0
+                return self._submit(client, self._group(m.TaskKind.CALL, (), flags), fn, args, others)
         group = self._plain_group if current_task_context() is None else self._group(m.TaskKind.CALL, ())
         return self._submit(client, group, fn, args, kwargs)
 
@@ -205,7 +212,7 @@ class Operations:
         **carried: int,
     ) -> list[Any]:
         """See `Client.map`. `carried`: what each chunk carries, as for `submit_verbose`."""
-        return self._map(client, fn, called_items("map", iterables), capabilities, progress, timeout, ordered, carried)
+        return self._map(client, fn, mapped_items(fn, iterables), capabilities, progress, timeout, ordered, carried)
 
     def starmap(
         self,
@@ -275,7 +282,7 @@ class Operations:
             group,
             fn,
             star=items.star,
-            serializer=self._serializer,
+            serializer=self.serializer,
             carried=columns,
             linked=LinkedItems(self.engine, self._packer, client, calls, columns, star=items.star),
             items=items.items,
@@ -340,7 +347,7 @@ class Operations:
         nodes_max = 1
         if node_seconds is not None:
             nodes_max = int(min(JOINED_SECONDS / checked_seconds("node_seconds", node_seconds), JOINED_NODES_MAX))
-        if self._serializer is not None:
+        if self.serializer is not None:
             # Expressions are pickled without it.
             nodes_max = 1
         prepared = prepare_graph(self.engine, self._packer, graph, keys, client, nodes_max)
@@ -460,11 +467,12 @@ class Operations:
 
     # --- internal
 
-    def _group(self, kind: int, capabilities: m.Capabilities) -> TaskGroup:
+    def _group(self, kind: int, capabilities: m.Capabilities, further_flags: int = 0) -> TaskGroup:
         context = current_task_context()
         if context is not None:
             self.engine.note_parent()
-        key = (kind, 0 if context is None else context.depth + 1, capabilities)
+        flags = self._flags | further_flags
+        key = (kind, 0 if context is None else context.depth + 1, capabilities, flags)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = self.engine.tasks.group(
@@ -472,7 +480,7 @@ class Operations:
                 depth=key[1],
                 capabilities=capabilities,
                 serializer=self._packer.serializer_function,
-                flags=self._flags,
+                flags=flags,
             )
         return group
 

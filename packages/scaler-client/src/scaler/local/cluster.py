@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Self
 
 from scaler.local.services import WORKER, LocalService, Service, command_line, require, require_worker_count
 
@@ -11,8 +12,16 @@ from scaler.local.services import WORKER, LocalService, Service, command_line, r
 class Cluster(LocalService):
     """Workers as child processes, for the scheduler at `address`. Keyword arguments are the settings of `scaler_cluster`.
 
+        cluster = Cluster("tcp://127.0.0.1:2345", n_workers=4)
+        cluster.start()
+        cluster.join()
+
     None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the
-    modules that this process finds. Raises ValueError for a number of workers below 1 or over 65,535.
+    modules that this process finds. `worker_io_threads` is an older name of `io_threads`. Raises ValueError for a number of
+    workers below 1 or over 65,535.
+
+    A `with` block begins when the workers can run tasks, their preload done. It raises
+    scaler_protocol.service.errors.ServiceError when they do not start.
     """
 
     def __init__(
@@ -34,12 +43,15 @@ class Cluster(LocalService):
         security_dir: str | PathLike[str] | None = None,
         event_loop: str | None = None,
         io_threads: int | None = None,
+        worker_io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,
         logging_config_file: str | None = None,
         logging_level: str | None = None,
     ) -> None:
         require_worker_count(n_workers, 1)
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
+        older_io_threads = settings.pop("worker_io_threads")
+        settings["io_threads"] = older_io_threads if io_threads is None else io_threads
         self._service = Service(
             WORKER,
             [address, *command_line({"num_of_workers": n_workers, **settings})],
@@ -48,12 +60,17 @@ class Cluster(LocalService):
         )
 
     def start(self) -> None:
-        """Start the workers, and return when they can run tasks, their preload done. The scheduler may come later.
+        """Start the workers, and return at once; the scheduler may come later. `wait_ready` waits for both.
 
-        Raises scaler_protocol.service.errors.ServiceError when they do not start.
+        What keeps the workers from starting is on the standard error of this process; `is_running` is false then, and
+        `join` returns.
         """
         self.launch()
+
+    def __enter__(self) -> Self:
+        self.launch()
         self._service.wait_started()
+        return self
 
     def launch(self) -> None:
         """Start the process without waiting; `wait_ready` does that."""

@@ -186,6 +186,8 @@ class Service:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
         if self._child is not None:
             self._child.join(timeout)
+            # What was there for it goes, too.
+            self.terminate()
 
 
 class LocalService:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.log import set_up_logging
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.security_settings import SecuritySettings
-from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.settings import NoEffect, Short, TakesSeveral, TextListSetting
+
+logger = logging.getLogger(__name__)
 
 
 def _upper(value: object) -> object:
@@ -47,6 +50,9 @@ class EventLoopSettings(CommandSettings):
 
     event_loop: Annotated[EventLoopName, Short("el")] = Field(
         default="builtin", description="event loop: Python's own (builtin) or uvloop"
+    )
+    log_hub_address: Annotated[str | None, NoEffect("logs go to --logging-paths; there is no log hub")] = Field(
+        default=None, description="accepted for older command lines, without effect: logs go to --logging-paths"
     )
 
 
@@ -86,6 +92,8 @@ def set_up(settings: CommandSettings) -> None:
     set_up_logging(
         settings.logging_paths, settings.logging_level, settings.logging_config_file, settings.logging_format
     )
+    for line in settings.without_effect():
+        logger.warning("%s", line)
 
 
 def tell(command: str, error: ServiceError) -> int:

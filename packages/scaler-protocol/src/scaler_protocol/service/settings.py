@@ -59,6 +59,7 @@ __all__ = [
     "BytesSetting",
     "CapabilitiesSetting",
     "CliPositionalArg",
+    "NoEffect",
     "Protective",
     "ServiceSettings",
     "Short",
@@ -95,6 +96,13 @@ class Secret:
 
 class Protective:
     """Mark of a setting that keeps somebody out: a file in which it stands where nobody reads it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoEffect:
+    """Marks a setting of older command lines and files that does nothing. A command that is given it logs the reason."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +287,16 @@ class ServiceSettings(BaseSettings):
                 options.append(f"{flag}={value}")
         return positionals + options
 
+    def without_effect(self) -> list[str]:
+        """Return a line for each setting that was given and does nothing: its flag, and why."""
+        return [
+            f"--{name.replace('_', '-')} has no effect: {mark.reason}"
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+            for mark in field.metadata
+            if isinstance(mark, NoEffect)
+        ]
+
     @classmethod
     def toml_keys(cls) -> frozenset[str]:
         """Return all keys that the section of this command may have."""
@@ -300,12 +318,7 @@ class ServiceSettings(BaseSettings):
         return CliSettingsSource[Self](
             cls,
             cli_parse_args=arguments,
-            cli_shortcuts={
-                cls._names_of(name)[0].replace("_", "-"): list(mark.names)
-                for name, field in cls.model_fields.items()
-                for mark in field.metadata
-                if isinstance(mark, Short)
-            },
+            cli_shortcuts={cls._names_of(name)[0].replace("_", "-"): shorts for name, shorts in cls._shorts().items()},
             root_parser=parser,
             parse_args_method=lambda parser, words: cls._parse_flags(parser, words, problems),
             add_argument_method=cls._add_argument,
@@ -320,7 +333,7 @@ class ServiceSettings(BaseSettings):
         if _is_positional(field):
             # The section may have it. Whether it is missing is decided when both have been read.
             return _as_action(container.add_argument(*names, **options | {"nargs": "?", "metavar": name.upper()}))
-        shorts = {short for mark in field.metadata if isinstance(mark, Short) for short in mark.names}
+        shorts = cls._shorts().get(name, ())
         names = tuple("-" + text.lstrip("-") if text.lstrip("-") in shorts else text for text in names)
         if field.annotation is not bool and not str(options["metavar"]).startswith("{"):
             options["metavar"] = _metavar(name, field)
@@ -425,6 +438,22 @@ class ServiceSettings(BaseSettings):
         if isinstance(alias, AliasChoices):
             return tuple(choice for choice in alias.choices if isinstance(choice, str)) + also
         return (name, *also)
+
+    @classmethod
+    @functools.cache
+    def _shorts(cls) -> dict[str, list[str]]:
+        """Return the short forms of each field. A command may use one of an inherited field for a field of its own."""
+        owners = {
+            short: name
+            for name, field in cls.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Short)
+            for short in mark.names
+        }
+        shorts: dict[str, list[str]] = {}
+        for short, name in owners.items():
+            shorts.setdefault(name, []).append(short)
+        return shorts
 
     @classmethod
     def _field_of(cls, key: str) -> str:

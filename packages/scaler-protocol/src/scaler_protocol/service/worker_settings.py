@@ -22,18 +22,26 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
     """Settings of workers, whether `scaler_cluster` or a worker adapter starts them."""
 
     per_worker_capabilities: Annotated[CapabilitiesSetting, Short("pwc")] = Field(
-        default="", description="capabilities of each worker, as in linux,cpu=4; tasks may ask for these names"
+        default="",
+        validation_alias=AliasChoices("per_worker_capabilities", "worker_capabilities"),
+        description="capabilities of each worker, as in linux,cpu=4; tasks may ask for these names",
     )
     per_worker_task_queue_size: Annotated[int, Short("wtqs")] = Field(
-        default=1000, ge=1, description="largest number of tasks that a worker holds, running and waiting"
+        default=1000,
+        ge=1,
+        validation_alias=AliasChoices("per_worker_task_queue_size", "worker_task_queue_size"),
+        description="largest number of tasks that a worker holds, running and waiting",
     )
-    heartbeat_interval_seconds: Annotated[float, Short("his")] = Field(
-        default=2, gt=0, description="seconds between two heartbeats to the scheduler"
+    heartbeat_interval_seconds: Annotated[float, Short("his", "hi")] = Field(
+        default=2,
+        gt=0,
+        validation_alias=AliasChoices("heartbeat_interval_seconds", "heartbeat_interval"),
+        description="seconds between two heartbeats to the scheduler",
     )
     task_timeout_seconds: Annotated[float, Short("tts")] = Field(
         default=0, ge=0, description="seconds after which a running task is stopped and fails; 0: no limit"
     )
-    death_timeout_seconds: Annotated[float, Short("dts")] = Field(
+    death_timeout_seconds: Annotated[float, Short("dts", "ds")] = Field(
         default=300, gt=0, description="seconds without an answer from a scheduler after which workers stop"
     )
     garbage_collect_interval_seconds: Annotated[float, Short("gc")] = Field(

@@ -34,6 +34,7 @@ class DocumentedFlag:
 
 SERVER_FLAGS = (
     DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
+    DocumentedFlag("log_hub_address", ("--log-hub-address",), "tcp://h:1", "tcp://h:1", None),
     DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
     DocumentedFlag(
         "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
@@ -61,9 +62,27 @@ WORKER_FLAGS = (
     DocumentedFlag(
         "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
     ),
-    DocumentedFlag("per_worker_capabilities", ("--per-worker-capabilities", "-pwc"), "linux,cpu=4", "linux,cpu=4", ""),
-    DocumentedFlag("per_worker_task_queue_size", ("--per-worker-task-queue-size", "-wtqs"), "7", 7, 1000),
-    DocumentedFlag("heartbeat_interval_seconds", ("--heartbeat-interval-seconds", "-his"), "0.5", 0.5, 2),
+    DocumentedFlag(
+        "per_worker_capabilities",
+        ("--per-worker-capabilities", "--worker-capabilities", "-pwc"),
+        "linux,cpu=4",
+        "linux,cpu=4",
+        "",
+    ),
+    DocumentedFlag(
+        "per_worker_task_queue_size",
+        ("--per-worker-task-queue-size", "--worker-task-queue-size", "-wtqs"),
+        "7",
+        7,
+        1000,
+    ),
+    DocumentedFlag(
+        "heartbeat_interval_seconds",
+        ("--heartbeat-interval-seconds", "--heartbeat-interval", "-his", "-hi"),
+        "0.5",
+        0.5,
+        2,
+    ),
     DocumentedFlag("task_timeout_seconds", ("--task-timeout-seconds", "-tts"), "600", 600, 0),
     DocumentedFlag("death_timeout_seconds", ("--death-timeout-seconds", "-dts"), "12", 12, 300),
     DocumentedFlag("garbage_collect_interval_seconds", ("--garbage-collect-interval-seconds", "-gc"), "5", 5, 30),

@@ -1,0 +1,1 @@
+"""See `scaler.scheduler.allocate_policy.allocate_policy`."""
