@@ -128,6 +128,12 @@ def dask(session: nox.Session) -> None:
 
 
 @nox.session
+def libraries(session: nox.Session) -> None:
+    """The published tests and examples of parfun and pargraph with this Scaler: nox -s libraries -- pargraph."""
+    session.run("python", "-m", "tests.with_libraries.compare", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """A real job on real data: local cluster, progress, the answer, the time against one process, a picture."""
     install_workspace(session, "demo")

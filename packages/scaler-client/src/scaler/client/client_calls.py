@@ -138,6 +138,8 @@ class ClientCalls:
 
         Raises SerializationError for what cannot be sent, DisconnectedError while no scheduler answers, and
         TooManyTasksError where the scheduler limits waiting tasks and none finished for `timeout_seconds`.
+
+        Where `fn` takes no argument `profiling`, `profiling=True` measures this task, see `ScalerFuture.profiling_info`.
         """
         return self._submit(self, fn, args, kwargs)
 
@@ -229,6 +231,9 @@ class ClientCalls:
 
         After `timeout` seconds, it cancels what is left and raises TimeoutError. With `ordered=False`, results are in the order
         in which chunks end, and the first failure that is known is raised at once.
+
+        For programs written for version 1.13 or earlier: where `fn` cannot take one argument, tuples in a single iterable are
+        its arguments, with a DeprecationWarning. Use `starmap`.
         """
         return self.operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
 
