@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import math
 import os
+import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
 
 from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
@@ -19,9 +23,14 @@ from tests.integration.deployment import is_gone, traces, wait_for
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(script: str, *arguments: str) -> list[str]:
+def run(script: str, *arguments: str, timeout: float = 55, **environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, EXAMPLES / script, *arguments], capture_output=True, text=True, timeout=55, check=False
+        [sys.executable, EXAMPLES / script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if not line.startswith("[INFO]")]
@@ -39,6 +48,49 @@ def run(script: str, *arguments: str) -> list[str]:
 )
 def test_example(script: str, output: list[str]) -> None:
     assert run(script) == output
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("library", "last"),
+    [
+        ("pandas", "as in one process: True"),
+        ("optuna", "60 trials, best below 5: True"),
+        ("prefect", "sum of squares: 285"),
+        ("torch", "weights: [1, -2, 3]"),
+    ],
+)
+def test_example_with_a_framework(library: str, last: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+    # Prefect starts a server of its own, which takes long, and would report its use.
+    surroundings = {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "200",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    assert run(f"with_{library}.py", timeout=280, **surroundings)[-1] == last
+
+
+def test_a_web_service_computes_on_a_cluster() -> None:
+    if importlib.util.find_spec("uvicorn") is None:
+        pytest.skip("needs fastapi and uvicorn")
+    (port,) = free_ports(1)
+    with subprocess.Popen([sys.executable, EXAMPLES / "with_fastapi.py", str(port)]) as service:
+        try:
+            answers: list[float] = []
+
+            def is_answered() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    answers.append(httpx.get(f"http://127.0.0.1:{port}/pi?darts=20000", timeout=30).json())
+                return bool(answers)
+
+            wait_for("an answer", is_answered, 50)
+            assert abs(answers[0] - math.pi) < 0.1
+        finally:
+            service.send_signal(signal.SIGINT)
+            service.wait(30)
 
 
 @pytest.mark.skipif(
