@@ -23,7 +23,7 @@ def mapped_items(fn: Callable[..., Any], iterables: Sequence[Iterable[Any]]) -> 
     Up to version 1.13, `map` over one iterable of tuples always did so. Raises as `called_items`.
     """
     items = called_items("map", iterables)
-    if len(iterables) != 1:
+    if len(iterables) != 1 or _has_no_tuples(iterables[0]):
         return items
     name = name_of(fn).rpartition(".")[2]
     if _takes(fn, (None,), {}) is not False:
@@ -44,6 +44,13 @@ def mapped_items(fn: Callable[..., Any], iterables: Sequence[Iterable[Any]]) -> 
         DeprecationWarning,
     )
     return MappedItems(map(tuple, again), True, items.total)
+
+
+def _has_no_tuples(iterable: Iterable[Any]) -> bool:
+    """Return whether the first item is no tuple, where that can be told at once. Asking the function may take longer."""
+    if type(iterable) is list or type(iterable) is tuple:
+        return not iterable or not isinstance(iterable[0], tuple)
+    return type(iterable) is range
 
 
 def without_profiling(
