@@ -88,7 +88,6 @@ Function = Callable[..., Any]
         (operator.sub, [-1, -1]),
         (pow, [1, 81]),
     ],
-    ids=str,
 )
 def test_tuples_are_unpacked_where_the_function_takes_no_single_argument(
     client: Client, function: Function, expected: list[Any]
@@ -131,7 +130,6 @@ def test_tuples_with_names_are_unpacked_too(client: Client) -> None:
         (identity, iter([(1,)]), [(1,)]),
         (identity, [None, None], [None, None]),
     ],
-    ids=repr,
 )
 def test_else_it_is_map_s_own_meaning_without_a_word(
     client: Client, function: Function, items: Any, expected: list[Any]
@@ -144,7 +142,6 @@ def test_else_it_is_map_s_own_meaning_without_a_word(
 @pytest.mark.parametrize(
     ("function", "items"),
     [(add, [1, 2]), (add, [None]), (add, [(1, 2, 3)]), (keyword_only, [(1, 2)]), (add, [[1, 2]])],
-    ids=repr,
 )
 def test_what_fits_in_neither_way_is_refused(client: Client, function: Function, items: list[Any]) -> None:
     with warnings.catch_warnings():
