@@ -158,6 +158,11 @@ def test_a_combo_at_an_address_of_one_s_choice() -> None:
             assert client.submit(f.square, 4).result(timeout=30) == 16
 
 
+def test_a_combo_takes_the_older_name_of_the_size_of_queues() -> None:
+    with SchedulerClusterCombo(1, per_worker_queue_size=1) as combo, Client(combo.get_address()) as client:
+        assert client.map(f.square, range(10)) == [x * x for x in range(10)]
+
+
 def test_scheduler_and_cluster_apart() -> None:
     with Scheduler(address="tcp://127.0.0.1:0") as scheduler:
         cluster = Cluster(address=scheduler.get_address(), worker_names=["a", "b"])

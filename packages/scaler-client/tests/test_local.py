@@ -63,6 +63,11 @@ def test_the_older_name_of_io_threads() -> None:
     assert Cluster("tcp://127.0.0.1:1", 1, io_threads=3, worker_io_threads=2).command_line[-1] == "--io-threads=3"
 
 
+def test_the_older_name_of_the_size_of_queues() -> None:
+    """parfun 7.2 uses it."""
+    assert Cluster("tcp://127.0.0.1:1", 1, per_worker_queue_size=2).command_line[-1] == "--per-worker-task-queue-size=2"
+
+
 def test_a_service_that_ends_at_once(monkeypatch: Any) -> None:
     from scaler_protocol.service.errors import ServiceError
 

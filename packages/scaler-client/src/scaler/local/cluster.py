@@ -17,8 +17,8 @@ class Cluster(LocalService):
         cluster.join()
 
     None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the
-    modules that this process finds. `worker_io_threads` is an older name of `io_threads`. Raises ValueError for a number of
-    workers below 1 or over 65,535.
+    modules that this process finds. `worker_io_threads` and `per_worker_queue_size` are older names of `io_threads` and
+    `per_worker_task_queue_size`. Raises ValueError for a number of workers below 1 or over 65,535.
 
     A `with` block begins when the workers can run tasks, their preload done. It raises
     scaler_protocol.service.errors.ServiceError when they do not start.
@@ -44,14 +44,20 @@ class Cluster(LocalService):
         event_loop: str | None = None,
         io_threads: int | None = None,
         worker_io_threads: int | None = None,
+        per_worker_queue_size: int | None = None,
         logging_paths: Sequence[str] | None = None,
         logging_config_file: str | None = None,
         logging_level: str | None = None,
     ) -> None:
         require_worker_count(n_workers, 1)
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
-        older_io_threads = settings.pop("worker_io_threads")
-        settings["io_threads"] = older_io_threads if io_threads is None else io_threads
+        for name, older in (
+            ("io_threads", "worker_io_threads"),
+            ("per_worker_task_queue_size", "per_worker_queue_size"),
+        ):
+            older_value = settings.pop(older)
+            if settings[name] is None:
+                settings[name] = older_value
         self._service = Service(
             WORKER,
             [address, *command_line({"num_of_workers": n_workers, **settings})],

@@ -74,6 +74,7 @@ class SchedulerClusterCombo:
         disk_limit_bytes: int | None = None,
         scheduler_io_threads: int | None = None,
         worker_io_threads: int | None = None,
+        per_worker_queue_size: int | None = None,
         logging_paths: Sequence[str] | None = None,
         logging_config_file: str | None = None,
         logging_level: str | None = "WARNING",
@@ -89,6 +90,7 @@ class SchedulerClusterCombo:
         `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
         `insecure`: an address that other machines reach is allowed without keys too; everybody there may run code here then.
         `protected`: clients cannot shut the cluster down.
+        `per_worker_queue_size`: an older name of `per_worker_task_queue_size`.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions are not
         installed, and scaler_protocol.service.errors.ServiceError when a service does not start: it says why.
@@ -167,6 +169,7 @@ class SchedulerClusterCombo:
                 preload=preload,
                 per_worker_capabilities=per_worker_capabilities,
                 per_worker_task_queue_size=per_worker_task_queue_size,
+                per_worker_queue_size=per_worker_queue_size,
                 heartbeat_interval_seconds=heartbeat_interval_seconds,
                 task_timeout_seconds=task_timeout_seconds,
                 death_timeout_seconds=death_timeout_seconds,

@@ -29,7 +29,7 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
     per_worker_task_queue_size: Annotated[int, Short("wtqs")] = Field(
         default=1000,
         ge=1,
-        validation_alias=AliasChoices("per_worker_task_queue_size", "worker_task_queue_size"),
+        validation_alias=AliasChoices("per_worker_task_queue_size", "worker_task_queue_size", "per_worker_queue_size"),
         description="largest number of tasks that a worker holds, running and waiting",
     )
     heartbeat_interval_seconds: Annotated[float, Short("his", "hi")] = Field(

@@ -71,7 +71,7 @@ WORKER_FLAGS = (
     ),
     DocumentedFlag(
         "per_worker_task_queue_size",
-        ("--per-worker-task-queue-size", "--worker-task-queue-size", "-wtqs"),
+        ("--per-worker-task-queue-size", "--worker-task-queue-size", "--per-worker-queue-size", "-wtqs"),
         "7",
         7,
         1000,
