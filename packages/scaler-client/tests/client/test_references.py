@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import gc
 import pickle
 import threading
@@ -104,7 +103,13 @@ class TestReferences:
 
     def test_fields(self, client: Client, cluster: InProcessCluster) -> None:
         reference = client.send_object("value", name="prices")
-        assert set(dataclasses.asdict(reference)) == {"object_id", "owner", "name", "size_bytes"}
+        match reference:
+            case ObjectReference(object_id, owner, name, size_bytes):
+                assert (len(object_id), owner, name, size_bytes > 0) == (16, client.identity, "prices", True)
+        assert reference != ObjectReference(reference.object_id, reference.owner, "other", reference.size_bytes)
+        for field in ("object_id", "owner", "name", "size_bytes", "color"):
+            with pytest.raises(AttributeError, match=field):
+                setattr(reference, field, b"")
         assert reference == copy.copy(reference)
         assert hash(reference) == hash(copy.deepcopy(reference))
         assert repr(reference).startswith("ObjectReference(object_id=")

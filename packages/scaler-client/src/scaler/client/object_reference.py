@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self
 
 from scaler.client.object_uses import ObjectUse
 
@@ -52,17 +51,7 @@ keepers: weakref.WeakValueDictionary[bytes, ReferenceKeeper] = weakref.WeakValue
 """Of the clients of this process, by identity."""
 
 
-class _Share:
-    """What a reference has beside its fields, which tell which object it names."""
-
-    __slots__ = ("__weakref__", "_is_released", "_share")
-
-    _is_released: bool
-    _share: ObjectUse | None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectReference(_Share, Generic[T]):
+class ObjectReference(Generic[T]):
     """An object in storage; made by `Client.send_object`.
 
     Passed as an argument of a task, an item of `map` or a node of a graph, it stands for the object. Inside other values it
@@ -73,18 +62,55 @@ class ObjectReference(_Share, Generic[T]):
     a task keeps the object until it is loaded in the same process for the first time, or the client calls `clear` or disconnects.
     """
 
+    __slots__ = ("__weakref__", "_is_released", "_share", "name", "object_id", "owner", "size_bytes")
+    # By hand, since `dataclasses` would take a tenth of the time that `import scaler` takes.
+    __match_args__ = ("object_id", "owner", "name", "size_bytes")
+
     object_id: bytes
     """16 bytes."""
     owner: bytes
     """Identity of the client that sent it."""
-    name: str = ""
+    name: str
     """For people."""
-    size_bytes: int = 0
+    size_bytes: int
 
-    def __post_init__(self) -> None:
-        keeper = keepers.get(self.owner)
-        object.__setattr__(self, "_is_released", False)
-        object.__setattr__(self, "_share", None if keeper is None else keeper.share_in(self.object_id, 0))
+    _is_released: bool
+    _share: ObjectUse | None
+
+    def __init__(self, object_id: bytes, owner: bytes, name: str = "", size_bytes: int = 0) -> None:
+        keeper = keepers.get(owner)
+        self._set(object_id, owner, name, size_bytes, None if keeper is None else keeper.share_in(object_id, 0))
+
+    def _set(self, object_id: bytes, owner: bytes, name: str, size_bytes: int, share: ObjectUse | None) -> None:
+        # A reference never changes, except that it is released.
+        assign = object.__setattr__
+        assign(self, "object_id", object_id)
+        assign(self, "owner", owner)
+        assign(self, "name", name)
+        assign(self, "size_bytes", size_bytes)
+        assign(self, "_is_released", False)
+        assign(self, "_share", share)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"cannot assign to {name!r}: an ObjectReference never changes")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"cannot delete {name!r}: an ObjectReference never changes")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.__match_args__)
+        return f"{type(self).__qualname__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def _fields(self) -> tuple[bytes, bytes, str, int]:
+        return (self.object_id, self.owner, self.name, self.size_bytes)
 
     def release(self) -> None:
         """Give the object up: this reference is not valid any more, and does not keep the object. Idempotent.
@@ -104,7 +130,7 @@ class ObjectReference(_Share, Generic[T]):
         self.release()
 
     def __copy__(self) -> ObjectReference:
-        copied = ObjectReference(self.object_id, self.owner, self.name, self.size_bytes)
+        copied = ObjectReference(*self._fields())
         if self._is_released:
             copied.release()
         return copied
@@ -113,7 +139,7 @@ class ObjectReference(_Share, Generic[T]):
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.object_id, self.owner, self.name, self.size_bytes)
+        fields = self._fields()
         inner = _inner_here()
         if inner is not None:
             inner.references.append(self)
@@ -138,15 +164,8 @@ class ObjectReference(_Share, Generic[T]):
     def with_share(cls, share: ObjectUse, owner: bytes, name: str, size_bytes: int) -> ObjectReference:
         """Return a reference that has this share in its object, which the caller counts."""
         reference = object.__new__(cls)
-        # The fields of a reference never change.
-        for field, value in zip(_FIELDS, (share.object_id, owner, name, size_bytes), strict=True):
-            object.__setattr__(reference, field, value)
-        object.__setattr__(reference, "_is_released", False)
-        object.__setattr__(reference, "_share", share)
+        reference._set(share.object_id, owner, name, size_bytes, share)
         return reference
-
-
-_FIELDS = ("object_id", "owner", "name", "size_bytes")
 
 
 def _unpickled(object_id: bytes, owner: bytes, name: str, size_bytes: int, ticket: int) -> ObjectReference:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ def checked_security(value: Any) -> str | None:
     path = fspath(value)
     if not isinstance(path, str):
         raise TypeError(f"security must be the path of a security directory or of one of its files, not {value!r}")
+    # Imported late, here and below: it brings urllib, and `import scaler` needs neither.
+    from pathlib import Path
+
     return str(Path(path).expanduser().absolute())
 
 
@@ -38,6 +40,8 @@ def resolved(address: str | PathLike[str] | None, security: Any) -> tuple[Any, s
         return address, keys
     if keys is not None:
         raise ValueError(f"{path} has the keys already: leave security out, or give the scheduler's address")
+    from pathlib import Path
+
     from scaler_protocol.security.connection_file import read_connection
     from scaler_protocol.security.errors import SecurityError
 
@@ -55,6 +59,8 @@ def read_keys(path: str | None, *roles: str) -> PeerSecurity | None:
     if path is None:
         return None
     # Imported late: without keys nobody pays for them.
+    from pathlib import Path
+
     from scaler_protocol.security.authority import KeyRole
     from scaler_protocol.security.directory import load_peer
     from scaler_protocol.security.errors import SecurityError

@@ -34,8 +34,8 @@ from scaler_protocol.wire.envelope import (
     raw_view,
 )
 from scaler_protocol.wire.flat import SHAPE_START, FlatStruct, Reader
+from scaler_protocol.wire.message_text import with_writable_text
 from scaler_protocol.wire.one_row import one_row_of
-from scaler_protocol.wire.text import with_writable_text
 
 TRAVERSALS_MAX = 4
 TRAVERSAL_WORDS_MIN = 1024
