@@ -27,7 +27,7 @@ from scaler.local.cluster import Cluster
 from scaler.local.combo import SchedulerClusterCombo
 from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
-from scaler.version import __version__
+from scaler_protocol.version import SOFTWARE_VERSION as __version__
 
 __all__ = [
     "AsyncClient",

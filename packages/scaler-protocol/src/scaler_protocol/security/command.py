@@ -23,7 +23,7 @@ ROLES = sorted(str(role) for role in GRANTED)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: those of this process). Returns its exit status."""
-    parser = _parser()
+    parser = command_parser()
     given = parser.parse_args(arguments)
     for flag, value in vars(given).items():
         # Some versions of argparse make this of `--name=--`.
@@ -44,7 +44,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{COMMAND}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(
         prog=COMMAND,
         description="Makes, lists, hands out, replaces and revokes the keys of a cluster. All of them are files in a "

@@ -298,6 +298,13 @@ class ServiceSettings(BaseSettings):
         ]
 
     @classmethod
+    def parser(cls) -> argparse.ArgumentParser:
+        """Return the parser of the command line, for programs that describe it, such as those that write documentation."""
+        parser = cls._command_line_source([], []).root_parser
+        assert isinstance(parser, argparse.ArgumentParser)
+        return parser
+
+    @classmethod
     def toml_keys(cls) -> frozenset[str]:
         """Return all keys that the section of this command may have."""
         return frozenset(key for name in cls.model_fields if name != "config" for key in cls._names_of(name))

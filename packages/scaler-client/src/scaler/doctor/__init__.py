@@ -1,0 +1,1 @@
+"""Checks an installation and a cluster for people: `python -m scaler [ADDRESS]`."""

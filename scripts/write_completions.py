@@ -1,0 +1,78 @@
+"""Write the shell completions of all commands, for bash and zsh: `python scripts/write_completions.py`.
+
+They are files of the packages, in `packages/*/completions`, so that no command depends on a package that completes. Run it when
+flags change; a test compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import shtab
+
+from scaler_protocol.security.command import COMMAND, command_parser
+from scaler_protocol.service.settings import ServiceSettings
+
+PACKAGES = Path(__file__).resolve().parents[1] / "packages"
+SHELLS = {"bash": "{}", "zsh": "_{}"}
+"""Where each shell looks: names of files, by that of the command."""
+
+_COMPLETED_AS_FILES = ("FILE", "DIR", "OUT")
+
+
+def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser]]:
+    """The parsers of all commands, by name, with the folder of the package that has the command."""
+    by_command = {settings.command: settings for settings in _settings_classes()}
+    found = {}
+    for folder in sorted(PACKAGES.iterdir()):
+        metadata = folder / "pyproject.toml"
+        if metadata.exists():
+            for command in tomllib.loads(metadata.read_text(encoding="utf-8"))["project"].get("scripts", {}):
+                parser = command_parser() if command == COMMAND else by_command[command].parser()
+                found[command] = (folder, parser)
+    return found
+
+
+def _settings_classes() -> Iterator[type[ServiceSettings]]:
+    for package in ("scaler_adapters", "scaler_objstore", "scaler_scheduler", "scaler_ui", "scaler_worker"):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if module.name.rpartition(".")[2] == "settings":
+                for value in vars(importlib.import_module(module.name)).values():
+                    if isinstance(value, type) and issubclass(value, ServiceSettings) and "command" in vars(value):
+                        yield value
+
+
+def completions() -> dict[Path, str]:
+    """What each file of completions must say."""
+    texts = {}
+    for command, (folder, parser) in parsers().items():
+        _adapt(parser)
+        for shell, name in SHELLS.items():
+            text = re.sub(r"[ \t]+$", "", shtab.complete(parser, shell), flags=re.MULTILINE)
+            texts[folder / "completions" / shell / name.format(command)] = text.rstrip("\n") + "\n"
+    return texts
+
+
+def _adapt(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        # A default that is a path of this machine says nothing elsewhere.
+        action.help = (action.help or "").replace(f" (default: {sys.executable})", "")
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _adapt(inner)
+        elif action.metavar in _COMPLETED_AS_FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    for path, text in completions().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
