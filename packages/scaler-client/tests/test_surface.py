@@ -190,5 +190,7 @@ def test_init_has_imports_and_all_only() -> None:
     tree = ast.parse(Path(scaler.__file__).read_text(encoding="utf-8"))
     body = [node for node in tree.body if not isinstance(node, ast.ImportFrom)]
     assert [type(node) for node in body] == [ast.Expr, ast.Assign]
-    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert sorted(scaler.__all__) == scaler.__all__ == sorted(imported)
