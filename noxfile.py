@@ -218,6 +218,13 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in site/. Any warning fails it. nox -s docs -- serve shows it while you write."""
+    install_workspace(session, "docs")
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
+
+
+@nox.session
 def dev(session: nox.Session) -> None:
     """An environment with everything in it, to work in; says how to activate it."""
     install_workspace(session, "dev")

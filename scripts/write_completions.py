@@ -44,8 +44,10 @@ def _settings_classes() -> Iterator[type[ServiceSettings]]:
     for package in ("scaler_adapters", "scaler_objstore", "scaler_scheduler", "scaler_ui", "scaler_worker"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name.rpartition(".")[2] == "settings":
-                for value in vars(importlib.import_module(module.name)).values():
-                    if isinstance(value, type) and issubclass(value, ServiceSettings) and "command" in vars(value):
+                for name, value in vars(importlib.import_module(module.name)).items():
+                    is_settings = isinstance(value, type) and issubclass(value, ServiceSettings)
+                    # Of a scheduler's two classes, the one that others may name has all flags.
+                    if is_settings and hasattr(value, "command") and not name.startswith("_"):
                         yield value
 
 

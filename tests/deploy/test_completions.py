@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ def test_each_command_has_its_completions_and_nobody_else() -> None:
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_they_are_those_of_today_s_flags(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == WRITTEN[path], "run python scripts/write_completions.py"
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_all_flags_of_the_help_are_completed(path: Path) -> None:
+    program = Path(sys.executable).parent / path.name.removeprefix("_")
+    shown = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=50, check=True).stdout
+    flags = set(re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE))
+    assert flags <= set(re.findall(r"--[a-z-]+", WRITTEN[path]))
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
