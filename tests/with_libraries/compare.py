@@ -48,7 +48,7 @@ class Library(NamedTuple):
 
 LIBRARIES = {
     "opengris-parfun": Library("opengris-parfun", "7.4.0", _PARFUN, ("examples.count_bigrams.main",)),
-    "parfun": Library("parfun", "7.2.2", _PARFUN, ("examples.count_bigrams.main",)),
+    "parfun": Library("parfun", "7.2.2", _PARFUN),
     # Its GraphBLAS calls a function that NumPy 2.4 has no more.
     "pargraph": Library(
         "pargraph",
