@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from harness import Agent, Client, Harness
 
+from scaler_protocol.capabilities import pin_to
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import ScalingConfig, effects, events
 
@@ -230,6 +231,16 @@ def test_workers_come_with_work_and_go_without(cluster: ElasticCluster) -> None:
     starts = cluster.adapter.calls.count("start_worker_group")
     cluster.run(30.0)
     assert cluster.adapter.calls.count("start_worker_group") == starts
+
+
+@pytest.mark.parametrize("strategy", ["vanilla", "capability"])
+def test_tasks_that_wait_for_one_worker_bring_no_others(strategy: str) -> None:
+    cluster = ElasticCluster(strategy, task_s=1000.0)
+    client = client_of(cluster)
+    agent = cluster.agent("standing")
+    client.submit(40, capabilities=pin_to(agent.id, 0))
+    cluster.run(30.0)
+    assert "start_worker_group" not in cluster.adapter.calls
 
 
 def test_no_more_groups_than_the_adapter_has(cluster: ElasticCluster) -> None:

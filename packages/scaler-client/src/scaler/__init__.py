@@ -22,6 +22,7 @@ from scaler.errors import (
     TaskNotFoundError,
     TaskTimeoutError,
     WorkerDiedError,
+    WorkerRunError,
 )
 from scaler.local.cluster import Cluster
 from scaler.local.combo import SchedulerClusterCombo
@@ -54,6 +55,7 @@ __all__ = [
     "TaskNotFoundError",
     "TaskTimeoutError",
     "WorkerDiedError",
+    "WorkerRunError",
     "__version__",
     "progress",
 ]

@@ -14,6 +14,7 @@ ScalerError
 ├── WorkerDiedError             the worker that ran the task was lost
 ├── ProcessorDiedError          the process that ran the task ended
 ├── NoWorkerError               there is no worker that could run the task
+├── WorkerRunError              a call on every worker failed on some of them; has the results of the others
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
 ├── GraphError                  a graph that cannot be computed; also a ValueError
 │   ├── GraphKeyError           a key that is not in the graph, or asked for twice; also a KeyError
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 from graphlib import CycleError
+from typing import Any
 
 
 class ScalerError(Exception):
@@ -86,6 +88,20 @@ class ProcessorDiedError(ScalerError):
 
 class NoWorkerError(ScalerError):
     """No worker can run the task."""
+
+
+class WorkerRunError(ScalerError):
+    """`Client.run` failed on some workers. `results` and `errors` have what the workers returned and raised, by their names."""
+
+    def __init__(self, results: dict[str, Any], errors: dict[str, BaseException]) -> None:
+        super().__init__(results, errors)
+        self.results = results
+        self.errors = errors
+
+    def __str__(self) -> str:
+        name, error = next(iter(self.errors.items()))
+        count = len(self.errors) + len(self.results)
+        return f"{len(self.errors)} of {count} workers failed; {name}: {type(error).__name__}: {error}"
 
 
 class RemoteTaskError(ScalerError):

@@ -444,6 +444,37 @@ def test_a_task_cancelled_before_it_left_never_leaves(core: ClientCore, schedule
     assert scheduler.take(effects.CancelConfirmed)
 
 
+def test_lists_of_workers_answer_whoever_asked_in_turn(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    core.ask_workers("before there is a session")
+    scheduler.welcome(0.1)
+    core.ask_workers("second")
+    assert [message for message in scheduler.exchange(0.2) if isinstance(message, m.WorkerListRequest)]
+    scheduler.effects.clear()
+    few, more = m.WorkerList((b"a" * 16,), [0], ("w",)), m.WorkerList((b"a" * 16,) * 2, [0, 1], ("w", "x"))
+    for answer in (few, more, more):
+        scheduler.send(answer, 0.3)
+    assert [(effect.token, effect.workers) for effect in scheduler.take(effects.WorkersListed)] == [
+        ("before there is a session", few),
+        ("second", more),
+    ]
+
+
+def test_a_scheduler_that_starts_anew_is_asked_again(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1)
+    core.ask_workers("first")
+    scheduler.exchange(0.2)
+    scheduler.peer.incarnation = b"t" * 16
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    assert m.WorkerListRequest() in scheduler.welcome(0.5)
+
+
 def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
     scheduler = Scheduler(core)
     core.start(0.0)

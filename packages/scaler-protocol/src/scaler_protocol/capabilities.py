@@ -6,12 +6,38 @@ yet counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 NO_VALUE = -1
 
 VALUE_MIN, VALUE_MAX = -(2**63), 2**63 - 1
 """What a message can carry."""
+
+
+_PIN = "@agent:"
+"""How the capability begins that stands for one agent. No worker offers it: only the agent it names may have the task."""
+
+
+def pin_to(agent: bytes, slot: int) -> tuple[tuple[str, int], ...]:
+    """Return the capabilities of a task that only one worker may run: the one in this slot of this agent incarnation."""
+    return ((_PIN + agent.hex(), slot),)
+
+
+def pinned_agent(names: Collection[str]) -> bytes | None:
+    """Return the agent that tasks which ask for these capabilities are for; None where any that offers them will do."""
+    for name in names:
+        if name.startswith(_PIN):
+            try:
+                return bytes.fromhex(name[len(_PIN) :])
+            except ValueError:
+                # No agent is called so.
+                return b""
+    return None
+
+
+def pinned_slot(capabilities: Iterable[tuple[str, int]]) -> int | None:
+    """Return the slot that tasks which ask for these capabilities are for; None where any will do."""
+    return next((value for name, value in capabilities if name.startswith(_PIN)), None)
 
 
 class CapabilitiesError(ValueError):

@@ -26,7 +26,7 @@ SAME_KEY = b"mine----" + b"another1"
 OTHERS = b"others--" + bytes(8)
 
 SESSION = {"Hello", "Heartbeat", "Goodbye"}
-SUBMITTING = {"TaskBatch", "GraphSubmit", "FunctionDefine", "TaskCancel", "CreditRequest"}
+SUBMITTING = {"TaskBatch", "GraphSubmit", "FunctionDefine", "TaskCancel", "CreditRequest", "WorkerListRequest"}
 RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete"}
 

@@ -285,6 +285,15 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.ClientGone: st.builds(m.ClientGone, IDS),
     m.CreditRequest: st.builds(m.CreditRequest, U32),
     m.CreditGrant: st.builds(m.CreditGrant, U32),
+    m.WorkerListRequest: st.builds(m.WorkerListRequest),
+    m.WorkerList: with_rows(
+        lambda rows: st.builds(
+            m.WorkerList,
+            st.tuples(*[IDS] * rows),
+            column("H", rows),
+            st.tuples(*[TEXTS] * rows),
+        )
+    ),
     m.Shutdown: st.builds(m.Shutdown, TEXTS),
     m.Notice: st.builds(m.Notice, TEXTS, U8, column("Q"), TEXTS),
     m.Output: st.builds(m.Output, IDS, U64, U8, BLOBS, U64),

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from scaler.client.async_calls import AsyncCalls
+from scaler.client.async_worker_calls import AsyncWorkerCalls
 from scaler.client.client import Client
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import SerializationError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 
-class AsyncClient(AsyncCalls):
+class AsyncClient(AsyncCalls, AsyncWorkerCalls):
     """As `Client`, for asyncio: it never blocks the event loop, and its futures are asyncio's.
 
         async with AsyncClient("tcp://127.0.0.1:2345") as client:

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from scaler.client.async_future import AsyncFuture, LoopEvent
-from scaler.client.checks import checked_buffersize
+from scaler.client.checks import checked_buffersize, checked_switch
+from scaler.client.client import Client
 from scaler.client.gathering import found_futures, with_results
 from scaler.client.item_feed import ItemFeed, is_asynchronous
 from scaler.client.map_run import NOTHING_COMPLETED_SECONDS, MapRun
 from scaler.client.mapped_items import MappedItems, called_items
 from scaler.client.seconds import checked_timeout
+from scaler.client.worker_run import WorkerRun
 
 CHUNKS_PER_TURN = 4
 """So many chunks of a map are sent before the event loop does other things."""
@@ -187,3 +190,36 @@ def _plain(item: Any) -> Any:
 
 def _plain_tuple(item: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(map(_plain, item))
+
+
+async def run_everywhere(
+    client: Client, fn: Callable[..., Any], args: Any, kwargs: Any, timeout: float, return_exceptions: bool
+) -> dict[str, Any]:
+    """See `AsyncClient.run_verbose`. Cancelled, it cancels the calls."""
+    return_exceptions = checked_switch("return_exceptions", return_exceptions)
+    (positional, keyword), _ = with_tasks((tuple(args), dict(kwargs or {})))
+    loop = asyncio.get_running_loop()
+    beginning = loop.run_in_executor(
+        None, partial(client.operations.begin_run, client, fn, positional, keyword, timeout)
+    )
+    try:
+        run = await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        beginning.add_done_callback(_cancel_begun)
+        raise
+    changed = LoopEvent(loop)
+    for future in run.futures.values():
+        future.add_done_callback(lambda _: changed.set())
+    try:
+        while (remaining := run.remaining()) > 0 and not all(future.done() for future in run.futures.values()):
+            await changed.wait(remaining)
+    except BaseException:
+        run.cancel_rest()
+        raise
+    return await loop.run_in_executor(None, run.outcomes, return_exceptions)
+
+
+def _cancel_begun(beginning: asyncio.Future[WorkerRun]) -> None:
+    """Nobody waits any more for calls that were being submitted."""
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().cancel_rest()

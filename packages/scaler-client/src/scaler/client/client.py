@@ -12,6 +12,7 @@ from scaler.client.client_calls import ClientCalls
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.security import resolved
+from scaler.client.worker_calls import WorkerCalls
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 
-class Client(ClientCalls):
+class Client(ClientCalls, WorkerCalls):
     """Submits Python functions to a cluster and gives futures for what they return.
 
         with Client("tcp://127.0.0.1:2345") as client:

@@ -22,6 +22,7 @@ from scaler.client.stored_objects import StoredObjects
 from scaler.client.task_intake import TaskIntake
 from scaler.client.task_output import show_output
 from scaler.client.waiting import WAIT_SECONDS, Waiting
+from scaler.client.worker_lists import take_list
 from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
@@ -349,6 +350,8 @@ class Engine(ABC):
             logger.log(logging.WARNING if effect.level else logging.INFO, "%s", effect.text)
         elif isinstance(effect, effects.CancelConfirmed):
             self.futures.on_confirmed(effect.numbers)
+        elif isinstance(effect, effects.WorkersListed):
+            take_list(effect)
         else:
             if isinstance(effect, effects.Connected):
                 self.welcome = effect.welcome

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -24,6 +25,7 @@ from scaler.client.checks import (
 from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.gathering import gathered
 from scaler.client.graph_progress import get_with_progress
 from scaler.client.graph_run import submit_graph
 from scaler.client.graph_template import GraphTemplate, prepare_graph
@@ -41,6 +43,8 @@ from scaler.client.progress import ProgressBar
 from scaler.client.reference_table import ReferenceGroup
 from scaler.client.seconds import checked_seconds, checked_timeout
 from scaler.client.security import read_keys
+from scaler.client.worker_lists import connected_workers
+from scaler.client.worker_run import WorkerRun, checked_run_seconds, submitted_everywhere
 from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
@@ -199,6 +203,37 @@ class Operations:
                 engine.objects.release(objects)
             raise
         return future
+
+    def begin_run(
+        self, client: FutureSource, fn: Callable[..., Any], args: Any, kwargs: Any, timeout: Any
+    ) -> WorkerRun:
+        """Submit a call on every worker, once it is known which there are."""
+        seconds, began = checked_run_seconds(timeout), time.monotonic()
+        self.require_open()
+        positional, keyword = gathered(checked_arguments(args, kwargs), seconds, return_exceptions=False)
+        workers = connected_workers(self.engine, began + seconds)
+        cancel = self.engine.futures.cancel
+
+        def submit(pin: m.Capabilities) -> ScalerFuture:
+            return self._submit(client, self._group(m.TaskKind.CALL, pin), fn, positional, keyword)
+
+        return WorkerRun(submitted_everywhere(workers, submit, cancel), seconds, began, cancel)
+
+    def run(
+        self,
+        client: FutureSource,
+        fn: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        timeout: Any,
+        return_exceptions: bool,
+    ) -> dict[str, Any]:
+        """See `Client.run_verbose`."""
+        return_exceptions = checked_switch("return_exceptions", return_exceptions)
+        run = self.begin_run(client, fn, args, kwargs, timeout)
+        with self.engine.waiting.blocking():
+            run.wait()
+        return run.outcomes(return_exceptions)
 
     def map(
         self,

@@ -19,6 +19,7 @@ what they return or raise: a task's number, the tasks that were cancelled, why n
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -93,6 +94,8 @@ class ClientCore:
         self._timeout_seconds = timeout_seconds
         self._goodbye: tuple[float, str] | None = None
         self._asked_for_shutdown = False
+        self._asked_workers: deque[object] = deque()
+        """Who waits for a list of the workers, in the order in which they asked."""
         self._session_deadline: float | None = None
         """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
         self._outbox: Outbox[effects.Effect] = Outbox()
@@ -337,6 +340,12 @@ class ClientCore:
         if wanted and self._connection.established:
             self._send(m.CreditRequest(wanted))
 
+    def ask_workers(self, token: object) -> None:
+        """Ask for a list of the connected workers. `WorkersListed` follows with the token, once a scheduler answers."""
+        self._asked_workers.append(token)
+        if self._connection.established:
+            self._send(m.WorkerListRequest())
+
     def cancel(self, numbers: Collection[int]) -> list[int]:
         """Forget these tasks and stop them wherever they are; return those that were not answered before.
 
@@ -475,12 +484,18 @@ class ClientCore:
         self._outbox.add(effects.Connected(event.welcome, False))
         if asked:
             self.ask_credit(asked)
+        for _ in self._asked_workers:
+            if not self._send(m.WorkerListRequest()):
+                return
         self._outbox.add(effects.CreditArrived())
 
     def _on_message(self, message: m.Message, now: float) -> None:
         if isinstance(message, m.CreditGrant):
             self.admission.grant(message.count)
             self._outbox.add(effects.CreditArrived())
+        elif isinstance(message, m.WorkerList):
+            if self._asked_workers:
+                self._outbox.add(effects.WorkersListed(self._asked_workers.popleft(), message))
         elif isinstance(message, m.Output):
             self._outbox.add(effects.WriteOutput(message.number, message.stream, message.data, message.dropped_bytes))
         elif isinstance(message, m.Notice):

@@ -115,6 +115,14 @@ class ShowNotice:
     kind: str
 
 
+@value
+class WorkersListed:
+    """The answer to `ClientCore.ask_workers`."""
+
+    token: object
+    workers: m.WorkerList
+
+
 Effect = (
     Send
     | Completed
@@ -127,4 +135,5 @@ Effect = (
     | DeleteObjects
     | WriteOutput
     | ShowNotice
+    | WorkersListed
 )

@@ -229,6 +229,8 @@ class InProcessCluster:
             self._on_graph(client, message)
         elif isinstance(message, m.TaskCancel):
             self._on_cancel(client, message)
+        elif isinstance(message, m.WorkerListRequest):
+            self._send(client, m.WorkerList((self._incarnation,), [0], ("in-process",)))
         elif isinstance(message, m.Shutdown):
             self.shut_down.set()
             self._send_plain(client, m.Goodbye("the scheduler is stopping"))

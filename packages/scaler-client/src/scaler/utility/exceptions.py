@@ -23,6 +23,7 @@ from scaler.errors import (
     TaskTimeoutError,
     TooManyTasksError,
     WorkerDiedError,
+    WorkerRunError,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "TaskTimeoutError",
     "TooManyTasksError",
     "WorkerDiedError",
+    "WorkerRunError",
 ]

@@ -26,6 +26,14 @@ async def results(client: AsyncClient) -> None:
     client.submit(fetch, "3")  # type: ignore
 
 
+async def on_every_worker(client: AsyncClient) -> None:
+    assert_type(await client.run(price, 3, rate=2), dict[str, str])
+    assert_type(await client.run(fetch, 3), dict[str, bytes])
+    assert_type(await client.run_verbose(price, (3,), timeout=5), dict[str, str])
+    assert_type(await client.run_verbose(fetch, (3,), return_exceptions=True), dict[str, bytes | BaseException])
+    await client.run(price, "3")  # type: ignore
+
+
 async def values_on_the_cluster(client: AsyncClient) -> None:
     number, text = client.submit(same, 3), client.submit(price, 3)
     factor = await client.send_object(2.5)

@@ -35,6 +35,15 @@ def results(client: Client, model: Model) -> None:
     assert_type(client.submit_verbose(fetch, (3,)), ScalerFuture[bytes])
 
 
+def on_every_worker(client: Client) -> None:
+    assert_type(client.run(price, 3, rate=2), dict[str, str])
+    assert_type(client.run(fetch, 3), dict[str, bytes])
+    assert_type(client.run_verbose(price, (3,), {"rate": 2}, timeout=5), dict[str, str])
+    assert_type(client.run_verbose(fetch, (3,), return_exceptions=True), dict[str, bytes | BaseException])
+    client.run(price, "3")  # type: ignore
+    client.run(price, 3, timeout=5)  # type: ignore
+
+
 async def awaited(client: Client) -> None:
     assert_type(await client.submit(price, 3), str)
     assert_type(await client.submit(joined, 3, "x"), tuple[int, str])

@@ -33,6 +33,7 @@ _SUBMITTING = {
     m.FunctionDefine: "client",
     m.TaskCancel: "client",
     m.CreditRequest: "",
+    m.WorkerListRequest: "",
 }
 
 _RUNNING = {

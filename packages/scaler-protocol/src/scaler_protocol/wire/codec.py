@@ -419,6 +419,11 @@ def _check_homes(message: m.ObjectHomes) -> None:
         raise MalformedMessageError("ObjectHomes names no address")
 
 
+def _check_worker_list(message: m.WorkerList) -> None:
+    if not len(message.agents) == len(message.slots) == len(message.names):
+        raise MalformedMessageError("WorkerList has columns of different lengths")
+
+
 def _check_layout(message: m.ObjectLayout) -> None:
     _check_id(message, "id", "owner")
     if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
@@ -743,6 +748,13 @@ _LAYOUTS: tuple[_Layout, ...] = (
         check=_check_store_status,
     ),
     _Layout("drain", m.Drain, ()),
+    _Layout("workerListRequest", m.WorkerListRequest, ()),
+    _Layout(
+        "workerList",
+        m.WorkerList,
+        (*_ids("agents"), *_column("H", "slots"), *_texts("names")),
+        check=_check_worker_list,
+    ),
 )
 
 # Messages of one value: the union member is the value itself.

@@ -509,6 +509,23 @@ class CreditGrant:
 
 
 @record
+class WorkerListRequest:
+    """Client to scheduler: which workers are connected? One `WorkerList` answers each request, in their order."""
+
+
+@record
+class WorkerList:
+    """Scheduler to client: the workers that are connected and stay, one per row."""
+
+    agents: tuple[bytes, ...] = ()
+    """One per row: the incarnation of its agent."""
+    slots: Column = EMPTY
+    """One per row: its number at its agent, from 0."""
+    names: tuple[str, ...] = ()
+    """One per row: its name. Workers of several agents may have the same."""
+
+
+@record
 class Shutdown:
     """From a client: stop the cluster. To an agent or the object storage server: stop."""
 
@@ -1173,6 +1190,8 @@ Message = (
     | ClientGone
     | CreditRequest
     | CreditGrant
+    | WorkerListRequest
+    | WorkerList
     | Shutdown
     | Notice
     | Output

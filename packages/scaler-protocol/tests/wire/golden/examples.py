@@ -29,6 +29,7 @@ OBJECT = bytes(range(16, 32))
 FUNCTION = bytes(range(32, 48))
 OTHER_FUNCTION = bytes(range(48, 64))
 SCHEDULER = bytes(range(64, 80))
+AGENT = bytes(range(80, 96))
 
 EXAMPLES: dict[str, m.Message] = {
     "hello-client": m.Hello(
@@ -205,6 +206,8 @@ EXAMPLES: dict[str, m.Message] = {
     "client-gone": m.ClientGone(CLIENT),
     "credit-request": m.CreditRequest(5000),
     "credit-grant": m.CreditGrant(100),
+    "worker-list-request": m.WorkerListRequest(),
+    "worker-list": m.WorkerList((AGENT, AGENT), array("H", [0, 1]), ("host-1", "host-2")),
     "shutdown": m.Shutdown("asked for by notebook"),
     "notice": m.Notice("2 tasks need 'gpu', which no worker has", 1, array("Q", [8, 9]), "unservable"),
     "output": m.Output(CLIENT, 5, 1, "grüße\n".encode(), 17),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
+from scaler_protocol.capabilities import pinned_agent
 from scaler_scheduler.core.records import AgentRecord, Names
 
 STALE_ENTRIES = 4
@@ -143,9 +144,23 @@ class AgentPool:
         """Return the groups that may run tasks of this signature, the least specialised first."""
         groups = self._eligible.get(signature)
         if groups is None:
+            pinned = pinned_agent(signature)
+            if pinned is not None:
+                return self._group_of_one(pinned)
             groups = sorted(
                 (group for names, group in self._groups.items() if signature <= names),
                 key=lambda group: len(group.names),
             )
             self._eligible[signature] = groups
         return groups
+
+    def _group_of_one(self, agent_id: bytes) -> list[AgentGroup]:
+        """Return the one agent with this id as a group of its own, made for this question: such tasks are rare."""
+        agent = self.by_peer.get(agent_id)
+        if agent is None:
+            return []
+        group = AgentGroup(agent.capability_names)
+        group.agents[agent] = None
+        group.slots, group.assigned = agent.slots, len(agent.tasks)
+        group.heap.append((agent.load_key, agent.pool_index, agent))
+        return [group]

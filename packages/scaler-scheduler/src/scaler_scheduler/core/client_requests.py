@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from scaler_protocol.capabilities import pinned_slot
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
@@ -23,6 +24,7 @@ from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskO
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.worker_list import worker_list
 
 
 class ClientRequests:
@@ -41,6 +43,7 @@ class ClientRequests:
         self._protected = state.config.protected
         self._is_limited = state.config.max_number_of_tasks_waiting >= 0
         self._policy = state.policy
+        self._agents = state.agents
         self._functions = state.functions
         self._monitor = state.monitor
         self._outbox = state.outbox
@@ -57,6 +60,7 @@ class ClientRequests:
             m.FunctionDefine: self._on_function_define,
             m.TaskCancel: self._on_task_cancel,
             m.CreditRequest: self._on_credit_request,
+            m.WorkerListRequest: self._on_worker_list_request,
             m.Shutdown: self._on_shutdown,
         }
 
@@ -117,7 +121,7 @@ class ClientRequests:
             if not self._functions.knows(client.id, function_id):
                 raise SessionError(f"{client.name} uses function {short(function_id)} before defining it")
         enforce = self._policy.enforces_capabilities
-        if batch.capabilities and not enforce:
+        if batch.capabilities and not enforce and pinned_slot(batch.capabilities) is None:
             tell_ignored(client, self._policy.name, self._outbox)
         return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce)
 
@@ -148,6 +152,9 @@ class ClientRequests:
 
     def _on_credit_request(self, client: ClientRecord, message: m.CreditRequest, now: float) -> None:
         self._credits.request(client, message.count)
+
+    def _on_worker_list_request(self, client: ClientRecord, message: m.WorkerListRequest, now: float) -> None:
+        self._outbox.send(client, worker_list(self._agents.by_peer.values()))
 
     def _on_shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
         if self._protected or not self._shutdown.may_be_asked_by(client.id):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from scaler_protocol.capabilities import pinned_agent
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
@@ -330,7 +331,9 @@ class ClientRecord(_SessionRecord):
                 raise SessionError(f"{self.name}: {excess}")
             if len(self._options) >= OPTIONS_MAX:
                 self._options.clear()
-            signature = frozenset(name for name, _ in capabilities) if enforce else NO_CAPABILITIES
+            names = frozenset(name for name, _ in capabilities)
+            # What is for one worker goes nowhere else under any policy.
+            signature = names if enforce or pinned_agent(names) is not None else NO_CAPABILITIES
             options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
             self._options[key] = options
         return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scaler_protocol.capabilities import pinned_agent
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.ready import SignatureQueue
@@ -43,10 +44,15 @@ class UnservableTasks:
                 or self._agents.groups_for(queue.signature)
             ):
                 continue
+            if pinned_agent(queue.signature) is not None:
+                self._end(
+                    queue, m.Status.WORKER_DIED, "the worker that this task was for is not connected any more", now
+                )
+                continue
             kind, text = self._situation(queue, now)
             timeout = self._config.no_worker_timeout_seconds
             if timeout and now - since >= timeout and kind != WORKERS_COMING:
-                self._end(queue, f"{text}; gave up after {timeout:g} s", now)
+                self._end(queue, m.Status.NO_WORKER, f"{text}; gave up after {timeout:g} s", now)
             else:
                 self._tell(queue, kind, text)
 
@@ -89,7 +95,7 @@ class UnservableTasks:
             level = 0 if kind == WORKERS_COMING else 1
             self._outbox.send(client, m.Notice(text, level=level, numbers=numbers, kind=kind))
 
-    def _end(self, queue: SignatureQueue, text: str, now: float) -> None:
+    def _end(self, queue: SignatureQueue, status: m.Status, text: str, now: float) -> None:
         sentence = text.encode()
         for task in list(queue.tasks()):
-            self._answers.withdraw(task, m.Status.NO_WORKER, sentence, now)
+            self._answers.withdraw(task, status, sentence, now)

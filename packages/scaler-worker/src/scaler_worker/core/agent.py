@@ -44,6 +44,7 @@ from scaler_worker.core.leaving import Leaving
 from scaler_worker.core.lifecycle import ProcessorLifecycle
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.options import AgentOptions
+from scaler_worker.core.pinned import slot_of
 from scaler_worker.core.reporting import Reporter
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice
@@ -71,6 +72,7 @@ class AgentCore:
         )
         self._departure = state.departure
         self._queue = state.queue
+        self._pinned = state.pinned
         self._results = state.results
         self._functions = state.functions
         self._transfers = state.transfers
@@ -140,7 +142,7 @@ class AgentCore:
         if not departure.stopped:
             now = self._now
             # Before anything is reported: processors wait for their tasks.
-            if self._queue.count or now >= self._nesting.return_at:
+            if self._queue.count or self._pinned.count or now >= self._nesting.return_at:
                 self._dispatcher.hand_over(now)
             if self._connection.established:
                 if self._nesting.unreported_disconnects:
@@ -255,7 +257,14 @@ class AgentCore:
             self._returns.give_back([tasks])
         else:
             self._state.message_bytes.note_read(rows, len(batch.payloads.data) + len(batch.inputs.data))
-            self._queue.add(tasks)
+            slot = slot_of(batch) if batch.capabilities else None
+            if slot is None:
+                self._queue.add(tasks)
+            elif 0 <= slot < self._slots:
+                self._pinned.add(slot, tasks)
+            else:
+                text = f"worker agent {self._state.options.name} has no worker number {slot}"
+                self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
             if batch.objects:
                 self._transfers.prefetch(batch.objects)
 

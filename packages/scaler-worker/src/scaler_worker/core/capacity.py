@@ -30,6 +30,7 @@ class Capacity:
         "_durations",
         "_lending",
         "_message_bytes",
+        "_pinned",
         "_processors",
         "_queue",
         "_queue_limit",
@@ -44,6 +45,7 @@ class Capacity:
         self._processors = state.processors.by_number
         self._counts = state.processors.counts
         self._queue = state.queue
+        self._pinned = state.pinned
         self._queue_limit = state.options.queue_limit
         self._slots = state.slots
 
@@ -65,8 +67,9 @@ class Capacity:
         if now >= self._lending.due_at():
             # Nested tasks that could have these slots must be able to come here.
             lent += len(self._lending.lenders())
-        return self._slots * min(wanted, self._queue_limit) + lent
+        # Those that wait for one worker take no room from the others'.
+        return self._slots * min(wanted, self._queue_limit) + lent + self._pinned.count
 
     def held(self) -> int:
         """Return how many tasks are here that the scheduler counts as assigned."""
-        return self._queue.count + sum([processor.rows for processor in self._processors.values()])
+        return self._queue.count + self._pinned.count + sum([processor.rows for processor in self._processors.values()])

@@ -34,6 +34,7 @@ class Dispatcher:
         self._state = state
         self._slots = state.slots
         self._queue = state.queue
+        self._pinned = state.pinned
         self._table = state.processors
         self._processors = state.processors.by_number
         self._counts = state.processors.counts
@@ -51,10 +52,14 @@ class Dispatcher:
         if not self._parents:
             if now >= nesting.return_at:
                 nesting.make_room(now)
+            if self._pinned.count:
+                self._hand_pinned(now)
             if queue.count:
                 self._assign(now)
             return
         lending.take_back_unneeded()
+        if self._pinned.count:
+            self._hand_pinned(now)
         if now >= nesting.return_at or lending.has_become_due(now):
             nesting.make_room(now)
         if queue.count:
@@ -89,6 +94,9 @@ class Dispatcher:
                     running.append(processor)
         if queue.count and len(running) <= self._slots:
             parents = self._parents
+            if self._pinned.count:
+                # They finish what they have: the next task there is one that waits for just that worker.
+                running = [processor for processor in running if processor.slot not in self._pinned]
             for processor in running:
                 # Behind a task that has run for long, or waits for others, they would only be taken back again.
                 if (
@@ -97,6 +105,38 @@ class Dispatcher:
                     and processor.number not in parents
                 ):
                     self._fill(processor, share, now)
+
+    def _hand_pinned(self, now: float) -> None:
+        """Hand tasks for one worker to it, where nothing runs there."""
+        for slot in self._pinned.slots():
+            processor = self._idle_for(slot, now)
+            if processor is not None:
+                self._table.give_slot(processor, slot)
+                self._hand(processor, self._pinned.take(slot), now)
+
+    def _idle_for(self, slot: int, now: float) -> Processor | None:
+        """Return the idle processor that may run a task in this slot: the one that is there, or the one idle for longest.
+
+        While one may be started for this slot, because the other one's task waits for its own, that one is waited for: so tasks
+        for several workers run in several processes.
+        """
+        holder = self._table.holder(slot)
+        if holder is not None and not self._lending.lend_slot_of(holder, now):
+            return None
+        counts = self._counts
+        if not counts[State.IDLE] or counts[State.RUNNING] >= self._slots:
+            return None
+        idle = [processor for processor in self._processors.values() if processor.state is State.IDLE]
+        chosen = min(idle, key=lambda processor: (processor.slot != slot, processor.idle_since))
+        if (
+            chosen.slot != slot
+            and counts[State.BLOCKED] <= self._slots
+            and self._table.unblocked_count() <= self._slots
+        ):
+            starting = any(p.slot == slot and p.state is State.STARTING for p in self._processors.values())
+            if starting or self._table.unblocked_count() < self._slots:
+                return None
+        return None if self._pinned.depth(slot) in self._lending.closed_depths(chosen) else chosen
 
     def _fill(self, processor: Processor, share: int, now: float) -> bool:
         """Hand a processor what it should have now; return whether it has anything."""

@@ -36,6 +36,8 @@ class TaskEndings:
         attempts = message.attempts if len(message.attempts) else [0] * len(message.numbers)
         wanted = dict(zip(message.numbers, attempts, strict=True))
         removed, orphaned = state.queue.remove(message.client, wanted)
+        if state.pinned.count:
+            removed += state.pinned.remove(message.client, wanted)
         if message.waiting_only:
             # The scheduler knows that nobody wants them.
             self._returns.give_back([*removed, *orphaned])
@@ -55,6 +57,7 @@ class TaskEndings:
         """End all tasks of a client that is gone. Nobody is told what became of them."""
         state = self._state
         state.queue.remove(client, None)
+        state.pinned.remove(client, None)
         state.results.drop_client(client)
         state.transfers.drop_results(client, None)
         for processor in self._processors.values():

@@ -31,6 +31,11 @@ def check_invariants(state: AgentState, nesting: Nesting, now: float) -> None:
         [tasks.depth for tasks in queued] == sorted((tasks.depth for tasks in queued), reverse=True),
         "the queue is not ordered by depth",
     )
+    pinned = list(state.pinned)
+    for tasks in pinned:
+        require(not tasks.abandoned, "tasks of a client that is gone wait for a worker")
+        hold(tasks, "the tasks for single workers")
+    require(sum(map(len, pinned)) == state.pinned.count, "the count of tasks for single workers is wrong")
     for processor in processors.values():
         name = f"processor {processor.number}"
         require(sum(map(len, processor.pipe)) == processor.rows, f"{name}: its row count is wrong")
@@ -71,7 +76,7 @@ def check_invariants(state: AgentState, nesting: Nesting, now: float) -> None:
     require(len(waiting) == state.results.rows, "the count of results that wait is wrong")
     require(len(waiting) == len(set(waiting)), "a task has two results")
     if departure.leaving:
-        require(state.queue.count == 0, "an agent that leaves has tasks queued")
+        require(state.queue.count + state.pinned.count == 0, "an agent that leaves has tasks queued")
     elif not departure.stopped and state.queue.head(lending.closed_depths()) is not None:
         idle = any(processor.state is State.IDLE for processor in processors.values())
         running = sum(processor.state is State.RUNNING for processor in processors.values())

@@ -32,6 +32,7 @@ class Leaving:
         state.departure.begin(reason, deadline)
         state.log(INFO, f"leaving: {reason}")
         self._returns.give_back_queued(state.queue.count)
+        self._returns.give_back(state.pinned.take_all())
         for processor in state.processors.by_number.values():
             if processor.rows > 1 and processor.state is State.RUNNING:
                 self._returns.take_back_behind(processor)

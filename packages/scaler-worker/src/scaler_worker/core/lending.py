@@ -155,6 +155,15 @@ class Lending:
                 self._table.set_state(processor, State.BLOCKED)
         return encumbered
 
+    def lend_slot_of(self, processor: Processor, now: float) -> bool:
+        """Lend the slot of a running processor unasked, if its task has unfinished work and has had its time."""
+        if processor.rows > 1 or not self.waits_unseen(processor, now):
+            return False
+        processor.lent_unasked = True
+        processor.lent_index = processor.front_index
+        self._table.set_state(processor, State.BLOCKED)
+        return True
+
     def take_back_unneeded(self) -> None:
         """End loans made unasked whose slots no nested task will fill: they are not there for other tasks."""
         loans = [

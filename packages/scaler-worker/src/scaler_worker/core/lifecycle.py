@@ -48,7 +48,7 @@ class ProcessorLifecycle:
         state, counts = self._state, self._counts
         wanted = state.slots - self._table.unblocked_count()
         if counts[State.BLOCKED] > state.slots:
-            ready = state.queue.count_open(state.lending.closed_depths())
+            ready = state.queue.count_open(state.lending.closed_depths()) + state.pinned.count
             wanted = min(wanted, ready - counts[State.STARTING] - counts[State.IDLE])
         for _ in range(wanted):
             processor = self._table.add()

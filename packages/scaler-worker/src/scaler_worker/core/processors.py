@@ -179,6 +179,17 @@ class ProcessorTable:
         if processor.slot in held:
             processor.slot = next((slot for slot in range(self.slots) if slot not in held), processor.slot)
 
+    def give_slot(self, processor: Processor, slot: int) -> None:
+        """Let an idle processor have a slot where nothing runs."""
+        processor.slot = slot
+
+    def holder(self, slot: int) -> Processor | None:
+        """Return the processor that runs a task in this slot, or None."""
+        for processor in self.by_number.values():
+            if processor.slot == slot and processor.state is ProcessorState.RUNNING:
+                return processor
+        return None
+
     def _emptiest_slot(self) -> int:
         counts = [0] * self.slots
         for processor in self.by_number.values():

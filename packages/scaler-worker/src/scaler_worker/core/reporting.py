@@ -162,7 +162,7 @@ class Reporter:
             cpu_percent=figures.cpu_percent,
             rss_bytes=figures.rss_bytes,
             rss_free_bytes=figures.rss_free_bytes,
-            queued=self._queue.count + sum(max(0, p.rows - 1) for p in processors.values()),
+            queued=self._queue.count + self._state.pinned.count + sum(max(0, p.rows - 1) for p in processors.values()),
             latency_seconds=self._connection.latency_seconds,
             processor_pids=pids,
             processor_cpu_percents=cpus,
@@ -198,7 +198,7 @@ class Reporter:
             columns[1].extend(attempts)
             columns[2].extend([state] * (len(columns[0]) - len(columns[2])))
 
-        for tasks in self._queue:
+        for tasks in (*self._queue, *self._state.pinned):
             note(tasks.client, tasks.numbers, tasks.attempts, m.HeldState.QUEUED)
         for processor in self._state.processors.by_number.values():
             for position, tasks in enumerate(processor.pipe):

@@ -35,6 +35,8 @@ class AgentSnapshot:
     processors: Mapping[int, ProcessorSnapshot]
     queued: tuple[tuple[int, ...], ...]
     """Numbers of the tasks that are queued, by piece of a batch, in the order in which they are handed over."""
+    pinned: tuple[int, ...]
+    """Numbers of the tasks that wait for one worker each."""
     mean_task_microseconds: float | None
     """What the agent takes for the mean duration of tasks; None before the first result."""
     parents: frozenset[int]
@@ -58,6 +60,7 @@ def take_snapshot(state: AgentState, capacity: Capacity, now: float) -> AgentSna
             for number, processor in state.processors.by_number.items()
         },
         queued=tuple(tuple(piece.numbers) for piece in state.queue),
+        pinned=tuple(number for piece in state.pinned for number in piece.numbers),
         mean_task_microseconds=state.durations.mean_microseconds,
         parents=frozenset(state.lending.parents),
     )

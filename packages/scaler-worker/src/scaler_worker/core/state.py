@@ -11,6 +11,7 @@ from scaler_worker.core.functions import FunctionTable
 from scaler_worker.core.lending import Lending
 from scaler_worker.core.message_bytes import MessageBytes
 from scaler_worker.core.options import AgentOptions, hello_of
+from scaler_worker.core.pinned import PinnedTasks
 from scaler_worker.core.processors import ProcessorTable
 from scaler_worker.core.queue import TaskQueue
 from scaler_worker.core.results import ResultCollector
@@ -29,6 +30,7 @@ class AgentState:
         "message_bytes",
         "options",
         "outbox",
+        "pinned",
         "processors",
         "queue",
         "results",
@@ -49,6 +51,7 @@ class AgentState:
         self.durations = DurationEstimates()
         self.message_bytes = MessageBytes()
         self.queue = TaskQueue(self.durations)
+        self.pinned = PinnedTasks()
         self.results = ResultCollector()
         self.functions = FunctionTable()
         self.transfers = ObjectTransfers(options.object_cache_bytes, self.outbox)

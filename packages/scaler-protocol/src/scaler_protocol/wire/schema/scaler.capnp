@@ -75,6 +75,8 @@ struct Message {
     objectsLost @40 :ObjectsLost;
     objectBatch @41 :ObjectBatch;
     objectLayout @42 :ObjectLayout;
+    workerListRequest @43 :Void;         # C→S: which workers are connected? One workerList answers each request, in their order.
+    workerList @44 :WorkerList;
   }
 }
 
@@ -586,4 +588,11 @@ struct MonitorDump {
   # The scheduler's tables at one moment, for looking into a problem.
   timeSeconds @0 :Float64;
   json @1 :Text;
+}
+
+struct WorkerList {
+  # S→C: the workers that are connected and stay, one per row.
+  agents @0 :Data;                       # 16 bytes each: the incarnation of the worker's agent
+  slots @1 :Data;                        # U16: its number at its agent, from 0
+  names @2 :List(Text);                  # workers of several agents may have the same name
 }
