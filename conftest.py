@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,8 @@ LEFT = pytest.StashKey[list[str]]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Take surroundings before anything is started."""
+    # What a cluster does would depend on which modules of tests have been imported.
+    os.environ.setdefault("SCALER_IMPORT_AHEAD", "")
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         take_own_surroundings(worker["temporary_folder"])

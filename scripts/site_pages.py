@@ -113,7 +113,7 @@ def commands() -> str:
         "# Commands",
         COMMANDS_TEXT,
     ]
-    for command, (_, parser) in sorted(parsers().items()):
+    for command, (_, parser, _) in sorted(parsers().items()):
         parts += [f"## {command}", parser.description or "", *_described(parser)]
     return "\n\n".join(parts) + "\n"
 

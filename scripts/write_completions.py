@@ -12,7 +12,7 @@ import pkgutil
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import shtab
@@ -27,16 +27,20 @@ SHELLS = {"bash": "{}", "zsh": "_{}"}
 _COMPLETED_AS_FILES = ("FILE", "DIR", "OUT")
 
 
-def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser]]:
-    """The parsers of all commands, by name, with the folder of the package that has the command."""
+def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]]:
+    """The parsers of all commands, by name, each with its package's folder, and the settings whose defaults are computed."""
     by_command = {settings.command: settings for settings in _settings_classes()}
-    found = {}
+    found: dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]] = {}
     for folder in sorted(PACKAGES.iterdir()):
         metadata = folder / "pyproject.toml"
         if metadata.exists():
             for command in tomllib.loads(metadata.read_text(encoding="utf-8"))["project"].get("scripts", {}):
-                parser = command_parser() if command == COMMAND else by_command[command].parser()
-                found[command] = (folder, parser)
+                if command == COMMAND:
+                    found[command] = (folder, command_parser(), frozenset())
+                    continue
+                fields = by_command[command].model_fields
+                computed = frozenset(name for name, field in fields.items() if field.default_factory is not None)
+                found[command] = (folder, by_command[command].parser(), computed)
     return found
 
 
@@ -54,18 +58,21 @@ def _settings_classes() -> Iterator[type[ServiceSettings]]:
 def completions() -> dict[Path, str]:
     """What each file of completions must say."""
     texts = {}
-    for command, (folder, parser) in parsers().items():
-        _adapt(parser)
+    for command, (folder, parser, computed) in parsers().items():
+        _adapt(parser, computed)
         for shell, name in SHELLS.items():
             text = re.sub(r"[ \t]+$", "", shtab.complete(parser, shell), flags=re.MULTILINE)
             texts[folder / "completions" / shell / name.format(command)] = text.rstrip("\n") + "\n"
     return texts
 
 
-def _adapt(parser: argparse.ArgumentParser) -> None:
+def _adapt(parser: argparse.ArgumentParser, computed: Collection[str] = ()) -> None:
+    """Have a parser described as it is everywhere. `computed`: arguments whose defaults each machine has of its own."""
     for action in parser._actions:
-        # A default that is a path of this machine says nothing elsewhere.
+        # A default that is a path, a number of CPUs or a size of this machine says nothing elsewhere.
         action.help = (action.help or "").replace(f" (default: {sys.executable})", "")
+        if action.dest in computed:
+            action.help = re.sub(r" \(default: [^)]*\)$", "", action.help)
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 _adapt(inner)

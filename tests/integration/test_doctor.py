@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import scaler
-from scaler import Scheduler, SchedulerClusterCombo
+from scaler import Cluster, Scheduler, SchedulerClusterCombo
 from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.version import SOFTWARE_VERSION
 
@@ -47,6 +47,19 @@ def test_a_cluster_without_workers_is_a_problem() -> None:
     said = json.loads(found.stdout)
     assert said["workers"]["count"] == 0
     assert "no workers are connected" in said["problems"][0]
+
+
+def test_object_storage_that_cannot_be_reached_is_a_problem() -> None:
+    nowhere = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    with (
+        Scheduler(address="tcp://127.0.0.1:0", object_storage_address=nowhere) as scheduler,
+        Cluster(scheduler.get_address(), n_workers=1),
+    ):
+        found = doctor(scheduler.get_address(), "--json", "--timeout", "5")
+    assert found.returncode == 1, found.stdout
+    said = json.loads(found.stdout)
+    assert said["workers"]["round_trip_seconds"] > 0
+    assert [problem for problem in said["problems"] if nowhere in problem], said
 
 
 def test_nobody_answers() -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from scaler import SchedulerClusterCombo
-from scaler_protocol.service.module_path import program_modules
+from scaler_protocol.service.module_path import IMPORT_AHEAD_VARIABLE, program_modules
 from scaler_protocol.testing.waiting import wait_until
 
 
@@ -24,6 +24,11 @@ def processors_with_numpy() -> int:
     return count
 
 
+@pytest.fixture(autouse=True)
+def as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(IMPORT_AHEAD_VARIABLE)
+
+
 def test_processors_import_numpy_while_they_wait_where_the_program_has_loaded_it() -> None:
     with SchedulerClusterCombo(n_workers=2):
         wait_until(lambda: processors_with_numpy() == 2, 30.0, what=lambda: f"{processors_with_numpy()} of 2")
@@ -31,6 +36,11 @@ def test_processors_import_numpy_while_they_wait_where_the_program_has_loaded_it
 
 def test_what_the_program_has_not_loaded_is_not_among_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert program_modules() == ("numpy",)
+    monkeypatch.setenv(IMPORT_AHEAD_VARIABLE, "")
+    assert program_modules() == ()
+    monkeypatch.setenv(IMPORT_AHEAD_VARIABLE, "psutil, numpy")
+    assert program_modules() == ("psutil", "numpy")
+    monkeypatch.delenv(IMPORT_AHEAD_VARIABLE)
     without = {name: module for name, module in sys.modules.items() if name != "numpy"}
     monkeypatch.setattr(sys, "modules", without)
     assert program_modules() == ()

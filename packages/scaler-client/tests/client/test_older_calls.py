@@ -164,8 +164,25 @@ def test_profiling_may_be_asked_for_one_task(client: Client) -> None:
         assert future.profiling_info().duration_s >= 0
     future = submit(add, 1, 2, profiling=False)
     assert future.result(20) == 3
-    with pytest.raises(ValueError, match="make the client with profiling=True"):
+    with pytest.raises(ValueError, match="with profiling=True"):
         future.profiling_info()
+
+
+def test_profiling_may_be_off_for_one_task_of_a_client_with_it(cluster: InProcessCluster) -> None:
+    with Client(cluster.address, profiling=True) as client:
+        submit: Callable[..., Any] = client.submit
+        future = submit(add, 1, 2, profiling=False)
+        assert (future.result(20), client.submit(add, 1, 2).result(20)) == (3, 3)
+        with pytest.raises(ValueError, match="was not measured"):
+            future.profiling_info()
+
+
+def test_after_a_tuple_there_must_be_tuples(client: Client) -> None:
+    function: Function = add
+    for items in ([(1, 2), "ab"], [(1, 2), [3, 4]], [(1, 2), 3]):
+        with pytest.warns(DeprecationWarning, match="unpacks"), pytest.raises(TypeError, match="another item is"):
+            client.map(function, items)
+    assert client.map(identity, [1]) == [1]
 
 
 def test_profiling_is_an_argument_where_the_function_takes_it(client: Client) -> None:

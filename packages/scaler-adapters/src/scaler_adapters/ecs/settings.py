@@ -86,6 +86,7 @@ class EcsAdapterSettings(WebhookSettings):
     aws_access_key_id: str = Field(default="", description="AWS access key, with --aws-secret-access-key")
     aws_secret_access_key: Annotated[str, Secret()] = Field(
         default="",
+        repr=False,
         description="secret of --aws-access-key-id; other users of this machine can see it, so prefer the places where boto3 "
         "looks for credentials",
     )

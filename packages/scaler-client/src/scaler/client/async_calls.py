@@ -229,7 +229,10 @@ class AsyncCalls:
         timeout: float | None = None,
         ordered: bool = True,
     ) -> list[Any]:
-        """Return `list(map(fn, *iterables))`, computed by the workers, as `Client.map`. Cancelled, it cancels what is left."""
+        """Return `list(map(fn, *iterables))`, computed by the workers. Cancelled, it cancels what is left.
+
+        As `Client.map`, but that there are no programs for earlier versions: tuples are never unpacked.
+        """
         from scaler.client.async_many import run_map
         from scaler.client.mapped_items import called_items
 

@@ -306,7 +306,10 @@ class ScalerFuture(Future[R]):  # type: ignore[type-var]
         """
         profile = self._profile
         if profile is None and not self.client.profiling:
-            raise ValueError(f"task {self.number} has no profile: make the client with profiling=True")
+            raise ValueError(
+                f"task {self.number} has no profile: only tasks have one that have returned a value, and were submitted with "
+                "profiling=True or by a client with profiling=True"
+            )
         if not self.done():
             raise ValueError(f"task {self.number} is not done yet")
         if profile is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from scaler.client.mapped_items import MappedItems, called_items
 from scaler.serialization.signatures import check_of
-from scaler_protocol.runtime.names import name_of
+from scaler_protocol.runtime.names import name_of, shown
 
 _CALLER = 5
 """The frame of the program that has called `Client.map`, seen from `_warn`."""
@@ -43,7 +43,13 @@ def mapped_items(fn: Callable[..., Any], iterables: Sequence[Iterable[Any]]) -> 
         f"use client.starmap({name}, …), or client.map({name}, …) with one iterable for each argument",
         DeprecationWarning,
     )
-    return MappedItems(map(tuple, again), True, items.total)
+    return MappedItems(map(_unpacked, again), True, items.total)
+
+
+def _unpacked(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, tuple):
+        return tuple(item)
+    raise TypeError(f"map() unpacks tuples here, as its first item is one, and another item is {shown(item)}")
 
 
 def _has_no_tuples(iterable: Iterable[Any]) -> bool:

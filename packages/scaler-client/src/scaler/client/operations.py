@@ -139,7 +139,7 @@ class Operations:
         if kwargs and "profiling" in kwargs:
             others = without_profiling(fn, args, kwargs)
             if others is not None:
-                flags = m.TaskFlag.PROFILE if kwargs["profiling"] else 0
+                flags = self._flags & ~m.TaskFlag.PROFILE | (m.TaskFlag.PROFILE if kwargs["profiling"] else 0)
                 return self._submit(client, self._group(m.TaskKind.CALL, (), flags), fn, args, others)
         group = self._plain_group if current_task_context() is None else self._group(m.TaskKind.CALL, ())
         return self._submit(client, group, fn, args, kwargs)
@@ -502,11 +502,11 @@ class Operations:
 
     # --- internal
 
-    def _group(self, kind: int, capabilities: m.Capabilities, further_flags: int = 0) -> TaskGroup:
+    def _group(self, kind: int, capabilities: m.Capabilities, flags: int | None = None) -> TaskGroup:
         context = current_task_context()
         if context is not None:
             self.engine.note_parent()
-        flags = self._flags | further_flags
+        flags = self._flags if flags is None else flags
         key = (kind, 0 if context is None else context.depth + 1, capabilities, flags)
         group = self._groups.get(key)
         if group is None:

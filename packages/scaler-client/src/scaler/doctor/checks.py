@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -20,6 +21,8 @@ from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_V
 DISTRIBUTIONS = ("protocol", "client", "scheduler", "objstore", "worker", "adapters", "ui")
 SMALL_TASKS = 20
 """How many are timed, one after another."""
+VALUE_BYTES = 1_000_000
+"""Of the value that a worker reads from object storage."""
 _POLL_SECONDS = 0.1
 
 
@@ -116,6 +119,20 @@ def _count_workers(findings: Findings, address: str, security: str | None, timeo
     findings.notes.append(f"workers cannot be counted at {address}: {why}")
 
 
+def _send_value(findings: Findings, client: Client, timeout_seconds: float) -> None:
+    """Have a worker read a value that lies in object storage."""
+    assert findings.scheduler is not None
+    try:
+        with client.send_object(os.urandom(VALUE_BYTES)) as reference:
+            client.submit(len, reference).result(timeout_seconds)
+    except (FutureTimeoutError, errors.ScalerError) as error:
+        why = str(error) if isinstance(error, errors.ScalerError) else f"it took more than {timeout_seconds:g} s"
+        findings.problems.append(
+            f"a value of {VALUE_BYTES:,} bytes has not come to a worker by object storage at "
+            f"{findings.scheduler.object_storage or 'no address'}: {why}"
+        )
+
+
 def _run_tasks(findings: Findings, workers: WorkersFound, client: Client, timeout_seconds: float) -> None:
     """Ask a worker for its versions, then time small tasks."""
     try:
@@ -127,6 +144,7 @@ def _run_tasks(findings: Findings, workers: WorkersFound, client: Client, timeou
             client.submit(abs, -number).result(timeout_seconds)
             taken.append(time.monotonic() - started)
         workers.round_trip_seconds = median(taken)
+        _send_value(findings, client, timeout_seconds)
     except FutureTimeoutError:
         findings.problems.append(f"no worker has run a small task within {timeout_seconds:g} s: are all of them busy?")
     except Exception as error:

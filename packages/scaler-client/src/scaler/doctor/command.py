@@ -16,8 +16,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m scaler",
-        description="Checks this installation and, with an address, a cluster: versions of both sides, whether the scheduler "
-        "answers, how long a small task takes, and how many workers there are.",
+        description="Shows what is installed here and, with an address, checks a cluster: versions of both sides, whether the "
+        "scheduler answers, how long a small task takes, and how many workers there are.",
         epilog="Exit status: 0 if all is well, 1 if there is a problem, 2 for an address or flag that cannot be used.",
     )
     made.add_argument("address", nargs="?", help="of the scheduler, as in tcp://127.0.0.1:2345, or a connection file")

@@ -25,7 +25,10 @@ TASK_PATH_VARIABLE = "SCALER_TASK_PATH"
 TASK_PATH_BYTES_MAX = 64 * 1024
 """Half of what an environment variable may hold. Services ask for longer paths when they need them."""
 
-IMPORTED_AHEAD = ("numpy",)
+IMPORT_AHEAD_VARIABLE = "SCALER_IMPORT_AHEAD"
+"""In a program's environment: names of modules in place of `IMPORTED_AHEAD`, separated by commas; empty for none."""
+
+IMPORTED_AHEAD = "numpy"
 """What processors of a local cluster import while they wait for their first task, where the program that started the cluster has
 loaded it. Each costs every processor memory, so that only what many tasks read their arguments with is among them."""
 
@@ -140,8 +143,9 @@ def program_path() -> list[str]:
 
 
 def program_modules() -> tuple[str, ...]:
-    """Return those of `IMPORTED_AHEAD` that this process has loaded."""
-    return tuple(name for name in IMPORTED_AHEAD if name in sys.modules)
+    """Return those of the modules to import ahead that this process has loaded."""
+    names = os.environ.get(IMPORT_AHEAD_VARIABLE, IMPORTED_AHEAD).split(",")
+    return tuple(name for name in map(str.strip, names) if name and name in sys.modules)
 
 
 def working_directory() -> str:

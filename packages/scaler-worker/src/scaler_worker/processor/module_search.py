@@ -38,7 +38,7 @@ def install(options: ProcessorOptions, slot: int) -> None:
 def import_ahead(names: Sequence[str]) -> None:
     """Import modules that no task has asked for yet. One that cannot be imported fails in the task that needs it."""
     for name in names:
-        with contextlib.suppress(Exception, SystemExit):
+        with contextlib.suppress(BaseException):
             importlib.import_module(name)
 
 

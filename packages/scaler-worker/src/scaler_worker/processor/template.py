@@ -17,7 +17,7 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import _exit
 from time import monotonic
 
@@ -249,6 +249,9 @@ class Template:
         _, status, usage = os.wait4(child.pid, 0)
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
+        if code and self._options.task_modules:
+            # It may be an import ahead that ended it, and would end the next one: what tasks import is theirs again.
+            self._options = replace(self._options, task_modules=())
         cause = self._remains.cause_of(child.number, code, usage.ru_utime + usage.ru_stime)
         self._remains.remove(child.number)
         self._report(EXITED, child.number, child.pid, code, usage.ru_maxrss * 1024, cause)
