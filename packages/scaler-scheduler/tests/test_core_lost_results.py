@@ -235,7 +235,8 @@ def test_random_graphs_end_right_whatever_is_lost(seed: int) -> None:
     assert cluster.harness.core.unfinished_count == 0
 
 
-def test_what_was_handed_over_behind_a_row_that_finds_an_input_missing_comes_back() -> None:
+@pytest.mark.parametrize("status", [m.Status.MISSING_OBJECT, m.Status.SKIPPED, m.Status.PROCESSOR_DIED])
+def test_what_was_handed_over_behind_a_row_whose_input_is_missing_comes_back(status: m.Status) -> None:
     cluster = Cluster()
     chains = Agent(cluster.harness, "chains", capacity=10)
     cluster.agent.send(m.Drain())
@@ -246,7 +247,7 @@ def test_what_was_handed_over_behind_a_row_that_finds_an_input_missing_comes_bac
     head, behind = chains.tasks()
     cluster.lose(big("a"))
     (again,) = chains.tasks()
-    chains.answer([head], m.Status.MISSING_OBJECT, b"object is lost")
+    chains.answer([head], status, b"object is lost" if status is m.Status.MISSING_OBJECT else b"")
     chains.answer([behind], m.Status.SKIPPED)
     chains.answer([again], payload=b"O" + big("b"), object_positions=[0], objects=(big("b"),))
     chains.run_all()

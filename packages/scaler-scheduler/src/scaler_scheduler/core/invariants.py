@@ -152,9 +152,11 @@ def _check_graphs(state: SchedulerState) -> None:
                     # Or the result was lost, and the agent may have it; or that row has found an input missing, and this one will
                     # come back.
                     # Or it is cancelled, or needs one that is: what it needed has come back, and word of that is under way.
+                    # Or that row has come back and waits, because the result of one before it was lost: this one comes back too.
                     require(
                         (task.agent is not None and dependency in graph.losses)
                         or (row in ending and dependency in graph.returned)
+                        or (task.agent is not None and task.chain is not None and dependency in graph.returned)
                         or row in doomed
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
