@@ -282,7 +282,8 @@ class HostStorage:
                 self._homes.on_fetched_at_centre(self._fetched(step.effect, completion))
             self._perform()
 
-        self._centre.get(step.effect.id, FETCH_WAIT_S, answered, follows=step.follows, pieces=step.pieces)
+        wait_s = FETCH_WAIT_S if step.effect.waits else 0.0
+        self._centre.get(step.effect.id, wait_s, answered, follows=step.follows, pieces=step.pieces)
 
     def _fetch_at(self, step: steps.FetchAt) -> None:
         address = step.address

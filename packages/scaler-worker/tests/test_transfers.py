@@ -5,7 +5,14 @@ from __future__ import annotations
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_worker.core import effects, events
-from scaler_worker.core.transfers import AHEAD_MAX, AHEAD_PART, PREFETCHES_MAX, ObjectTransfers, StoredResult
+from scaler_worker.core.transfers import (
+    AHEAD_MAX,
+    AHEAD_PART,
+    MISSING_MAX,
+    PREFETCHES_MAX,
+    ObjectTransfers,
+    StoredResult,
+)
 
 CACHE_BYTES = 4000
 PROCESSOR = 7
@@ -19,6 +26,7 @@ class Host:
         self.transfers = ObjectTransfers(CACHE_BYTES, self.outbox)
         self.transfers.available = True
         self.requests: dict[bytes, int] = {}
+        self.waits: dict[bytes, bool] = {}
         self.answered: list[bytes] = []
         self.dropped: list[bytes] = []
         self.puts: dict[bytes, int] = {}
@@ -29,6 +37,7 @@ class Host:
         for effect in self.outbox.take():
             if isinstance(effect, effects.FetchObject):
                 self.requests[effect.id] = effect.request
+                self.waits[effect.id] = effect.waits
                 asked.append(effect.id)
             elif isinstance(effect, effects.AnswerObject):
                 self.answered.append(effect.id)
@@ -115,3 +124,39 @@ def test_what_is_being_stored_stays_until_it_is() -> None:
         host.transfers.on_stored(events.ObjectStored(host.puts[object_id]))
     host.store(read, 1)
     assert sorted(host.dropped) == sorted([read, first, second])
+
+
+def test_what_was_waited_for_ahead_in_vain_is_not_waited_for_again() -> None:
+    host = Host()
+    lost, late = ids(2)
+    host.transfers.prefetch([lost, late])
+    assert host.asked() == [lost, late]
+    assert host.waits == {lost: True, late: True}
+    assert host.come(lost, missing=True) == []
+    assert host.come(late, missing=True) == []
+    host.transfers.prefetch([lost])
+    assert host.asked() == []
+    for object_id in (lost, late):
+        host.transfers.want(PROCESSOR, object_id, place_gone=False)
+        assert host.asked() == [object_id]
+        assert not host.waits[object_id]
+    host.come(lost, missing=True)
+    host.come(late)
+    assert host.answered == [lost, late]
+    # Its next task is another matter.
+    host.transfers.want(PROCESSOR, lost, place_gone=False)
+    assert host.asked() == [lost]
+    assert host.waits[lost]
+
+
+def test_only_so_many_are_known_to_be_missing() -> None:
+    host, lost = Host(), ids(MISSING_MAX + 1)
+    for object_id in lost:
+        host.transfers.prefetch([object_id])
+        host.asked()
+        host.come(object_id, missing=True)
+    for object_id in (lost[0], lost[1]):
+        host.transfers.want(PROCESSOR, object_id, place_gone=False)
+    host.asked()
+    assert host.waits[lost[0]]
+    assert not host.waits[lost[1]]

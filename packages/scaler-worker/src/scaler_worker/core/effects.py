@@ -95,12 +95,14 @@ class UseStorage:
 class FetchObject:
     """Get an object into the host's cache, and wait for it if it is still on its way. `ObjectFetched` follows.
 
-    Unless `whole` is set, the cache may hold only where the object lies on this host.
+    Unless `whole` is set, the cache may hold only where the object lies on this host. Without `waits`, it was waited for before:
+    what is not there now is missing.
     """
 
     request: int
     id: bytes
     whole: bool = False
+    waits: bool = True
 
 
 @value

@@ -21,6 +21,9 @@ PREFETCHES_MAX = 64
 AHEAD_MAX = 16_384
 """Objects that are to be fetched when others have come."""
 
+MISSING_MAX = 4096
+"""Objects that are known to be missing. What is forgotten is waited for once more."""
+
 AHEAD_PART = 4
 """What is fetched before tasks ask for more takes at most this part (a quarter) of the cache."""
 
@@ -72,6 +75,8 @@ class ObjectTransfers:
         self._cached_bytes = 0
         self._ahead: OrderedDict[bytes, None] = OrderedDict()
         """Objects that tasks here will need, in the order in which they are to be fetched."""
+        self._missing: OrderedDict[bytes, None] = OrderedDict()
+        """Objects that were waited for ahead of their tasks, and have not come."""
         self._ahead_bytes = 0
         """Of those that have come since a processor had to wait for one: what it had until then, it has read."""
         self._fetches: dict[int, _Fetch] = {}
@@ -88,7 +93,7 @@ class ObjectTransfers:
         for object_id in ids:
             if object_id in self._cached:
                 self._cached.move_to_end(object_id)
-            elif object_id not in self._request_of and len(self._ahead) < AHEAD_MAX:
+            elif object_id not in self._request_of and object_id not in self._missing and len(self._ahead) < AHEAD_MAX:
                 self._ahead[object_id] = None
         self._fetch_ahead()
 
@@ -134,6 +139,10 @@ class ObjectTransfers:
         if status != m.Status.SUCCESS and not fetch.processors:
             # The tasks that needed it may have been cancelled, and those that need the others.
             self._ahead.clear()
+            if event.missing:
+                self._missing[fetch.id] = None
+                if len(self._missing) > MISSING_MAX:
+                    self._missing.popitem(last=False)
         for processor in fetch.processors:
             self._outbox.add(effects.AnswerObject(processor, fetch.id, status, text))
         self._fetch_ahead()
@@ -198,10 +207,12 @@ class ObjectTransfers:
 
     def _begin_fetch(self, object_id: bytes, *, whole: bool = False) -> int:
         self._ahead.pop(object_id, None)
+        waits = object_id not in self._missing
+        self._missing.pop(object_id, None)
         request = self._new_request()
         self._fetches[request] = _Fetch(object_id)
         self._request_of[object_id] = request
-        self._outbox.add(effects.FetchObject(request, object_id, whole))
+        self._outbox.add(effects.FetchObject(request, object_id, whole, waits))
         return request
 
     def _keep(self, object_id: bytes, size_bytes: int) -> None:

@@ -79,6 +79,8 @@ class _Asked:
     """Of puts: holds that place, if it is this process's."""
     copied_bytes: int = 0
     """Of puts: of a copy of this process."""
+    waits: bool = True
+    """Of gets: for what is not there yet."""
 
 
 class StorageLink:
@@ -176,7 +178,8 @@ class StorageLink:
     def fetch(self, effect: effects.FetchObject, *, follows: bool = False, pieces: bool = False) -> None:
         """Get an object into the host's cache. With `follows`, `on_homes` may be called instead, with `pieces` `on_layout`."""
         mappable = self._is_local and not effect.whole
-        self._fetch(_Asked(effect.request, effect.id), mappable=mappable, follows=follows, pieces=pieces)
+        asked = _Asked(effect.request, effect.id, waits=effect.waits)
+        self._fetch(asked, mappable=mappable, follows=follows, pieces=pieces)
 
     def begin_segment(self, object_id: bytes, lengths: Sequence[int]) -> Lease | None:
         """Return memory for an object that the server can map while it is written; None if there is none."""
@@ -260,7 +263,7 @@ class StorageLink:
             number = self._requests.get(
                 asked.object_id,
                 self._loop.time(),
-                wait_seconds=self._wait_seconds,
+                wait_seconds=self._wait_seconds if asked.waits else 0.0,
                 mappable=mappable,
                 follows=follows,
                 pieces=pieces,
