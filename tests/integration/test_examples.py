@@ -6,11 +6,14 @@ import contextlib
 import importlib.util
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from statistics import NormalDist
+from typing import Any
 
 import httpx
 import pytest
@@ -100,6 +103,100 @@ def test_the_demo_prints_its_answer_and_saves_a_picture(tmp_path: Path) -> None:
     lines = run("demo.py", "--resamples", "10", "--output", str(tmp_path))
     assert any("times as fast" in line for line in lines)
     assert (tmp_path / "trend-following.png").stat().st_size > 50_000
+
+
+def test_the_risk_of_options() -> None:
+    lines = dict(line.split(": ") for line in run("option_risk.py"))
+    numbers = {name: float(text.replace(",", "")) for name, text in lines.items()}
+    assert 0 < numbers["value at risk, 97.5 %"] < numbers["expected shortfall"] < abs(numbers["value today"])
+
+
+def test_the_formula_for_options_is_right() -> None:
+    """A put and a call with the same strike differ by what the strike is worth today (put-call parity)."""
+    risk = runpy.run_path(str(EXAMPLES / "option_risk.py"))
+    call, put = (
+        risk["price"]({"kind": kind, "strike": "100", "volatility": "0.2"}, 105.0, 1.0) for kind in ("call", "put")
+    )
+    assert call - put == pytest.approx(105 - 100 * math.exp(-risk["RATE"]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
+def test_the_best_parameters_come_first() -> None:
+    lines = run("parameter_grid.py")
+    errors = [float(line.rpartition(" ")[2]) for line in lines]
+    assert len(errors) == 10
+    assert errors == sorted(errors)
+    # Without a model, the error is the standard deviation of what is predicted: 77.
+    assert 50 < errors[0] < 60
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
+def test_tiles_make_the_picture_of_one_piece(tmp_path: Path) -> None:
+    lines = run("image_tiles.py", "--output", str(tmp_path / "edges.png"))
+    assert lines[0].endswith("as in one piece: True")
+    assert (tmp_path / "edges.png").stat().st_size > 10_000
+
+
+def test_words_are_counted(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.md").write_text("one two two " * (number + 1))
+    assert run("word_count.py", str(tmp_path)) == [
+        "5 documents, 45 words, 2 different ones",
+        "    30  two",
+        "    15  one",
+    ]
+    assert (
+        "no documents"
+        in subprocess.run(
+            [sys.executable, EXAMPLES / "word_count.py", tmp_path / "0.md"], capture_output=True, text=True, check=False
+        ).stderr
+    )
+
+
+def test_a_run_with_checkpoints_goes_on_where_it_was(tmp_path: Path) -> None:
+    part, whole = str(tmp_path / "part.json"), str(tmp_path / "whole.json")
+    run("checkpoints.py", "--file", part, "--portions", "3")
+    continued = run("checkpoints.py", "--file", part, "--portions", "8")
+    assert continued[0] == "3 portions were done, 5 are missing"
+    at_once = run("checkpoints.py", "--file", whole, "--portions", "8")
+    assert continued[1] == at_once[1]
+    price, error = (float(text.rpartition(" ")[2]) for text in at_once[1].split(", "))
+    least, most = bounds_of_the_asian_option(runpy.run_path(str(EXAMPLES / "checkpoints.py")))
+    assert least - 3 * error < price < most
+    assert 0 < error < 0.1
+
+
+def bounds_of_the_asian_option(given: dict[str, Any]) -> tuple[float, float]:
+    """What the price lies between. Both have formulas.
+
+    The geometric mean is at most the arithmetic one. And what the mean pays is at most the mean of what each month pays.
+    """
+    spot, strike, rate, volatility, months = (
+        given[name] for name in ("SPOT", "STRIKE", "RATE", "VOLATILITY", "MONTHS")
+    )
+
+    def call(center: float, variance: float) -> float:
+        """The value of a call on exp(X), where X is normal, paid after a year."""
+        d2 = (center - math.log(strike)) / math.sqrt(variance)
+        normal = NormalDist()
+        paid = math.exp(center + variance / 2) * normal.cdf(d2 + math.sqrt(variance)) - strike * normal.cdf(d2)
+        return float(math.exp(-rate) * paid)
+
+    drift = rate - volatility**2 / 2
+    geometric = call(
+        math.log(spot) + drift * (months + 1) / (2 * months),
+        volatility**2 * (months + 1) * (2 * months + 1) / (6 * months**2),
+    )
+    monthly = [
+        call(math.log(spot) + drift * month / months, volatility**2 * month / months) for month in range(1, months + 1)
+    ]
+    return geometric, sum(monthly) / months
+
+
+@pytest.mark.parametrize("name", ["option_risk", "parameter_grid", "image_tiles", "word_count", "checkpoints"])
+def test_a_real_example_is_short_and_listed(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 100
+    assert f"`examples/{name}.py`" in (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
 
 
 def test_the_example_file_has_a_section_for_each_command_it_names() -> None:
