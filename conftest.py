@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import pytest
 from _pytest.config import create_terminal_writer
 from _pytest.terminal import TerminalReporter
 
+from scaler_protocol.service import module_path
 from tests.own_surroundings import take_own_surroundings
 
 FOLDERS = pytest.StashKey[dict[str, str]]()
@@ -24,7 +24,7 @@ LEFT = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Take surroundings before anything is started."""
     # What a cluster does would depend on which modules of tests have been imported.
-    os.environ.setdefault("SCALER_IMPORT_AHEAD", "")
+    module_path.IMPORTED_AHEAD = ""
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         take_own_surroundings(worker["temporary_folder"])

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from scaler import SchedulerClusterCombo
+from scaler_protocol.service import module_path
 from scaler_protocol.service.module_path import IMPORT_AHEAD_VARIABLE, program_modules
 from scaler_protocol.testing.waiting import wait_until
 
@@ -26,7 +27,7 @@ def processors_with_numpy() -> int:
 
 @pytest.fixture(autouse=True)
 def as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(IMPORT_AHEAD_VARIABLE)
+    monkeypatch.setattr(module_path, "IMPORTED_AHEAD", "numpy")
 
 
 def test_processors_import_numpy_while_they_wait_where_the_program_has_loaded_it() -> None:

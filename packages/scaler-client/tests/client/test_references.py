@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -347,7 +348,10 @@ class TestAnywhere:
             gc.set_threshold(*thresholds)
         gc.collect()
         assert len(copies) == 200
-        assert client.submit(sum, copies[-1]).result(5) == 199
+        # For a cycle Python calls the callbacks of weak references first, and `__del__` then: the object has been given up before
+        # it is copied. The copy names it if the client's thread has not run in between; else it says that it does not.
+        with contextlib.suppress(errors.MissingObjects):
+            assert client.submit(sum, copies[-1]).result(5) == 199
         copies.clear()
         freed(cluster)
 
