@@ -231,7 +231,7 @@ class AsyncCalls:
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers. Cancelled, it cancels what is left.
 
-        As `Client.map`, but that there are no programs for earlier versions: tuples are never unpacked.
+        As `Client.map`, except that it never unpacks tuples: no program of an earlier version calls it.
         """
         from scaler.client.async_many import run_map
         from scaler.client.mapped_items import called_items

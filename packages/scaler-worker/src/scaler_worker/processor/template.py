@@ -250,7 +250,7 @@ class Template:
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
         if code and self._options.task_modules:
-            # It may be an import ahead that ended it, and would end the next one: what tasks import is theirs again.
+            # An import ahead may have ended it, and would end the next one too: from now on tasks import for themselves.
             self._options = replace(self._options, task_modules=())
         cause = self._remains.cause_of(child.number, code, usage.ru_utime + usage.ru_stime)
         self._remains.remove(child.number)
