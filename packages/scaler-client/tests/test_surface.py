@@ -48,6 +48,7 @@ def test_client_keywords() -> None:
         "object_storage_address",
         "security",
         "detached",
+        "name",
     ]
     defaults = {name: p.default for name, p in inspect.signature(Client.__init__).parameters.items()}
     assert (defaults["timeout_seconds"], defaults["heartbeat_interval_seconds"]) == (60, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from collections import Counter
@@ -330,3 +331,14 @@ def test_messages_with_columns_as_decoded_are_as_good() -> None:
         again.accept(decoded, 1.0)
     assert figures.find_tasks(model) == figures.find_tasks(again)
     assert figures.whole(model, 0, 5) == figures.whole(again, 0, 5)
+
+
+def test_a_nested_client_is_shown_under_the_name_of_its_parent() -> None:
+    model = ClusterModel()
+    nested = m.ClientStatus("nested|host|5", BOB, nested=True, parent=ALICE, parent_name="pricing")
+    model.accept(snapshot(1, clients=(m.ClientStatus("pricing", ALICE), nested)), 1.0)
+    assert [client["name"] for client in figures.clients(model)] == ["pricing", "pricing (nested)"]
+    assert model.client_name(BOB) == "pricing (nested)"
+    # Its parent has left: it is known by its own name again.
+    model.accept(snapshot(2, clients=(dataclasses.replace(nested, parent_name=""),)), 2.0)
+    assert model.client_name(BOB) == "nested|host|5"

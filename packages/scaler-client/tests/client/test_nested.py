@@ -40,6 +40,7 @@ class Context:
         self.security_dir = ""
         self.storage_gate = ""
         self.depth = 1
+        self.client = b""
         self.task_number: int | None = 5
         self.task_index = 0
         self.carried: tuple[int, ...] = ()

@@ -173,6 +173,9 @@ def monitor_events(draw: st.DrawFn) -> m.MonitorEvents:
         incarnation=draw(BYTES),
         capabilities=draw(st.one_of(st.just([]), indexes(1))),
         capability_table=draw(texts(1)),
+        notes=draw(st.one_of(st.just([]), indexes(2))),
+        label_table=draw(texts(2)),
+        tag_table=draw(texts(2)),
     )
 
 
@@ -192,6 +195,8 @@ def monitor_failures(draw: st.DrawFn) -> m.MonitorFailures:
         durations=draw(column("I", rows)),
         payloads=draw(packed(rows)),
         items=draw(column("I", rows)),
+        labels=draw(st.one_of(st.just(()), texts(rows))),
+        tags=draw(st.one_of(st.just(()), texts(rows))),
     )
 
 
@@ -201,13 +206,20 @@ def with_rows(build: Any) -> st.SearchStrategy[Any]:
 
 
 COUNTERS = st.lists(st.builds(m.Counter, TEXTS, U64), max_size=3).map(tuple)
+TALLIES = st.lists(st.builds(m.Tally, TEXTS, U64, U64, U64), max_size=3).map(tuple)
 
 BUFFERS = st.lists(st.one_of(BLOBS, BLOBS.map(bytearray), BLOBS.map(lambda blob: memoryview(blob))), max_size=5)
 
 
 def fields_of(kind: type[Any], **given_strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """A dataclass whose other fields are texts, booleans or ids, told apart by their annotations."""
-    by_annotation = {"str": TEXTS, "bool": st.booleans(), "bytes": BYTES, "tuple[Counter, ...]": COUNTERS}
+    by_annotation = {
+        "str": TEXTS,
+        "bool": st.booleans(),
+        "bytes": BYTES,
+        "tuple[Counter, ...]": COUNTERS,
+        "tuple[Tally, ...]": TALLIES,
+    }
     missing = {
         field.name: by_annotation[str(field.type)]
         for field in dataclasses.fields(kind)

@@ -44,6 +44,8 @@ class RemoteTask(NamedTuple):
     """Where this host has the worker's key, for clients inside the task; empty without keys."""
     identity_prefix: bytes = b""
     """How the ids of clients inside the task begin."""
+    client: bytes = b""
+    """The id of the client that submitted the task."""
 
 
 class RemoteResult(NamedTuple):
@@ -143,7 +145,7 @@ def _task_context(task: RemoteTask) -> Any:
     context: Any = task_context.current_task_context()
     if not hasattr(context, "begin_task") or not context.serves(task):
         context = _make_context(task)
-    context.begin_task(task.number, task.depth, task.carried)
+    context.begin_task(task)
     task_context.set_task_context(context)
     try:
         yield
@@ -168,6 +170,7 @@ def _make_context(task: RemoteTask) -> Any:
             self.storage_gate = ""
             self.identity_prefix = task.identity_prefix
             self.depth = task.depth
+            self.client = task.client
             self.task_number: int | None = None
             self.task_index = 0
             self.carried: tuple[int, ...] = ()
@@ -178,12 +181,12 @@ def _make_context(task: RemoteTask) -> Any:
             addresses = self.scheduler_address, self.object_storage_address
             return addresses == (task.scheduler_address, task.object_storage_address)
 
-        def begin_task(self, number: int, depth: int, carried: tuple[int, ...]) -> None:
-            self.task_number, self.depth, self.carried = number, depth, carried
+        def begin_task(self, task: RemoteTask) -> None:
+            self.client, self.task_number, self.depth, self.carried = task.client, task.number, task.depth, task.carried
             self.task_index += 1
 
         def end_task(self) -> None:
-            self.task_number, self.carried = None, ()
+            self.client, self.task_number, self.carried = b"", None, ()
 
         def _keys(self) -> PeerSecurity | None:
             """The worker's key, with which clients inside tasks connect themselves; None without keys."""

@@ -48,6 +48,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         *,
         security: str | PathLike[str] | None = None,
         detached: bool = False,
+        name: str | None = None,
     ) -> None:
         """Keep the settings, those of `Client`, which also says what they mean. It connects, or fails to, later."""
         self._make_client = partial(
@@ -61,6 +62,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
             object_storage_address,
             security=security,
             detached=detached,
+            name=name,
         )
         self._is_nested = address is None
         self._client: Client | None = None
@@ -271,6 +273,11 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
     def identity(self) -> bytes:
         """As `Client.identity`."""
         return self._connected().identity
+
+    @property
+    def name(self) -> str | None:
+        """As `Client.name`."""
+        return self._connected().name
 
     @property
     def address(self) -> str:

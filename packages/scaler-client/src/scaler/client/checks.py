@@ -15,6 +15,8 @@ from scaler_protocol.wire import messages as m
 NAME_BYTES_MAX = 1_000
 """Longest name of a capability or an object."""
 
+CLIENT_NAME_CHARACTERS_MAX = 100
+
 CAPABILITIES_MAX = 1_000
 
 
@@ -59,6 +61,19 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
         if not isinstance(name, str):
             raise TypeError(f"kwargs: the name {shown(name)} is a {shown_type(name)}, not a str")
     return positional, keyword
+
+
+def checked_client_name(name: Any) -> str | None:
+    """Return the name of a client; None for none. Raises TypeError for what is no text, ValueError for unusable text."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str or None, not {shown(name)}")
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"name {_shortened(name)} is not one line of printable characters")
+    if len(name) > CLIENT_NAME_CHARACTERS_MAX:
+        raise ValueError(f"name {_shortened(name)} has more than {CLIENT_NAME_CHARACTERS_MAX} characters")
+    return str(name)
 
 
 def checked_capabilities(capabilities: Any) -> m.Capabilities:

@@ -46,6 +46,7 @@ class Client(ClientCalls, WorkerCalls):
         *,
         security: str | PathLike[str] | None = None,
         detached: bool = False,
+        name: str | None = None,
     ) -> None:
         """Connect, and return once the scheduler has answered.
 
@@ -62,6 +63,8 @@ class Client(ClientCalls, WorkerCalls):
         `security`: the security directory with this client's key, or its connection file or key file, for a cluster with
         keys; see `docs/security.md`.
         `detached`: inside a task, what this client submits goes on when the task is cancelled; see `docs/nesting.md`.
+        `name`: what people call it, such as "pricing": monitors, metrics and logs show it. Up to 100 characters; several
+        clients may have the same. A client inside a task is shown under the name of the one that submitted the task.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
@@ -81,6 +84,7 @@ class Client(ClientCalls, WorkerCalls):
             "object_storage_address": object_storage_address,
             "security": keys,
             "detached": detached,
+            "name": name,
         }
         self.operations = Operations(scheduler, **self._settings, holder=self)
         self.serializer = self.operations.serializer
@@ -342,14 +346,20 @@ class Client(ClientCalls, WorkerCalls):
         return self.operations.engine.client_id
 
     @property
+    def name(self) -> str | None:
+        """What people call the client; None where it was given no name."""
+        return self.operations.name
+
+    @property
     def address(self) -> str:
         """The scheduler's address."""
         return self.operations.address
 
     def __repr__(self) -> str:
         facts = self.operations.facts()
+        name = "" if self.name is None else f"{self.name!r} "
         return (
-            f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
+            f"<{type(self).__name__} {name}{self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
             f"{facts['unanswered tasks']} unanswered tasks>"
         )
 
@@ -357,7 +367,8 @@ class Client(ClientCalls, WorkerCalls):
         """For notebooks."""
         from scaler.client.notebook import facts_table
 
-        facts = {"scheduler": self.address, "client": self.identity.hex()[:8], **self.operations.facts()}
+        known_as = self.identity.hex()[:8] if self.name is None else f"{self.name} ({self.identity.hex()[:8]})"
+        facts = {"scheduler": self.address, "client": known_as, **self.operations.facts()}
         return facts_table(type(self).__name__, facts)
 
     def __reduce__(self) -> tuple[Any, ...]:

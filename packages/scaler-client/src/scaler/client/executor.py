@@ -125,6 +125,7 @@ class ScalerExecutor(Executor):
         stream_output: bool = False,
         object_storage_address: str | None = None,
         security: str | PathLike[str] | None = None,
+        name: str | None = None,
     ) -> None:
         """Connect to the cluster at `address`, or start one on this machine with `n_workers`, which ends with the executor.
 
@@ -150,6 +151,7 @@ class ScalerExecutor(Executor):
                 stream_output=stream_output,
                 object_storage_address=object_storage_address,
                 security=security,
+                name=name,
             )
         except BaseException:
             if cluster is not None:

@@ -59,6 +59,7 @@ class NestedEngine(Engine):
             incarnation=new_id(context.identity_prefix),
             hostname=hostname,
             pid=os.getpid(),
+            parent=context.client,
         )
         core = ClientCore(
             hello.incarnation,

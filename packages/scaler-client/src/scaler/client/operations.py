@@ -18,6 +18,7 @@ from scaler.client.checks import (
     checked_arguments,
     checked_buffersize,
     checked_capabilities,
+    checked_client_name,
     checked_object_name,
     checked_serializer,
     checked_switch,
@@ -49,7 +50,7 @@ from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.address import reached_beside
-from scaler_protocol.runtime.names import name_of
+from scaler_protocol.runtime.names import default_client_name, name_of
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
 from scaler_protocol.wire import messages as m
@@ -74,6 +75,7 @@ class Operations:
         object_storage_address: str | None,
         security: str | None,
         detached: bool,
+        name: str | None,
         holder: object,
     ) -> None:
         """`holder`: the client, see `ConnectionEngine`."""
@@ -85,6 +87,8 @@ class Operations:
             checked_switch("detached", detached),
         )
         serializer = checked_serializer(serializer)
+        self.name = checked_client_name(name)
+        """What people call the client, or None."""
         if address is not None:
             address = checked_address("address", address)
         if object_storage_address is not None:
@@ -101,7 +105,7 @@ class Operations:
                 keys = read_keys(context.security_dir or None, "worker")
             self.engine = ConnectionEngine(
                 address,
-                _hello(timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""),
+                _hello(self.name, timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""),
                 timeout_seconds=timeout_seconds,
                 heartbeat_seconds=heartbeat_interval_seconds,
                 object_address=object_storage_address,
@@ -520,11 +524,11 @@ class Operations:
         return group
 
 
-def _hello(timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:
+def _hello(name: str | None, timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:
     hostname = writable(socket.gethostname())
     return m.Hello(
         role=m.Role.CLIENT,
-        name=f"client|{hostname}|{os.getpid()}",
+        name=name or default_client_name(hostname, os.getpid()),
         incarnation=new_id(identity_prefix),
         hostname=hostname,
         pid=os.getpid(),

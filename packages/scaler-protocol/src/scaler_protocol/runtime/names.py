@@ -17,6 +17,11 @@ def name_of(function: Any) -> str:
     return _bounded(f"{module}.{name}", NAME_CHARACTERS_MAX)
 
 
+def default_client_name(hostname: str, pid: int) -> str:
+    """Return the name of a client that was given none."""
+    return f"client|{hostname}|{pid}"
+
+
 def shown_type(value: Any) -> str:
     """Return `module.qualname` of a value's type; without the module if that is `builtins`."""
     kind = type(value)

@@ -67,6 +67,10 @@ class TaskContext(Protocol):
         """Nesting depth of the running task: 0 when it was submitted by an application."""
 
     @property
+    def client(self) -> bytes:
+        """The id of the client that submitted the running task; empty between tasks."""
+
+    @property
     def task_number(self) -> int | None:
         """Number of the running task within its client; None between tasks."""
 

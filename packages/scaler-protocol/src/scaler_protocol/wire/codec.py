@@ -469,8 +469,11 @@ def _check_exact(message: Any, rows: int, *columns: str) -> None:
 def _check_events(message: m.MonitorEvents) -> None:
     rows = len(message.numbers)
     _check_exact(message, rows, "time_seconds", "clients", "states", "workers", "functions", "durations")
-    _check_rows(message, rows, "slots", "capabilities")
+    _check_rows(message, rows, "slots", "capabilities", "notes")
+    if len(message.label_table) != len(message.tag_table):
+        raise MalformedMessageError("MonitorEvents: its tables of labels and tags differ in length")
     for column, table in (
+        (message.notes, message.label_table),
         (message.clients, message.client_table),
         (message.functions, message.function_table),
         (message.capabilities, message.capability_table),
@@ -485,7 +488,7 @@ def _check_failures(message: m.MonitorFailures) -> None:
     rows = len(message.numbers)
     message.payloads.check(rows)
     _check_exact(message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations")
-    _check_rows(message, rows, "items")
+    _check_rows(message, rows, "items", "labels", "tags")
 
 
 def _check_log(message: m.MonitorLog) -> None:
@@ -497,6 +500,7 @@ def _check_store_status(message: m.StoreStatus) -> None:
 
 
 _COUNTER = _plain("name", "count")
+_TALLY = _plain(*m.Tally.__dataclass_fields__)
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
 _OBJECT_STATUS = _figures(*m.StoredObjectStatus.__dataclass_fields__)
@@ -526,7 +530,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
             *_waits("timeout_seconds"),
-            *_plain("hello_number", "takes_chains", "to_object_storage"),
+            *_plain("hello_number", "takes_chains", "to_object_storage", "parent"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
@@ -539,7 +543,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("incarnation", "resumed", "object_storage_address", "monitor_address"),
             *_waits("heartbeat_seconds", "timeout_seconds"),
             *_plain("protected", "task_credit", "protocol_version", "software_version", "capability_policy"),
-            *_plain("hello_number", "segment_offer", "ends_cluster", "takes_homes"),
+            *_plain("hello_number", "segment_offer", "ends_cluster", "takes_homes", "dashboard_url"),
         ),
     ),
     _Layout("unknownPeer", m.UnknownPeer, ()),
@@ -562,7 +566,11 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "taskBatch",
         m.TaskBatch,
-        (*_plain("client", "depth", "kind", "flags", "serializer"), *_declared(m.TaskBatch), *_capabilities()),
+        (
+            *_plain("client", "depth", "kind", "flags", "serializer", "options"),
+            *_declared(m.TaskBatch),
+            *_capabilities(),
+        ),
         packed=_declared_blobs(m.TaskBatch),
         check=_check_tasks,
         flat=True,
@@ -594,7 +602,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         "graphSubmit",
         m.GraphSubmit,
         (
-            *_plain("client", "first_number", "serializer", "flags", "depth", "first_row", "row_count"),
+            *_plain("client", "first_number", "serializer", "flags", "depth", "first_row", "row_count", "options"),
             *_ids("functions", "objects"),
             *_column("H", "function_indexes"),
             *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),
@@ -691,6 +699,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.GraphStatus, _GRAPH_STATUS, "graphs"),
             *_structs(m.AdapterStatus, _ADAPTER_STATUS, "adapters"),
             *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
+            *_structs(m.Tally, _TALLY, "client_names", "labels"),
         ),
     ),
     _Layout(
@@ -699,12 +708,12 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_plain("sequence", "dropped", "stride", "incarnation"),
             *_moments("time_seconds"),
-            *_column("H", "clients", "workers", "functions", "slots", "capabilities"),
+            *_column("H", "clients", "workers", "functions", "slots", "capabilities", "notes"),
             *_column("Q", "numbers"),
             *_column("B", "states"),
             *_column("I", "durations"),
             *_ids("client_table"),
-            *_texts("worker_table", "function_table", "capability_table"),
+            *_texts("worker_table", "function_table", "capability_table", "label_table", "tag_table"),
         ),
         check=_check_events,
     ),
@@ -719,7 +728,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("B", "statuses"),
             *_column("I", "durations", "items"),
             *_ids("clients"),
-            *_texts("functions", "workers"),
+            *_texts("functions", "workers", "labels", "tags"),
         ),
         packed=(("payloads", "payloadLengths"),),
         check=_check_failures,

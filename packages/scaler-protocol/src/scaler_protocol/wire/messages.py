@@ -177,6 +177,8 @@ class Hello:
     """Agents: whether their batches may contain chains."""
     to_object_storage: bool = False
     """Whether the sender takes the receiver for an object storage server; otherwise for a scheduler."""
+    parent: bytes = b""
+    """Clients inside a task: the client that submitted this task; empty: none."""
 
 
 @record
@@ -213,6 +215,8 @@ class Welcome:
     """Whether the cluster ends with this scheduler. If so, peers do not wait for another one."""
     takes_homes: bool = False
     """Object storage: whether agents may send `ObjectsHeld`."""
+    dashboard_url: str = ""
+    """Where people see the cluster in a browser; empty: nowhere that the scheduler knows of."""
 
 
 @record
@@ -329,6 +333,8 @@ class TaskBatch:
         default=EMPTY, metadata=column(Shape.SPARSE_ROWS, Hop.SUBMIT, "Q", absent=0, positions="object_positions")
     )
     """For each of `objects`: its bytes, 0 where the client does not know them."""
+    options: bytes = b""
+    """From clients: the options of the rows (see `task_options`); empty where no row has any."""
 
 
 @record
@@ -482,6 +488,8 @@ class GraphSubmit:
     """The row of the graph that this portion begins with."""
     row_count: int = 0
     """How many rows the whole graph has; 0: as many as this portion."""
+    options: bytes = b""
+    """One record of options, which all rows have (see `task_options`); empty: none."""
 
 
 @record
@@ -800,6 +808,20 @@ class Counter:
 
 
 @record
+class Tally:
+    """Tasks that have something in common, and how they ended since the scheduler started."""
+
+    name: str
+    """What they have in common. "(other)" stands for all that had no place any more."""
+    unfinished: int = 0
+    """Tasks that are not answered."""
+    succeeded: int = 0
+    """Tasks that succeeded."""
+    failed: int = 0
+    """Tasks that failed."""
+
+
+@record
 class WorkerStatus:
     """One worker, as monitors see it."""
 
@@ -915,6 +937,10 @@ class ClientStatus:
     """Seconds since it connected."""
     failed_items: int = 0
     """Failed items of its map chunks."""
+    parent: bytes = b""
+    """Nested: the client for which it works; empty: not known."""
+    parent_name: str = ""
+    """Nested: the name of that client."""
 
 
 @record
@@ -1037,6 +1063,10 @@ class MonitorSnapshot:
     """Failed items of map chunks since the scheduler started. Their tasks count as successes."""
     objects: tuple[StoredObjectStatus, ...] = ()
     """The largest objects in storage, at most 100, with their owner's unfinished tasks that name them."""
+    client_names: tuple[Tally, ...] = ()
+    """Tasks by the name that was given to their client; the empty name: none was."""
+    labels: tuple[Tally, ...] = ()
+    """Tasks by label."""
 
 
 @record
@@ -1078,6 +1108,12 @@ class MonitorEvents:
     """One per row: its place in `capability_table`."""
     capability_table: tuple[str, ...] = ()
     """What tasks ask for, as in "gpu,linux"; may contain the empty text."""
+    notes: Column = EMPTY
+    """One per row: its place in `label_table` and `tag_table`; empty where no row has a label or tags."""
+    label_table: tuple[str, ...] = ()
+    """Labels; may contain the empty text."""
+    tag_table: tuple[str, ...] = ()
+    """Tags, as in "desk=rates,run=17"; may contain the empty text."""
 
 
 @record
@@ -1109,6 +1145,10 @@ class MonitorFailures:
     """One per row: the failure; empty where it was too large to keep."""
     items: Column = EMPTY
     """One per row: 0 if the task failed; otherwise it is a map chunk, and this many of its items failed."""
+    labels: tuple[str, ...] = ()
+    """One per row: the task's label; empty where no row has any."""
+    tags: tuple[str, ...] = ()
+    """One per row: the task's tags, as text; empty where no row has any."""
 
 
 @record

@@ -55,6 +55,16 @@ EXAMPLES: dict[str, m.Message] = {
         hello_number=2,
         to_object_storage=True,
     ),
+    "hello-client-inside-a-task": m.Hello(
+        role=m.Role.CLIENT,
+        name="nested",
+        incarnation=OBJECT,
+        protocol_version=1,
+        python_version="3.11",
+        software_version="0.1.0",
+        hello_number=1,
+        parent=CLIENT,
+    ),
     "hello-agent": m.Hello(
         role=m.Role.AGENT,
         name="node-7",
@@ -86,6 +96,7 @@ EXAMPLES: dict[str, m.Message] = {
         capability_policy=True,
         hello_number=9,
         segment_offer=bytes(range(8)),
+        dashboard_url="http://127.0.0.1:50001",
     ),
     "welcome-local-cluster": m.Welcome(
         incarnation=SCHEDULER, protocol_version=1, software_version="0.1.0", ends_cluster=True
@@ -129,6 +140,13 @@ EXAMPLES: dict[str, m.Message] = {
         object_sizes=array("Q", [1 << 20, 0, 1 << 33]),
         input_positions=array("I", [1, 1]),
         inputs=Packed.of([b"left", b"right"]),
+    ),
+    "task-batch-with-options": m.TaskBatch(
+        client=CLIENT,
+        numbers=array("Q", [1, 2]),
+        functions=(FUNCTION,),
+        payloads=Packed.of([b"first", b"second"]),
+        options=b'{"records":[{"label":"pricing"},{"tags":{"desk":"rates"}}],"rows":[1,0]}',
     ),
     "task-batch-of-chains": m.TaskBatch(
         client=CLIENT,
@@ -202,6 +220,7 @@ EXAMPLES: dict[str, m.Message] = {
         wanted=array("I", [0]),
         first_row=2,
         row_count=5,
+        options=b'{"records":[{"label":"pricing"}]}',
     ),
     "client-gone": m.ClientGone(CLIENT),
     "credit-request": m.CreditRequest(5000),
@@ -302,6 +321,8 @@ EXAMPLES: dict[str, m.Message] = {
                 failed=1,
                 last_seen_seconds=0.5,
                 nested=True,
+                parent=OBJECT,
+                parent_name="pricing",
                 graphs=1,
                 object_count=2,
                 object_bytes=1 << 20,
@@ -358,6 +379,8 @@ EXAMPLES: dict[str, m.Message] = {
         events_omitted=17,
         failed_functions=(m.Counter("square", 1),),
         failed_items=4,
+        client_names=(m.Tally("", 1, 2, 3), m.Tally("pricing", 4, 5, 6)),
+        labels=(m.Tally("curves", 7, 8, 9),),
     ),
     "monitor-events": m.MonitorEvents(
         sequence=42,
@@ -377,6 +400,9 @@ EXAMPLES: dict[str, m.Message] = {
         incarnation=SCHEDULER,
         capabilities=array("H", [0, 1]),
         capability_table=("", "gpu,linux"),
+        notes=array("H", [0, 1]),
+        label_table=("", "curves"),
+        tag_table=("", "desk=rates,run=17"),
     ),
     "monitor-failures": m.MonitorFailures(
         incarnation=SCHEDULER,
@@ -391,6 +417,8 @@ EXAMPLES: dict[str, m.Message] = {
         durations=array("I", [250]),
         payloads=Packed.of([b"killed by SIGKILL"]),
         items=array("I", [2]),
+        labels=("curves",),
+        tags=("desk=rates",),
     ),
     "monitor-log": m.MonitorLog(
         SCHEDULER, 5, array("d", [1.5, 2.5]), array("B", [20, 30]), ("agent connected", "a client is slow")

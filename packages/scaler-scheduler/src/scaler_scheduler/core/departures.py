@@ -92,7 +92,7 @@ class Departures:
         self._rows.close_all(client)
         self._functions.drop_client(client.id)
         self._recovery.drop_client(client.id)
-        self._monitor.drop_client(client.id)
+        self._monitor.drop_client(client, self._clients)
         self._tell_agents(client.id)
         if retain and self._config.object_retention_seconds > 0:
             self._retained[client.id] = now + self._config.object_retention_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire import messages as m
 
 NAME_CHARACTERS_MAX = 4096
@@ -44,6 +45,8 @@ def excess_of(hello: m.Hello) -> str | None:
     longest = max(map(len, (hello.name, hello.hostname, hello.software_version, *hello.worker_names)))
     if longest > NAME_CHARACTERS_MAX:
         return f"a name has {longest} characters, at most {NAME_CHARACTERS_MAX} are accepted"
+    if len(hello.parent) not in (0, ID_BYTES):
+        return f"the id of the client that submitted its task is not {ID_BYTES} bytes"
     if len(hello.worker_names) > m.NO_SLOT:
         return f"an agent has {len(hello.worker_names)} workers, at most {m.NO_SLOT} are accepted"
     return excess_of_capabilities(hello.capabilities)

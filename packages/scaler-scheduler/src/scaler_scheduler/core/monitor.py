@@ -21,6 +21,7 @@ from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.object_listing import with_tasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
+from scaler_scheduler.core.tallies import ClientTallies, given_name, owner_of
 
 EVENTS_PER_SECOND = 2_000
 """Largest number of task events that monitors are told per second. If there are more, tasks are left out."""
@@ -119,6 +120,7 @@ class Monitor:
         self._failures_unreported = 0
         self._failures_total = 0
         self._failed_functions: Count[str] = Count()
+        self._client_tallies = ClientTallies()
 
     # --- what happened
 
@@ -203,10 +205,11 @@ class Monitor:
             del self._short_forms[next(iter(self._short_forms))]
         self._short_forms[task.options.client.id, task.number, task.attempt] = payload
 
-    def drop_client(self, client_id: bytes) -> None:
-        """Forget what was kept for failures of a client that is gone: they will not arrive."""
-        for key in [key for key in self._short_forms if key[0] == client_id]:
+    def drop_client(self, client: ClientRecord, clients: dict[bytes, ClientRecord]) -> None:
+        """A client is gone. Keep how its tasks ended; forget what was kept for its failures, which will not arrive."""
+        for key in [key for key in self._short_forms if key[0] == client.id]:
             del self._short_forms[key]
+        self._client_tallies.keep(given_name(owner_of(client, clients)), client)
 
     # --- what is told
 
@@ -308,13 +311,20 @@ class Monitor:
         cpu_percent: float,
         rss_bytes: int,
         agents: Sequence[AgentRecord],
-        clients: Iterable[ClientRecord],
+        by_id: dict[bytes, ClientRecord],
         functions: FunctionRegistry,
     ) -> m.MonitorSnapshot:
         """Return everything that monitors show, as of now."""
         self._snapshots += 1
-        clients = list(clients)
-        client_statuses = tuple(self._client_status(client, now) for client in clients)
+        clients = list(by_id.values())
+        owners = [owner_of(client, by_id) for client in clients]
+        client_statuses = tuple(
+            self._client_status(client, owner, now) for client, owner in zip(clients, owners, strict=True)
+        )
+        counted = [
+            (given_name(owner), client, status.waiting + status.running)
+            for owner, client, status in zip(owners, clients, client_statuses, strict=True)
+        ]
         running = sum(client.running for client in client_statuses)
         graphs = ((client, graph) for client in clients for graph in client.graphs)
         return m.MonitorSnapshot(
@@ -348,9 +358,10 @@ class Monitor:
             events_omitted=self.omitted_count,
             scaling_strategy=self.scaling_strategy,
             adapters=self.adapters,
+            client_names=self._client_tallies.with_connected(counted),
         )
 
-    def _client_status(self, client: ClientRecord, now: float) -> m.ClientStatus:
+    def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:
         waiting_rows = sum(graph.waiting for graph in client.all_graphs())
         waiting_rows += sum(arrival.rows_here for arrival in client.arriving)
         object_count, object_bytes = self.store.owners.get(client.id, (0, 0))
@@ -370,6 +381,8 @@ class Monitor:
             object_bytes=object_bytes,
             connected_seconds=max(0.0, now - client.connected_at),
             failed_items=client.failed_item_count,
+            parent=owner.id if owner is not None and owner is not client else client.parent,
+            parent_name=owner.name if owner is not None and owner is not client else "",
         )
 
 

@@ -72,7 +72,7 @@ class MonitorReports:
                 tick.cpu_percent,
                 tick.rss_bytes,
                 list(self._agents.by_peer.values()),
-                self._clients.values(),
+                self._clients,
                 self._functions,
             )
             self._outbox.add(effects.Publish(snapshot))

@@ -276,6 +276,7 @@ class ClientRecord(_SessionRecord):
         "graphs",
         "ignored_capabilities_reported",
         "links",
+        "parent",
         "places",
         "recent",
         "tasks",
@@ -286,6 +287,8 @@ class ClientRecord(_SessionRecord):
     def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
         super().__init__(peer, hello, session, now)
         self.connected_at = now
+        self.parent = hello.parent
+        """Inside a task: the client that submitted this task; empty otherwise."""
         self.tasks: dict[int, Task] = {}
         self.withdrawn: set[int] = set()
         """Tasks that were at an agent when the client wanted no result of those that had not begun. Some may have ended since."""

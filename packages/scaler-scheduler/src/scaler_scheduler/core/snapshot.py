@@ -11,6 +11,7 @@ from scaler_scheduler.core.adapters import Adapter
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.tallies import owner_of
 
 TASKS_MAX = 2_000
 """Unfinished tasks told one by one, the oldest ones of each client; all are counted."""
@@ -81,6 +82,8 @@ def _client(state: SchedulerState, client: ClientRecord, tasks_max: int, now: fl
         "host": client.hello.hostname,
         "pid": client.hello.pid,
         "nested": not isinstance(client.peer, bytes),
+        "parent": client.parent.hex(),
+        "parent_name": "" if not client.parent or (owner := owner_of(client, state.clients)) is None else owner.name,
         "session": client.session.epoch,
         "unfinished": len(client.tasks),
         "assigned": client.assigned_count,

@@ -9,6 +9,7 @@ from scaler_protocol.monitoring.timeline import start_times
 from scaler_protocol.wire.messages import (
     NO_SLOT,
     NO_WORKER,
+    ClientStatus,
     MonitorEvents,
     MonitorFailures,
     MonitorLog,
@@ -51,6 +52,11 @@ class LogLine:
     at: float
     level: int
     text: str
+
+
+def shown_name(client: ClientStatus) -> str:
+    """Return what a client is called: inside a task as the client that it works for."""
+    return f"{client.parent_name} (nested)" if client.nested and client.parent_name else client.name
 
 
 class ClusterModel:
@@ -142,7 +148,7 @@ class ClusterModel:
         self.snapshot = snapshot
         self.snapshot_at = now
         self.history.add(snapshot)
-        present = {client.incarnation: client.name for client in snapshot.clients}
+        present = {client.incarnation: shown_name(client) for client in snapshot.clients}
         # Keep the names of the clients that left last, because their tasks are still shown.
         gone = [(client, name) for client, name in self._client_names.items() if client not in present]
         self._client_names = {**dict(gone[-GONE_CLIENTS_MAX:]), **present}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaler_protocol.wire.messages import Counter, ProcessorState, WorkerStatus
-from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.cluster import ClusterModel, shown_name
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts
 from scaler_ui.model.tasks import STATES, TaskRow
@@ -147,10 +147,12 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
     return [
         {
             "id": client.incarnation.hex(),
-            "name": client.name,
+            "name": shown_name(client),
             "hostname": client.hostname,
             "pid": client.pid,
             "nested": client.nested,
+            "parent": client.parent.hex(),
+            "parent_name": client.parent_name,
             "waiting": client.waiting,
             "running": client.running,
             "finished": client.finished,

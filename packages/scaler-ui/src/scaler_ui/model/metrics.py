@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler_protocol.wire.messages import MonitorSnapshot
+from scaler_protocol.wire.messages import MonitorSnapshot, Tally
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import counts
 from scaler_ui.model.history import state_counts
@@ -59,6 +59,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauge("scaler_workers", "Connected workers", len(snapshot.workers))
     yield _gauge("scaler_agents", "Connected agents; each has one or more workers", len(snapshot.agents))
     yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
+    yield from _of_tallies("client", "client", snapshot.client_names)
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
     yield _gauge(
@@ -67,6 +68,20 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauge("scaler_object_memory_limit_bytes", "Memory that objects may use", snapshot.object_limit_bytes)
     yield from _of_workers(snapshot)
     yield from _of_adapters(snapshot)
+
+
+def _of_tallies(what: str, label: str, tallies: Iterable[Tally]) -> Iterable[Metric]:
+    unfinished = GaugeMetricFamily(f"scaler_{what}_tasks", f"Unfinished tasks by {what}", labels=(label,))
+    finished = CounterMetricFamily(
+        f"scaler_{what}_tasks_finished",
+        f"Finished tasks by {what} since the scheduler started",
+        labels=(label, "result"),
+    )
+    for tally in tallies:
+        unfinished.add_metric((tally.name,), tally.unfinished)
+        finished.add_metric((tally.name, "success"), tally.succeeded)
+        finished.add_metric((tally.name, "failed"), tally.failed)
+    yield from (unfinished, finished)
 
 
 def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:

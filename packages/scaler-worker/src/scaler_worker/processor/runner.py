@@ -158,6 +158,12 @@ class Processor:
         return row.tasks.depth if row is not None else 0
 
     @property
+    def client(self) -> bytes:
+        """The client that submitted the running task; empty between tasks."""
+        row = self._running.row
+        return row.tasks.client if row is not None else b""
+
+    @property
     def task_number(self) -> int | None:
         """The number of the running task; None between tasks."""
         row = self._running.row

@@ -360,6 +360,7 @@ class SymphonyCore:
             carried=tuple(task.carried),
             security_dir=self._options.security_dir,
             identity_prefix=self._options.incarnation[:FINGERPRINT_BYTES] if self._options.security_dir else b"",
+            client=task.batch.client,
         )
         self._outbox.add(effects.RunTask(task.key, remote))
 

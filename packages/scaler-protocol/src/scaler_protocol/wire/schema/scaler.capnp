@@ -105,6 +105,7 @@ struct Hello {
   helloNumber @15 :UInt32;               # counts this peer's hellos; the answer repeats it, so that late answers are recognized
   takesChains @16 :Bool;                 # agents: whether they accept batches with chains
   toObjectStorage @17 :Bool;             # true: the peer wants object storage; false: a scheduler
+  parent @18 :Data;                      # clients inside a task: the client that submitted this task; empty: none
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -125,6 +126,7 @@ struct Welcome {
   segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that only peers on its host can read; empty: none
   endsCluster @13 :Bool;                 # no other scheduler follows this one: peers do not wait for one when it ends
   takesHomes @14 :Bool;                  # O→A: agents may tell it of objects in the stores of their hosts
+  dashboardUrl @15 :Text;                # where people see the cluster in a browser; empty: nowhere that the scheduler knows of
 }
 
 struct Heartbeat {
@@ -166,6 +168,7 @@ struct TaskBatch {
   inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the input is the result of the task n rows before
   chainEnds @16 :Data;                   # U32, S→A: the rows before each end are a chain, which one processor runs in order; empty: there are no chains
   objectSizes @17 :Data;                 # U64, C→S: the bytes of each of `objects`, 0: not known; empty: none is known
+  options @18 :Data;                     # C→S: `TaskOptions` of the rows; empty: no row has any
 }
 
 struct ResultBatch {
@@ -252,7 +255,15 @@ struct GraphSubmit {
   firstRow @15 :UInt32;                  # the portions come in order
   rowCount @16 :UInt32;                  # rows of the whole graph; 0: this portion is all of it
   objectSizes @17 :Data;                 # U64: as in TaskBatch
+  options @18 :Data;                     # one record of options, which all rows have; empty: none
 }
+
+# `options` is UTF-8 JSON: an object with `records`, the different records of the rows, and, if there are several, `rows`: for
+# each row its record's place. A record is an object; without a key the option is not set:
+#
+#   label   text, 1 to 100 characters
+#   tags    object of text to text, at most 20 entries; a key has 1 to 100 characters, a value at most 200
+
 
 struct Notice {
   # S→C: information for people.
@@ -450,8 +461,17 @@ struct MonitorSnapshot {
   failedFunctions @21 :List(Counter);    # failed tasks by function name
   failedItems @22 :UInt64;               # failed items of map chunks since the scheduler started; their tasks count as successes
   objects @23 :List(StoredObjectStatus);       # the largest ones in object storage, at most 100
+  clientNames @24 :List(Tally);          # tasks by the name given to their client, at most 201; clients without one share the empty name
+  labels @25 :List(Tally);               # tasks by label, at most 201; tasks without one are not in it
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
+
+  struct Tally {
+    name @0 :Text;                       # "(other)" stands for all that had no place any more
+    unfinished @1 :UInt64;
+    succeeded @2 :UInt64;                # these two since the scheduler started
+    failed @3 :UInt64;
+  }
 
   struct WorkerStatus {
     name @0 :Text;
@@ -510,6 +530,8 @@ struct MonitorSnapshot {
     objectBytes @12 :UInt64;
     connectedSeconds @13 :Float64;       # ago
     failedItems @14 :UInt64;             # failed items of map chunks
+    parent @15 :Data;                    # nested: the client for which it works, 16 bytes; empty: not known
+    parentName @16 :Text;                # nested: the name of that client
   }
 
   struct GraphStatus {
@@ -557,6 +579,9 @@ struct MonitorEvents {
   incarnation @14 :Data;
   capabilities @15 :Data;                # U16 into capabilityTable, per row
   capabilityTable @16 :List(Text);       # what tasks ask for, as in "gpu,linux"; may contain the empty text
+  notes @17 :Data;                       # U16 into labelTable and tagTable, per row; empty: no row has a label or tags
+  labelTable @18 :List(Text);            # may contain the empty text
+  tagTable @19 :List(Text);              # as in "desk=rates,run=17"; may contain the empty text
 }
 
 struct MonitorFailures {
@@ -573,6 +598,8 @@ struct MonitorFailures {
   durations @9 :Data;                    # U32, microseconds
   payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload; empty if it was too large to keep
   items @11 :Data;                       # U32: failed items of a map chunk, whose first failure is the payload; 0: the task itself failed
+  labels @12 :List(Text);                # empty: no row has any; likewise tags
+  tags @13 :List(Text);                  # as in MonitorEvents
 }
 
 struct MonitorLog {
