@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError, reached_beside
+from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError, reached_beside, url_reached_beside
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,26 @@ def test_what_others_can_reach_and_connect_to() -> None:
 )
 def test_what_listens_everywhere_is_reached_where_its_neighbour_is(told: str, neighbour: str, expected: str) -> None:
     assert reached_beside(told, neighbour) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "neighbour", "reached"),
+    [
+        ("http://127.0.0.1:50001", "tcp://127.0.0.1:2345", "http://127.0.0.1:50001"),
+        ("http://localhost:50001/", "tcp://[::1]:2345", "http://localhost:50001/"),
+        ("http://127.0.0.1:50001", "ipc:///tmp/a", "http://127.0.0.1:50001"),
+        # Only the scheduler's machine reaches it, and this is another one, or claims to be.
+        ("http://127.0.0.1:50001", "tcp://node-7:2345", None),
+        ("http://[::1]:50001", "tcp://10.0.0.7:2345", None),
+        # It listens everywhere.
+        ("http://0.0.0.0:50001", "tcp://10.0.0.7:2345", "http://10.0.0.7:50001"),
+        ("https://[::]:50001/pages", "tcp://[fd00::7]:2345", "https://[fd00::7]:50001/pages"),
+        ("http://0.0.0.0", "ipc:///tmp/a", "http://127.0.0.1"),
+        # Behind a proxy: as it was said.
+        ("https://scaler.example.org/prod", "tcp://10.0.0.7:2345", "https://scaler.example.org/prod"),
+        ("", "tcp://10.0.0.7:2345", None),
+        ("nonsense", "tcp://10.0.0.7:2345", None),
+    ],
+)
+def test_a_web_service_beside_another_one_is_reached_there(told: str, neighbour: str, reached: str | None) -> None:
+    assert url_reached_beside(told, neighbour) == reached

@@ -35,6 +35,7 @@ FLAGS = [
     DocumentedFlag("object_storage_timeout_seconds", ("--object-storage-timeout-seconds", "-ost"), "5", 5, None),
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
+    DocumentedFlag("dashboard_url", ("--dashboard-url", "-du"), "http://h:50001", "http://h:50001", ""),
     DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
     DocumentedFlag(
         "adapter_webhook_urls",

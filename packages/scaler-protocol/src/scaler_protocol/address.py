@@ -143,6 +143,28 @@ def reached_beside(told: str, neighbour: str) -> str:
     return told
 
 
+def url_reached_beside(told: str, neighbour: str) -> str | None:
+    """Return the URL of a web service, for whoever reached another service of its machine at `neighbour`.
+
+    A service that listens everywhere has the host of `neighbour`. None: there is none, or only its own machine reaches it.
+    """
+    # Not with this module, which every client imports.
+    from urllib.parse import urlsplit, urlunsplit
+
+    try:
+        parts, reached = urlsplit(told), Address.parse(neighbour)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return told or None
+    if not host:
+        return None
+    if host in ("*", "0.0.0.0", "::"):
+        host = "127.0.0.1" if reached.transport == "ipc" else reached.host
+        shown = f"[{host}]" if ":" in host else host
+        return urlunsplit(parts._replace(netloc=shown if port is None else f"{shown}:{port}"))
+    return told if reached.is_loopback or not is_loopback_host(host) else None
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether only processes of this machine reach a listener there. Names other than `localhost` count as reachable."""
     if host == "localhost":

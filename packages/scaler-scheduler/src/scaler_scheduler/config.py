@@ -53,6 +53,8 @@ class SchedulerConfig:
     incarnation: bytes
     object_storage_address: str = ""
     monitor_address: str = ""
+    dashboard_url: str = ""
+    """Where people see this cluster in a browser; empty: nowhere that is known."""
     scaling: ScalingConfig | None = None
     """None: nobody is asked for workers."""
 

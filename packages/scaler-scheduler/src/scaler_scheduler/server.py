@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from scaler_protocol.address import Address
+from scaler_protocol.address import Address, reached_beside
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
@@ -144,7 +145,7 @@ class _Server:
                 str(store_address), config.incarnation, self._security, self._on_store_status, self._on_objects_lost
             )
             stack.callback(self._store.close)
-            logger.info("scheduler listens on %s", bound)
+            logger.info("scheduler listens on %s. %s", bound, self._how_to_watch())
             logger.info("object storage is at %s", store_address)
             logger.info("monitors connect to %s", _for_others(self._publisher.address))
             logger.info("use event loop: %s", self._settings.event_loop)
@@ -176,6 +177,14 @@ class _Server:
         return self._exit_status
 
     # --- start
+
+    def _how_to_watch(self) -> str:
+        """Return what shows this cluster, in a sentence for the log."""
+        address = _with_this_host(self._publisher.address)
+        keys = "" if self._security is None else " --security-dir DIR"
+        commands = f"in a browser with 'scaler_ui {address}{keys}', in a terminal with 'scaler_top {address}{keys}'"
+        url = self._settings.dashboard_url
+        return f"Watch it at {url}, or {commands}" if url else f"Watch it {commands}"
 
     def _bind(self) -> RouterListener:
         try:
@@ -457,6 +466,11 @@ class _Server:
 
 def _printable(identity: bytes) -> str:
     return identity[:40].decode("ascii", "backslashreplace")
+
+
+def _with_this_host(address: str) -> str:
+    """Return an address that commands take: with the name of this machine in place of all of its interfaces."""
+    return reached_beside(address, f"tcp://{socket.gethostname()}:1")
 
 
 def _for_others(address: str) -> str:

@@ -101,6 +101,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
     )
+    dashboard_url: Annotated[str, Short("du")] = Field(
+        default="",
+        description="where scaler_ui shows this cluster, as in http://host:50001; clients tell it to people "
+        "(Client.dashboard_url)",
+    )
     scaling_controller_strategy: Annotated[ScalingStrategy | None, BeforeValidator(_lower), Short("scs")] = Field(
         default=None,
         description="how the scheduler requests workers from worker adapters: none, vanilla (one adapter), "
@@ -134,6 +139,13 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{url!r} is not of the form http://127.0.0.1:8080")
         return urls
+
+    @field_validator("dashboard_url")
+    @classmethod
+    def _check_dashboard_url(cls, url: str) -> str:
+        if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError(f"{url!r} is not of the form http://127.0.0.1:50001")
+        return url
 
     @model_validator(mode="after")
     def _check_storage(self) -> Self:
@@ -191,6 +203,7 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             incarnation=incarnation,
             object_storage_address=object_storage_address,
             monitor_address=monitor_address,
+            dashboard_url=self.dashboard_url,
             scaling=None if strategy == "none" else ScalingConfig(strategy, self.adapter_webhook_urls),
             **{name: getattr(self, name) for name in flags()},
         )

@@ -284,6 +284,11 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         """The scheduler's address."""
         return self._connected().address
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """As `Client.dashboard_url`."""
+        return self._connected().dashboard_url
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'not connected yet' if self._client is None else repr(self._client)}>"
 

@@ -355,6 +355,15 @@ class Client(ClientCalls, WorkerCalls):
         """The scheduler's address."""
         return self.operations.address
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """Where a browser on this machine shows the cluster, as in http://127.0.0.1:50001; None where nowhere is known.
+
+        The scheduler says so, if it was told (`scaler_scheduler --dashboard-url`, `SchedulerClusterCombo(dashboard=True)`). None
+        too for pages that only the scheduler's own machine reaches, when the client connects from elsewhere.
+        """
+        return self.operations.dashboard_url
+
     def __repr__(self) -> str:
         facts = self.operations.facts()
         name = "" if self.name is None else f"{self.name!r} "

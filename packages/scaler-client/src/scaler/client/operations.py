@@ -5,6 +5,7 @@ One object per client: its serializer, flags, groups and references, on an engin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -49,7 +50,7 @@ from scaler.client.worker_run import WorkerRun, checked_run_seconds, submitted_e
 from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol.address import reached_beside
+from scaler_protocol.address import reached_beside, url_reached_beside
 from scaler_protocol.runtime.names import default_client_name, name_of
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
@@ -463,6 +464,19 @@ class Operations:
         welcome = self.engine.welcome
         return "" if welcome is None else reached_beside(welcome.monitor_address, self.address)
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """See `Client.dashboard_url`. Inside a task it waits for the session, which begins while the task goes on."""
+        engine = self.engine
+        if engine.welcome is None and not (engine.forked or engine.must_not_wait()):
+            with contextlib.suppress(errors.ScalerError):
+                engine.wait_connected(engine.timeout_seconds)
+        return self._known_dashboard_url()
+
+    def _known_dashboard_url(self) -> str | None:
+        welcome = self.engine.welcome
+        return None if welcome is None else url_reached_beside(welcome.dashboard_url, self.address)
+
     def facts(self) -> dict[str, object]:
         """What there is to say of the connection, for people. Works in every state, in a forked child too."""
         engine = self.engine
@@ -476,6 +490,7 @@ class Operations:
         facts: dict[str, object] = {"state": state, "unanswered tasks": engine.unanswered_count}
         if engine.welcome is not None:
             facts["monitors connect to"] = self.monitor_address
+            facts["dashboard"] = self._known_dashboard_url() or ""
             facts["version of the scheduler"] = engine.welcome.software_version
         return facts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.security import checked_security
 from scaler.local.cluster import Cluster
@@ -20,6 +20,9 @@ from scaler.local.services import (
     require,
     require_worker_count,
 )
+
+if TYPE_CHECKING:
+    from scaler.local.dashboard import Dashboard
 
 
 class SchedulerClusterCombo:
@@ -44,6 +47,8 @@ class SchedulerClusterCombo:
         per_worker_task_queue_size: int | None = None,
         protected: bool = True,
         *,
+        dashboard: bool = False,
+        dashboard_url: str | None = None,
         security: str | PathLike[str] | None = None,
         insecure: bool | None = None,
         worker_names: Sequence[str] | None = None,
@@ -90,18 +95,25 @@ class SchedulerClusterCombo:
         `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
         `insecure`: an address that other machines reach is allowed without keys too; everybody there may run code here then.
         `protected`: clients cannot shut the cluster down.
+        `dashboard`: serve the pages of `scaler_ui` too, on a free port of this machine; `dashboard_url` is where.
+        `dashboard_url`: where pages for this cluster are served otherwise, for `Client.dashboard_url`.
         `per_worker_queue_size`: an older name of `per_worker_task_queue_size`.
 
-        Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions are not
-        installed, and scaler_protocol.service.errors.ServiceError when a service does not start: it says why.
+        Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions, or
+        scaler-ui for a dashboard, are not installed, and scaler_protocol.service.errors.ServiceError when a service does not
+        start: it says why.
         """
         if isinstance(n_workers, str):
             raise TypeError(f"n_workers is a number, and comes first; {n_workers!r} belongs to address=")
         require_worker_count(n_workers, 0)
+        if dashboard and dashboard_url is not None:
+            raise ValueError("dashboard=True serves the pages at a URL of its own: leave dashboard_url out")
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
         from scaler_protocol.service import shared_process
 
         self._storage: Service | None = None
+        self._dashboard: Dashboard | None = None
+        self._dashboard_url = dashboard_url
         common_settings: dict[str, Any] = {
             "security_dir": checked_security(security),
             "logging_paths": logging_paths,
@@ -136,6 +148,11 @@ class SchedulerClusterCombo:
             )
         self._service: Service | None = None
         try:
+            if dashboard:
+                from scaler.local.dashboard import Dashboard
+
+                self._dashboard = Dashboard(common_settings)
+                self._dashboard_url = self._dashboard.url
             storage_address = None
             if self._storage is not None:
                 self._storage.start()
@@ -145,6 +162,7 @@ class SchedulerClusterCombo:
                 address,
                 object_storage_address=storage_address,
                 monitor_address=monitor_address,
+                dashboard_url=self._dashboard_url,
                 insecure=insecure,
                 protected=protected,
                 ends_cluster=True,
@@ -196,6 +214,8 @@ class SchedulerClusterCombo:
             import scaler.client.operations  # noqa: F401
 
             self._service.wait_ready()
+            if self._dashboard is not None:
+                self._dashboard.watch(self.get_monitor_address())
         except BaseException:
             self.shutdown()
             raise
@@ -212,8 +232,15 @@ class SchedulerClusterCombo:
         """Return where `scaler_top` and `scaler_ui` connect."""
         return self._address_of("monitor")
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """Where a browser shows the cluster; None where it has no pages."""
+        return self._dashboard_url
+
     def shutdown(self) -> None:
-        """End workers, scheduler and object storage server, in this order. Idempotent."""
+        """End the dashboard, workers, scheduler and object storage server, in this order. Idempotent."""
+        if self._dashboard is not None:
+            self._dashboard.terminate()
         if self._service is not None:
             self._service.terminate()
         if self._storage is not None:
@@ -222,6 +249,23 @@ class SchedulerClusterCombo:
     def _address_of(self, role: str) -> str:
         assert self._service is not None
         return self._service.address_of(role)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from scaler.client.notebook import facts_table
+
+        return facts_table(type(self).__name__, self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """What there is to say of the cluster, for people. In every state."""
+        service = getattr(self, "_service", None)
+        if service is None or not service.is_running:
+            return {"state": "not running"}
+        facts: dict[str, object] = {"scheduler": self.get_address(), "monitors connect to": self.get_monitor_address()}
+        return facts if self._dashboard_url is None else {**facts, "dashboard": self._dashboard_url}
 
     def __enter__(self) -> Self:
         return self

@@ -33,6 +33,7 @@ class Scheduler(LocalService):
         object_storage_timeout_seconds: float | None = None,
         object_storage_disk_bytes: int | None = None,
         monitor_address: str | None = None,
+        dashboard_url: str | None = None,
         protected: bool | None = None,
         ends_cluster: bool | None = None,
         allocate_policy: str | None = None,

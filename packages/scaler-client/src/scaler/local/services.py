@@ -27,6 +27,7 @@ STOP_SECONDS = 10.0
 SCHEDULER = "scaler_scheduler"
 OBJECT_STORAGE = "scaler_objstore"
 WORKER = "scaler_worker"
+WEB = "scaler_ui.web"
 
 ON_INPUT = "-"
 """As an address: the service reads it from its standard input, see `Service.give_address`."""
@@ -36,6 +37,9 @@ _DISTRIBUTIONS = {SCHEDULER: "scaler-scheduler", OBJECT_STORAGE: "scaler-objstor
 
 def require(modules: Iterable[str]) -> None:
     """Raise ImportError that names the distributions which are not installed, OSError where none can run."""
+    if WEB in modules and importlib.util.find_spec(WEB.partition(".")[0]) is None:
+        raise ImportError("a dashboard needs scaler-ui, not installed here: pip install scaler-ui")
+    modules = [module for module in modules if module != WEB]
     missing = [_DISTRIBUTIONS[module] for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ImportError(
@@ -116,8 +120,11 @@ class Service:
         """Whether its process runs."""
         return self._child is not None and self._child.is_running
 
-    def start(self) -> None:
-        """Start the process; `wait_ready` says when it can be used. Raises RuntimeError when it runs already."""
+    def start(self, listener: int | None = None) -> None:
+        """Start the process; `wait_ready` says when it can be used. Raises RuntimeError when it runs already.
+
+        `listener`: the descriptor of a listening socket for it.
+        """
         if self._child is not None:
             raise RuntimeError(f"{self._name} is started already")
         from scaler_protocol.service.child import ChildService
@@ -136,6 +143,7 @@ class Service:
             name=self._name,
             environment=environment,
             late_address=self.arguments[:1] == [ON_INPUT],
+            listener=listener,
         )
         _running.add(self)
 

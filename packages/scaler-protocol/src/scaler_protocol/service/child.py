@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Literal, NoReturn
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.listeners import LISTENER_VARIABLE
 from scaler_protocol.service.module_path import service_command, service_environment
 from scaler_protocol.service.readiness import READY_FD_VARIABLE, Readiness
 from scaler_protocol.service.reports import Reports
@@ -55,6 +56,7 @@ class ChildService:
         name: str | None = None,
         environment: Mapping[str, str] | None = None,
         late_address: bool = False,
+        listener: int | None = None,
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
     ) -> ChildService:
@@ -62,7 +64,8 @@ class ChildService:
 
         In its own group the child does not get a terminal's Ctrl-C, because the parent stops its children in order.
         `name` is used in errors (default: the module). `environment` is added to that of this process. With
-        `late_address` the child is started with the address `-`, and `give_address` sends the address.
+        `late_address` the child is started with the address `-`, and `give_address` sends the address. `listener` is the
+        descriptor of a listening socket for the child (see `service.listeners`).
         """
         # Imported here, because services that start no other do not need it.
         import subprocess
@@ -75,8 +78,9 @@ class ChildService:
                     **service_environment(module, environment),
                     READY_FD_VARIABLE: str(write_fd),
                     PARENT_PID_VARIABLE: str(os.getpid()),
+                    **({} if listener is None else {LISTENER_VARIABLE: str(listener)}),
                 },
-                pass_fds=(write_fd,),
+                pass_fds=(write_fd,) if listener is None else (write_fd, listener),
                 stdin=subprocess.PIPE if late_address else subprocess.DEVNULL,
                 stdout=inherited_stream(1) if stdout is None else stdout,
                 stderr=inherited_stream(2) if stderr is None else stderr,

@@ -18,6 +18,7 @@ import uvicorn
 from scaler_protocol.service import event_loop as event_loops
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
+from scaler_protocol.service.listeners import inherited_listener
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.service.tls_files import TlsFiles
@@ -43,13 +44,16 @@ def run_application(
 ) -> int:
     """Serve an ASGI application until it is stopped; return the exit status.
 
+    It listens on the socket that the process was started with, if there is one (see `service.listeners`).
     Raises `ConfigurationError` if it cannot listen on the port. `role` names the address in the readiness report. `on_stop` is
     called when the stop begins, so that the application can end its endless answers. With `tls` it speaks https.
     `limits`: how many connections there may be, and how slow; None: the defaults.
     """
     readiness = Readiness.of_process()
     try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = inherited_listener() or socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         # As in every service: a port in use may become free, but a wrong host stays wrong.
         kind = ServiceError if error.errno == errno.EADDRINUSE else ConfigurationError

@@ -155,6 +155,7 @@ class PeerSessions:
             capability_policy=self._policy.enforces_capabilities,
             hello_number=hello.hello_number,
             ends_cluster=config.ends_cluster,
+            dashboard_url=config.dashboard_url,
         )
 
     def refusal(self, peer: Peer, hello: m.Hello) -> str | None:

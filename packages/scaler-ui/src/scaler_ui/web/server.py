@@ -17,6 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
 from scaler_protocol.service.web_access import HostNames, WebGuard
@@ -227,13 +228,14 @@ class _FreshFiles(StaticFiles):
 def run(settings: WebSettings) -> int:
     """Serve the pages until asked to stop. Returns the exit status."""
     security = peer_security(settings, "monitor", "operator")
-    check_monitor_address(settings.monitor_address, may_come=True, security=security)
+    monitor_address = address_now(settings.monitor_address)
+    check_monitor_address(monitor_address, may_come=True, security=security)
     token = settings.read_token(settings.host, settings.token)
     if settings.token:
         logger.warning("--token: other users of this machine can see it in the list of processes; use --token-file")
     tls = settings.read_tls()
     stopping = threading.Event()
-    received = MonitorFeed(settings.monitor_address, security=security, warn_after_s=settings.timeout)
+    received = MonitorFeed(monitor_address, security=security, warn_after_s=settings.timeout)
     with received as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(
             feed,

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import AliasChoices, Field, field_validator
 
 from scaler_protocol.service.command import CommandSettings
+from scaler_protocol.service.late_address import LateAddressSetting
 from scaler_protocol.service.settings import (
-    AddressSetting,
     AlsoKey,
     CliPositionalArg,
     Secret,
@@ -27,7 +27,7 @@ class WebSettings(WebServiceSettings, CommandSettings):
     section: ClassVar[str] = "webui"
     token_variable: ClassVar[str] = "SCALER_UI_TOKEN"
 
-    monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
+    monitor_address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
     host: str = Field(
