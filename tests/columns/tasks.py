@@ -49,7 +49,8 @@ def seen_inside(address: str | None) -> tuple[Seen, Seen, list[Seen], list[Seen]
 
 def submit(client: Client, fn: Any, *args: Any, **carried: int) -> Any:
     """Submit a task that carries these values. What a client's method for a new column would do."""
-    return client.operations.submit_verbose(client, fn, args, None, None, **carried)
+    operations = client.operations
+    return operations.submit_verbose(client, fn, args, None, None, operations.no_options, **carried)
 
 
 def given(number: int) -> dict[str, int]:

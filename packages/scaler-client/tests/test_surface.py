@@ -80,11 +80,11 @@ def test_an_asynchronous_client_passes_on_every_setting(monkeypatch: pytest.Monk
 
 def test_method_keywords() -> None:
     assert keywords(Client.submit) == ["fn", "args", "kwargs"]
-    assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities"]
-    assert keywords(Client.map) == ["fn", "iterables", "capabilities", "progress", "timeout", "ordered"]
-    assert keywords(Client.starmap) == ["fn", "iterable", "capabilities", "progress", "timeout", "ordered"]
-    assert keywords(Client.get) == ["graph", "keys", "block", "capabilities", "progress"]
-    assert keywords(Client.prepare) == ["graph", "keys", "capabilities", "node_seconds"]
+    assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities", "options"]
+    assert keywords(Client.map) == ["fn", "iterables", "capabilities", "progress", "timeout", "ordered", "options"]
+    assert keywords(Client.starmap) == ["fn", "iterable", "capabilities", "progress", "timeout", "ordered", "options"]
+    assert keywords(Client.get) == ["graph", "keys", "block", "capabilities", "progress", "options"]
+    assert keywords(Client.prepare) == ["graph", "keys", "capabilities", "node_seconds", "options"]
     assert keywords(Client.send_object) == ["obj", "name"]
     assert keywords(ScalerFuture.cancel) == ["timeout"]
 

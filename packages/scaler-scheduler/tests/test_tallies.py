@@ -9,7 +9,7 @@ from test_monitor import listen, of_kind
 
 from scaler_protocol.runtime.names import default_client_name
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core import events
+from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.tallies import NAMES_MAX, OTHER, Tallies
 
 
@@ -110,3 +110,88 @@ def test_a_parent_that_is_no_client_id_is_refused() -> None:
     refusal = harness.core.refusal(events.RelayedPeer(agent.id, identity("odd")), hello)
     assert refusal is not None
     assert "16 bytes" in refusal
+
+
+def options(*records: str, rows: str = "") -> bytes:
+    return f'{{"records":[{",".join(records)}]{rows}}}'.encode()
+
+
+def labels(harness: Harness) -> dict[str, tuple[int, int, int]]:
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    return {one.name: (one.unfinished, one.succeeded, one.failed) for one in snapshot.labels}
+
+
+CURVES, BOOKS = '{"label":"curves","tags":{"desk":"rates"}}', '{"label":"books"}'
+
+
+def test_tasks_are_counted_by_label_until_they_end_in_any_way() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=100)
+    client.define()
+    client.submit(4, options=options(CURVES))
+    client.submit(3, options=options(CURVES, "{}", BOOKS, rows=',"rows":[0,1,2]'))
+    client.submit(2)
+    assert labels(harness) == {"curves": (5, 0, 0), "books": (1, 0, 0)}
+    tasks = agent.tasks()
+    agent.answer(tasks[:2])
+    agent.answer(tasks[2:3], status=m.Status.FAILED, payload=b"Pfailure")
+    assert labels(harness) == {"curves": (2, 2, 1), "books": (1, 0, 0)}
+    agent.answer(tasks[3:])
+    assert labels(harness) == {"curves": (0, 4, 1), "books": (0, 1, 0)}
+    client.submit(2, options=options(BOOKS))
+    client.send(m.Goodbye("done"))
+    assert labels(harness) == {"curves": (0, 4, 1), "books": (0, 1, 0)}
+
+
+def test_tasks_of_different_labels_go_to_an_agent_together() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=100)
+    client.define()
+    client.submit(3, options=options(CURVES, "{}", BOOKS, rows=',"rows":[0,1,2]'))
+    (batch,) = agent.take(m.TaskBatch)
+    assert list(batch.numbers) == [1, 2, 3]
+    # Agents have no use for them.
+    assert batch.options == b""
+
+
+def test_label_and_tags_are_in_events_failures_and_dumps() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=100)
+    client.define()
+    listen(harness)
+    client.submit(3, options=options(CURVES, "{}", BOOKS, rows=',"rows":[0,1,2]'))
+    tasks = agent.tasks()
+    told = json.loads(json.dumps(harness.core.snapshot(harness.now, 1)))
+    assert (told["tasks_asked_for"][0]["label"], told["tasks_asked_for"][0]["tags"]) == ("curves", "desk=rates")
+    agent.answer(tasks[1:])
+    agent.answer(tasks[:1], status=m.Status.FAILED, payload=b"Pfailure")
+    heard = listen(harness)
+    (events_heard,) = of_kind(heard, m.MonitorEvents)
+    notes = {
+        (number, events_heard.label_table[note], events_heard.tag_table[note])
+        for number, note in zip(events_heard.numbers, events_heard.notes, strict=True)
+    }
+    assert notes == {(1, "curves", "desk=rates"), (2, "", ""), (3, "books", "")}
+    (failed,) = of_kind(heard, m.MonitorFailures)
+    assert (failed.labels, failed.tags) == (("curves",), ("desk=rates",))
+
+
+def test_without_labels_events_say_nothing_of_them() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=100)
+    client.define()
+    listen(harness)
+    client.submit(2)
+    agent.answer(agent.tasks(), status=m.Status.FAILED, payload=b"Pfailure")
+    heard = listen(harness)
+    (events_heard,), (failed,) = of_kind(heard, m.MonitorEvents), of_kind(heard, m.MonitorFailures)
+    assert (len(events_heard.notes), events_heard.label_table, failed.labels, failed.tags) == (0, (), (), ())
+
+
+def test_options_that_cannot_be_read_end_the_session() -> None:
+    for raw in (b"nonsense", options(CURVES, BOOKS, rows=',"rows":[0]'), options('{"label":""}')):
+        harness = Harness()
+        client, _ = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        client.submit(2, options=raw)
+        assert [one for one in harness.other_effects if isinstance(one, effects.Disconnect)], raw

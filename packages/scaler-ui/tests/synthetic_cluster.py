@@ -105,6 +105,7 @@ def snapshot(
             m.ClientStatus("bob", BOB, "desk.example.org", 977, 20, 12, 0, 0, 1.2, True, 0, 1, 1024, 5),
         ),
         client_names=(m.Tally("alice", 120, success, 3), m.Tally("", 32, 0, 0)),
+        labels=(m.Tally("curves", 12, 30, 1),),
         functions=(m.Counter(FUNCTIONS[0], 100), m.Counter(FUNCTIONS[1], 52)),
         failed_functions=(m.Counter(FUNCTIONS[0], 3),),
         graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33),),

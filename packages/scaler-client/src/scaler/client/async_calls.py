@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LazyOptions,
         P,
         StarOptions,
+        TaskOptions,
         Ts,
         V,
         Variadic,
@@ -140,7 +141,7 @@ class AsyncCalls:
         SerializationError for what cannot be sent, DisconnectedError while no scheduler answers.
         """
         client = self._own()
-        submit = client.operations.submit
+        submit = client.submit_call
         try:
             task = submit(client, fn, args, kwargs)
         except SerializationError as error:
@@ -149,12 +150,22 @@ class AsyncCalls:
 
     @overload
     def submit_verbose(
-        self, fn: Callable[..., Coro[V]], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+        self,
+        fn: Callable[..., Coro[V]],
+        args: Args = (),
+        kwargs: Kwargs = None,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> AsyncFuture[V]: ...
 
     @overload
     def submit_verbose(
-        self, fn: Callable[..., V], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+        self,
+        fn: Callable[..., V],
+        args: Args = (),
+        kwargs: Kwargs = None,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> AsyncFuture[V]: ...
 
     def submit_verbose(
@@ -163,13 +174,17 @@ class AsyncCalls:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> AsyncFuture:
-        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount."""
+        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
+
+        `options`: `label` and `tags`, see `Client.with_options`; also of the other methods here.
+        """
         client = self._own()
         try:
-            task = client.submit_verbose(fn, args, kwargs, capabilities)
+            task = client.submit_verbose(fn, args, kwargs, capabilities, **options)
         except SerializationError as error:
-            task = client.submit_verbose(fn, *with_plain_futures(error, args, kwargs), capabilities)
+            task = client.submit_verbose(fn, *with_plain_futures(error, args, kwargs), capabilities, **options)
         return self._make_future(task, self._delivery)
 
     @overload
@@ -228,6 +243,7 @@ class AsyncCalls:
         capabilities: Mapping[str, int] | None = None,
         timeout: float | None = None,
         ordered: bool = True,
+        **options: Any,
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers. Cancelled, it cancels what is left.
 
@@ -236,7 +252,8 @@ class AsyncCalls:
         from scaler.client.async_many import run_map
         from scaler.client.mapped_items import called_items
 
-        return await run_map(self._map_run(fn, called_items("map", iterables), capabilities, ordered), timeout)
+        items = called_items("map", iterables)
+        return await run_map(self._map_run("map", options, fn, items, capabilities, ordered), timeout)
 
     @overload
     async def starmap(
@@ -300,12 +317,14 @@ class AsyncCalls:
         *,
         timeout: float | None = None,
         ordered: bool = True,
+        **options: Any,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
         from scaler.client.async_many import run_map
         from scaler.client.mapped_items import starred_items
 
-        return await run_map(self._map_run(fn, starred_items(iterable), capabilities, ordered), timeout)
+        items = starred_items(iterable)
+        return await run_map(self._map_run("starmap", options, fn, items, capabilities, ordered), timeout)
 
     @overload
     def imap(
@@ -356,6 +375,7 @@ class AsyncCalls:
         *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Any]:
         """Return an asynchronous iterator over `map(fn, *iterables)`, for any number of items, as `Client.imap`.
 
@@ -365,7 +385,7 @@ class AsyncCalls:
         """
         from scaler.client.async_many import lazy_map
 
-        make_run = partial(self._map_run, fn, capabilities=capabilities, ordered=True)
+        make_run = partial(self._map_run, "imap", options, fn, capabilities=capabilities, ordered=True)
         return lazy_map(make_run, iterables, buffersize)
 
     @overload
@@ -419,11 +439,12 @@ class AsyncCalls:
         *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Any]:
         """As `imap`, with results as they come."""
         from scaler.client.async_many import lazy_map
 
-        make_run = partial(self._map_run, fn, capabilities=capabilities, ordered=False)
+        make_run = partial(self._map_run, "imap_unordered", options, fn, capabilities=capabilities, ordered=False)
         return lazy_map(make_run, iterables, buffersize)
 
     # --- internal
@@ -433,12 +454,19 @@ class AsyncCalls:
         raise NotImplementedError
 
     def _map_run(
-        self, fn: Callable[..., Any], items: MappedItems, capabilities: Mapping[str, int] | None, ordered: bool
+        self,
+        call: str,
+        options: Mapping[str, Any],
+        fn: Callable[..., Any],
+        items: MappedItems,
+        capabilities: Mapping[str, int] | None,
+        ordered: bool,
     ) -> MapRun:
         from scaler.client.async_many import plain
 
         client = self._own()
-        return client.operations.map_run(client, fn, plain(items), capabilities, ordered, {})
+        own = client.options_of(call, options)
+        return client.operations.map_run(client.source, fn, plain(items), capabilities, ordered, own, {})
 
 
 def with_plain_futures(error: SerializationError, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -19,9 +19,10 @@ from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from typing import Unpack
 
     from scaler.client.async_future import AsyncFuture
-    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys
+    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
 
 V = TypeVar("V")
 
@@ -113,6 +114,13 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         await _in_thread(self._own().clear)
 
     # --- tasks
+
+    def with_options(self, **options: Unpack[TaskOptions]) -> Self:
+        """Return this client with options for all of its calls, as `Client.with_options`. It must be connected."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._client = self._own().with_options(**options)
+        return other
 
     def as_completed(
         self, futures: Iterable[AsyncFuture[V]], timeout: float | None = None
@@ -213,26 +221,53 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
 
     @overload
     async def get(
-        self, graph: Graph, keys: list[K], block: Literal[True] = True, capabilities: Capabilities = None
+        self,
+        graph: Graph,
+        keys: list[K],
+        block: Literal[True] = True,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> dict[K, Any]: ...
 
     @overload
     async def get(
-        self, graph: Graph, keys: list[K], block: Literal[False], capabilities: Capabilities = None
+        self,
+        graph: Graph,
+        keys: list[K],
+        block: Literal[False],
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> dict[K, AsyncFuture[Any]]: ...
 
     @overload
     async def get(
-        self, graph: Graph, keys: Keys, block: Literal[True] = True, capabilities: Capabilities = None
+        self,
+        graph: Graph,
+        keys: Keys,
+        block: Literal[True] = True,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> dict[Any, Any]: ...
 
     @overload
     async def get(
-        self, graph: Graph, keys: Keys, block: Literal[False], capabilities: Capabilities = None
+        self,
+        graph: Graph,
+        keys: Keys,
+        block: Literal[False],
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> dict[Any, AsyncFuture[Any]]: ...
 
     @overload
-    async def get(self, graph: Graph, keys: Keys, block: bool, capabilities: Capabilities = None) -> dict[Any, Any]: ...
+    async def get(
+        self,
+        graph: Graph,
+        keys: Keys,
+        block: bool,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
+    ) -> dict[Any, Any]: ...
 
     async def get(
         self,
@@ -240,6 +275,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         keys: Iterable[Any] | Hashable,
         block: bool = True,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> dict[Any, Any]:
         """Compute a graph and return the values of `keys`, or with `block=False` their futures, as `Client.get`.
 
@@ -249,12 +285,12 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
 
         client = self._own()
         try:
-            tasks = client.get(graph, keys, False, capabilities)
+            tasks = client.get(graph, keys, False, capabilities, **options)
         except SerializationError:
             graph, found = with_tasks(dict(graph))
             if not found:
                 raise
-            tasks = client.get(graph, keys, False, capabilities)
+            tasks = client.get(graph, keys, False, capabilities, **options)
         futures = {key: self._make_future(task, self._delivery) for key, task in tasks.items()}
         return await all_or_none(futures) if block else dict(futures)
 

@@ -16,10 +16,11 @@ from scaler.client.worker_calls import WorkerCalls
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Literal, Unpack
 
     from scaler.client.graph_template import GraphTemplate
-    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys
+    from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
+    from scaler_protocol.wire.call_options import CallOptions
 
 V = TypeVar("V")
 
@@ -88,11 +89,33 @@ class Client(ClientCalls, WorkerCalls):
         }
         self.operations = Operations(scheduler, **self._settings, holder=self)
         self.serializer = self.operations.serializer
-        self._submit = self.operations.submit
+        self.submit_call = self.operations.submit
         self.owner = self.operations.engine.futures
         finalizer = weakref.finalize(self, self.operations.forget)
         # At exit the engines end by themselves, in good order.
         finalizer.atexit = False
+
+    def with_options(self, **options: Unpack[TaskOptions]) -> Self:
+        """Return this client with options for all of its calls; it is the same session, and the same futures.
+
+            nightly = client.with_options(label="nightly", tags={"desk": "rates"})
+            nightly.submit(price, book)
+
+        A call may have options of its own: `client.map(price, books, label="nightly")`. They take the place of these; tags are
+        joined by name. None leaves an option as it is.
+
+        `label`: what the work is called, one line of up to 100 characters. `tags`: up to 20 names, of up to 100 characters, with
+        values, of up to 200. Monitors show them with each task, and metrics count tasks by label; see `docs/names.md`.
+
+        Raises TypeError for options that do not exist, TypeError and ValueError for impossible values.
+        """
+        own = self.options_of("with_options", options)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options, other._origin = own, self.source
+        submit, source = self.operations.submit_with, self.source
+        other.submit_call = lambda _, fn, args, kwargs: submit(own, source, fn, args, kwargs)
+        return other
 
     def as_completed(
         self, futures: Iterable[ScalerFuture[V]], timeout: float | None = None
@@ -189,6 +212,7 @@ class Client(ClientCalls, WorkerCalls):
         block: Literal[True] = True,
         capabilities: Capabilities = None,
         progress: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> dict[K, Any]: ...
 
     @overload
@@ -199,6 +223,7 @@ class Client(ClientCalls, WorkerCalls):
         block: Literal[False],
         capabilities: Capabilities = None,
         progress: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> dict[K, ScalerFuture[Any]]: ...
 
     @overload
@@ -209,16 +234,29 @@ class Client(ClientCalls, WorkerCalls):
         block: Literal[True] = True,
         capabilities: Capabilities = None,
         progress: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> dict[Any, Any]: ...
 
     @overload
     def get(
-        self, graph: Graph, keys: Keys, block: Literal[False], capabilities: Capabilities = None, progress: bool = False
+        self,
+        graph: Graph,
+        keys: Keys,
+        block: Literal[False],
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> dict[Any, ScalerFuture[Any]]: ...
 
     @overload
     def get(
-        self, graph: Graph, keys: Keys, block: bool, capabilities: Capabilities = None, progress: bool = False
+        self,
+        graph: Graph,
+        keys: Keys,
+        block: bool,
+        capabilities: Capabilities = None,
+        progress: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> dict[Any, Any]: ...
 
     def get(
@@ -228,6 +266,7 @@ class Client(ClientCalls, WorkerCalls):
         block: bool = True,
         capabilities: Mapping[str, int] | None = None,
         progress: bool = False,
+        **options: Any,
     ) -> dict[Any, Any]:
         """Compute a graph and return the values of `keys`, in their order, as a dictionary.
 
@@ -249,7 +288,8 @@ class Client(ClientCalls, WorkerCalls):
         that are missing or asked for twice; GraphError, also a ValueError, for what else cannot be computed; TypeError
         where a function cannot take its arguments.
         """
-        return self.operations.get(self, graph, keys, block, capabilities, progress)
+        own = self.options_of("get", options)
+        return self.operations.get(self.source, graph, keys, block, capabilities, progress, own)
 
     def prepare(
         self,
@@ -258,6 +298,7 @@ class Client(ClientCalls, WorkerCalls):
         capabilities: Mapping[str, int] | None = None,
         *,
         node_seconds: float | None = None,
+        **options: Unpack[TaskOptions],
     ) -> GraphTemplate:
         """Return a template of what `get(graph, keys)` computes, for graphs that run often.
 
@@ -274,7 +315,8 @@ class Client(ClientCalls, WorkerCalls):
         then goes from one to the other as it is, without being pickled; and nodes that run in one task are tried again,
         cancelled and limited in time together.
         """
-        return self.operations.prepare(self, graph, keys, capabilities, node_seconds)
+        own = self.options_of("prepare", options)
+        return self.operations.prepare(self.source, graph, keys, capabilities, node_seconds, own)
 
     def send_object(self, obj: V, name: str | None = None) -> ObjectReference[V]:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
@@ -321,18 +363,18 @@ class Client(ClientCalls, WorkerCalls):
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""
-        self.operations.clear(self)
+        self.operations.clear(self.source)
 
     def disconnect(self) -> None:
         """End the session. Unanswered futures are cancelled, with ClientQuitException. Idempotent."""
-        self.operations.disconnect(self)
+        self.operations.disconnect(self.source)
 
     def shutdown(self) -> None:
         """Stop the scheduler and its workers, and disconnect. Idempotent.
 
         Unanswered futures are cancelled, with ClientShutdownException. Raises ValueError when the scheduler is protected.
         """
-        self.operations.shut_down(self)
+        self.operations.shut_down(self.source)
 
     def __enter__(self) -> Self:
         return self
@@ -382,11 +424,17 @@ class Client(ClientCalls, WorkerCalls):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickled inside a task it speaks through the task's worker; elsewhere it connects as the original did."""
-        return _restore, (type(self), self.address, self._settings)
+        arguments = type(self), self.address, self._settings
+        return _restore, arguments if self._options is None else (*arguments, self._options)
 
 
-def _restore(client_type: type[Client], address: str, settings: dict[str, Any]) -> Client:
+def _restore(
+    client_type: type[Client], address: str, settings: dict[str, Any], options: CallOptions | None = None
+) -> Client:
     """Make the client that a pickled one stands for, here."""
     from scaler_protocol.runtime.task_context import current_task_context
 
-    return client_type(None if current_task_context() is not None else address, **settings)
+    client = client_type(None if current_task_context() is not None else address, **settings)
+    if options is None:
+        return client
+    return client.with_options(label=options.label or None, tags=dict(options.tags) or None)

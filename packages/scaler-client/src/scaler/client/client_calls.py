@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from scaler.client.future import FutureOwner, ScalerFuture
 from scaler.serialization.serializer import AnySerializer
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         RemoteDict,
         RemoteList,
         StarOptions,
+        TaskOptions,
         Ts,
         V,
         Variadic,
     )
+    from scaler_protocol.wire.call_options import CallOptions
 
 
 class ClientCalls:
@@ -44,7 +46,22 @@ class ClientCalls:
     owner: FutureOwner
     serializer: AnySerializer | None
     profiling: bool
-    _submit: Callable[..., ScalerFuture[Any]]
+    submit_call: Callable[..., ScalerFuture[Any]]
+    """What `submit` does: takes a client, the function and its arguments. For other modules of this package."""
+    _options: CallOptions | None = None
+    """What all calls ask for, unless they say otherwise; None: nothing."""
+    _origin: Self | None = None
+    """The client that this one is, with options; None where it is that itself."""
+
+    @property
+    def source(self) -> Self:
+        """The client whose futures these are."""
+        return self if self._origin is None else self._origin
+
+    def options_of(self, call: str, given: Mapping[str, Any]) -> CallOptions:
+        """Return what a call with these keywords asks for. For other modules of this package, as `source`."""
+        own = self.operations.no_options if self._options is None else self._options
+        return own.with_given(given, call) if given else own
 
     @overload
     def submit(self, fn: Variadic[A, Coro[V]], a: Remote[A], /, *args: Given[A]) -> ScalerFuture[V]: ...
@@ -141,16 +158,26 @@ class ClientCalls:
 
         Where `fn` takes no argument `profiling`, `profiling=True` measures this task, see `ScalerFuture.profiling_info`.
         """
-        return self._submit(self, fn, args, kwargs)
+        return self.submit_call(self, fn, args, kwargs)
 
     @overload
     def submit_verbose(
-        self, fn: Callable[..., Coro[V]], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+        self,
+        fn: Callable[..., Coro[V]],
+        args: Args = (),
+        kwargs: Kwargs = None,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> ScalerFuture[V]: ...
 
     @overload
     def submit_verbose(
-        self, fn: Callable[..., V], args: Args = (), kwargs: Kwargs = None, capabilities: Capabilities = None
+        self,
+        fn: Callable[..., V],
+        args: Args = (),
+        kwargs: Kwargs = None,
+        capabilities: Capabilities = None,
+        **options: Unpack[TaskOptions],
     ) -> ScalerFuture[V]: ...
 
     def submit_verbose(
@@ -159,12 +186,15 @@ class ClientCalls:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> ScalerFuture:
         """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
 
-        Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
+        `options`: `label` and `tags`, see `Client.with_options`; also of the other methods here. Raises TypeError and ValueError
+        for capabilities that are no names with integers of 64 bits, and for options that do not exist or have impossible values.
         """
-        return self.operations.submit_verbose(self, fn, args, kwargs, capabilities)
+        own = self.options_of("submit_verbose", options)
+        return self.operations.submit_verbose(self.source, fn, args, kwargs, capabilities, own)
 
     @overload
     def map(self, fn: Callable[[A], Coro[V]], a: Iterable[Remote[A]], /, **options: Unpack[MapOptions]) -> list[V]: ...
@@ -221,6 +251,7 @@ class ClientCalls:
         progress: bool = False,
         timeout: float | None = None,
         ordered: bool = True,
+        **options: Any,
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers.
 
@@ -235,7 +266,8 @@ class ClientCalls:
         For programs written for version 1.13 or earlier: where `fn` cannot take one argument, tuples in a single iterable are
         its arguments, with a DeprecationWarning. Use `starmap`.
         """
-        return self.operations.map(self, fn, iterables, capabilities, progress, timeout, ordered)
+        own = self.options_of("map", options)
+        return self.operations.map(self.source, fn, iterables, capabilities, progress, timeout, ordered, own)
 
     @overload
     def starmap(
@@ -306,9 +338,11 @@ class ClientCalls:
         *,
         timeout: float | None = None,
         ordered: bool = True,
+        **options: Any,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self.operations.starmap(self, fn, iterable, capabilities, progress, timeout, ordered)
+        own = self.options_of("starmap", options)
+        return self.operations.starmap(self.source, fn, iterable, capabilities, progress, timeout, ordered, own)
 
     @overload
     def imap(self, fn: Callable[[A], Coro[V]], a: GivenItems[A], /, **options: Unpack[LazyOptions]) -> Iterator[V]: ...
@@ -357,6 +391,7 @@ class ClientCalls:
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> Iterator[Any]:
         """Return an iterator over `map(fn, *iterables)`, for any number of items: memory does not grow with them.
 
@@ -365,7 +400,9 @@ class ClientCalls:
         call or an iterable raises comes in its turn, after which the iterator has ended. One that is closed or dropped cancels
         what is left.
         """
-        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=True)
+        own = self.options_of("imap", options)
+        source = self.source
+        return self.operations.imap(source, fn, iterables, capabilities, buffersize, ordered=True, options=own)
 
     @overload
     def imap_unordered(
@@ -418,6 +455,9 @@ class ClientCalls:
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         capabilities: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> Iterator[Any]:
         """As `imap`, with results as they come: an item that takes long does not hold up those after it."""
-        return self.operations.imap(self, fn, iterables, capabilities, buffersize, ordered=False)
+        own = self.options_of("imap_unordered", options)
+        source = self.source
+        return self.operations.imap(source, fn, iterables, capabilities, buffersize, ordered=False, options=own)

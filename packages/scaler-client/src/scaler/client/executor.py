@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, wait
 from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Remote,
         RemoteDict,
         RemoteList,
+        TaskOptions,
         V,
         Variadic,
     )
@@ -158,9 +159,17 @@ class ScalerExecutor(Executor):
                 cluster.shutdown()
             raise
         self._session = _Session(client, cluster)
+        self._client = client
         self._finalizer = weakref.finalize(self, self._session.finish_later)
         # At exit the session itself sees to it.
         self._finalizer.atexit = False
+
+    def with_options(self, **options: Unpack[TaskOptions]) -> Self:
+        """Return this executor with options for all of its calls, as `Client.with_options`. Shutting one down ends both."""
+        other = object.__new__(type(self))
+        # The first one is kept: when nobody has it any more, the session ends.
+        other.__dict__.update(self.__dict__, _client=self._client.with_options(**options), _origin=self)
+        return other
 
     @property
     def address(self) -> str:
@@ -265,7 +274,7 @@ class ScalerExecutor(Executor):
         try:
             if session.is_shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            future = session.client.submit(fn, *args, **kwargs)
+            future = self._client.submit(fn, *args, **kwargs)
         finally:
             submitting.remove(threading.get_ident())
         # The value has to be here when `shutdown` returns.
@@ -327,14 +336,19 @@ class ScalerExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> Iterator[Any]:
         """Return an iterator over `map(fn, *iterables)`, whose calls run on the workers from now on.
 
         `timeout`: seconds from this call on, after which the iterator raises TimeoutError. `chunksize`: so many items are one
         task; where one fails, the others of its chunk have no result. `buffersize`: so many results at most are waited for
         at once, and items are taken from the iterables as the iterator goes on; without, all of them are taken at once.
-        Raises TypeError and ValueError for sizes that are no positive integers.
+        Raises TypeError and ValueError for sizes that are no positive integers. `options`: see `with_options`.
         """
+        if options:
+            return self.with_options(**options).map(
+                fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
+            )
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):

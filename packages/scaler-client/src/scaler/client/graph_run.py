@@ -26,6 +26,7 @@ from scaler_protocol.payloads.framing import Argument, Source, frame_arguments, 
 from scaler_protocol.runtime.names import name_of, shown, shown_type
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.call_options import join_records
 from scaler_protocol.wire.columns import EMPTY, Packed
 
 _INDEX_MAX = 0xFFFF
@@ -297,6 +298,7 @@ class GraphEncoder:
             serializer=group.serializer,
             flags=group.flags,
             depth=group.depth,
+            options=join_records([group.options]),
             object_positions=self._object_positions,
             objects=tuple(self.objects),
             **carried_columns([carried] * len(self._payloads)),

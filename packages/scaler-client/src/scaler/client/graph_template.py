@@ -26,6 +26,7 @@ from scaler_protocol.payloads.framing import Argument, Source, frame_arguments, 
 from scaler_protocol.runtime.names import shown, shown_type
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import join_records
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.columns import Packed as PackedColumn
 
@@ -335,6 +336,7 @@ class GraphTemplate:
             serializer=group.serializer,
             flags=group.flags,
             depth=group.depth,
+            options=join_records([group.options]),
             object_positions=array("I", positions),
             objects=tuple(objects),
         )

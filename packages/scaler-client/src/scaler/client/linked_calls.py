@@ -26,6 +26,7 @@ from scaler.serialization.pickled import Packed, Pickled
 from scaler_protocol.payloads.framing import Argument, frame_arguments, identity
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.call_options import join_records
 from scaler_protocol.wire.columns import EMPTY
 from scaler_protocol.wire.columns import Packed as PackedColumn
 
@@ -198,6 +199,7 @@ class _Call:
             serializer=self._group.serializer,
             flags=self._group.flags,
             depth=self._group.depth,
+            options=join_records([self._group.options]),
             object_positions=positions,
             objects=tuple(objects),
             earlier=earlier,

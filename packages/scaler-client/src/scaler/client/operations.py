@@ -56,13 +56,20 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carry
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record
 from scaler_protocol.wire.text import writable
 
 SHUTDOWN_SECONDS = 10.0
 
+GROUPS_MAX = 1_000
+"""Most combinations of what calls ask for that are remembered."""
+
 
 class Operations:
     """See the module. Methods that make futures take the client these belong to."""
+
+    no_options = NO_OPTIONS
+    """What a call asks for that has no options."""
 
     def __init__(
         self,
@@ -128,7 +135,7 @@ class Operations:
         """The client's own, or None."""
         self._packer = self.engine.packer(serializer)
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
-        self._groups: dict[tuple[int, int, m.Capabilities, int], TaskGroup] = {}
+        self._groups: dict[tuple[int, int, m.Capabilities, int, CallOptions], TaskGroup] = {}
         self._plain_group = self._group(m.TaskKind.CALL, ())
         self._references = ReferenceGroup()
         """This client's references."""
@@ -136,6 +143,21 @@ class Operations:
         self._has_left = False
 
     # --- tasks
+
+    def submit_with(
+        self,
+        options: CallOptions,
+        client: FutureSource,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> ScalerFuture:
+        """As `submit`, for a client with options."""
+        others = without_profiling(fn, args, kwargs) if kwargs and "profiling" in kwargs else None
+        if others is None:
+            return self._submit(client, self._group(m.TaskKind.CALL, (), options=options), fn, args, kwargs)
+        flags = self._flags & ~m.TaskFlag.PROFILE | (m.TaskFlag.PROFILE if kwargs["profiling"] else 0)
+        return self._submit(client, self._group(m.TaskKind.CALL, (), flags, options), fn, args, others)
 
     def submit(
         self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -156,11 +178,12 @@ class Operations:
         args: Any,
         kwargs: Any,
         capabilities: Mapping[str, int] | None,
+        options: CallOptions = NO_OPTIONS,
         **carried: int,
     ) -> ScalerFuture:
         """See `Client.submit_verbose`. `carried`: what the task carries, by the names of columns, see `carry`."""
         positional, keyword = checked_arguments(args, kwargs)
-        group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities))
+        group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options)
         return self._submit(client, group, fn, positional, keyword, carry(carried))
 
     def _submit(
@@ -249,10 +272,13 @@ class Operations:
         progress: bool,
         timeout: float | None = None,
         ordered: bool = True,
+        options: CallOptions = NO_OPTIONS,
         **carried: int,
     ) -> list[Any]:
         """See `Client.map`. `carried`: what each chunk carries, as for `submit_verbose`."""
-        return self._map(client, fn, mapped_items(fn, iterables), capabilities, progress, timeout, ordered, carried)
+        return self._map(
+            client, fn, mapped_items(fn, iterables), capabilities, progress, timeout, ordered, options, carried
+        )
 
     def starmap(
         self,
@@ -263,10 +289,13 @@ class Operations:
         progress: bool,
         timeout: float | None = None,
         ordered: bool = True,
+        options: CallOptions = NO_OPTIONS,
         **carried: int,
     ) -> list[Any]:
         """See `Client.starmap`. `carried` as for `map`."""
-        return self._map(client, fn, starred_items(iterable), capabilities, progress, timeout, ordered, carried)
+        return self._map(
+            client, fn, starred_items(iterable), capabilities, progress, timeout, ordered, options, carried
+        )
 
     def imap(
         self,
@@ -277,10 +306,12 @@ class Operations:
         buffersize: int | None,
         *,
         ordered: bool,
+        options: CallOptions = NO_OPTIONS,
     ) -> Iterator[Any]:
         """See `Client.imap` and `Client.imap_unordered`."""
         items = called_items("imap", iterables)
-        return self.map_run(client, fn, items, capabilities, ordered, {}).iterate(checked_buffersize(buffersize))
+        run = self.map_run(client, fn, items, capabilities, ordered, options, {})
+        return run.iterate(checked_buffersize(buffersize))
 
     def _map(
         self,
@@ -291,10 +322,12 @@ class Operations:
         progress: bool,
         timeout: float | None,
         ordered: bool,
+        options: CallOptions,
         carried: Mapping[str, int],
     ) -> list[Any]:
         seconds = checked_timeout(timeout) if timeout is not None else None
-        make_run = partial(self.map_run, client, fn, items, capabilities, checked_switch("ordered", ordered), carried)
+        in_order = checked_switch("ordered", ordered)
+        make_run = partial(self.map_run, client, fn, items, capabilities, in_order, options, carried)
         if not progress:
             return make_run().run(seconds)
         self.require_open()
@@ -308,13 +341,15 @@ class Operations:
         items: MappedItems,
         capabilities: Mapping[str, int] | None,
         ordered: bool,
+        options: CallOptions,
         carried: Mapping[str, int],
         on_items_done: Callable[[int], None] | None = None,
     ) -> MapRun:
         """Return a map that has not begun."""
         self.require_open()
         allowed = checked_capabilities(capabilities)
-        group, calls = self._group(m.TaskKind.MAP_CHUNK, allowed), self._group(m.TaskKind.CALL, allowed)
+        group = self._group(m.TaskKind.MAP_CHUNK, allowed, options=options)
+        calls = self._group(m.TaskKind.CALL, allowed, options=options)
         columns = carry(carried)
         return MapRun(
             self.engine,
@@ -339,6 +374,7 @@ class Operations:
         block: bool,
         capabilities: Mapping[str, int] | None,
         progress: bool = False,
+        options: CallOptions = NO_OPTIONS,
         **carried: int,
     ) -> dict[Any, Any]:
         """See `Client.get`. `carried`: what each row carries, as for `submit_verbose`."""
@@ -347,7 +383,7 @@ class Operations:
             submit_graph,
             self.engine,
             self._packer,
-            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
+            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options),
             client=client,
             carried=carry(carried),
         )
@@ -380,6 +416,7 @@ class Operations:
         keys: Any,
         capabilities: Mapping[str, int] | None,
         node_seconds: float | None,
+        options: CallOptions = NO_OPTIONS,
     ) -> GraphTemplate:
         """See `Client.prepare`."""
         self.require_open()
@@ -391,7 +428,8 @@ class Operations:
             # Expressions are pickled without it.
             nodes_max = 1
         prepared = prepare_graph(self.engine, self._packer, graph, keys, client, nodes_max)
-        return GraphTemplate(self, self._packer, prepared, client, lambda: self._group(m.TaskKind.CALL, allowed))
+        group = partial(self._group, m.TaskKind.CALL, allowed, options=options)
+        return GraphTemplate(self, self._packer, prepared, client, group)
 
     def get_kept(
         self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
@@ -521,20 +559,26 @@ class Operations:
 
     # --- internal
 
-    def _group(self, kind: int, capabilities: m.Capabilities, flags: int | None = None) -> TaskGroup:
+    def _group(
+        self, kind: int, capabilities: m.Capabilities, flags: int | None = None, options: CallOptions = NO_OPTIONS
+    ) -> TaskGroup:
         context = current_task_context()
         if context is not None:
             self.engine.note_parent()
         flags = self._flags if flags is None else flags
-        key = (kind, 0 if context is None else context.depth + 1, capabilities, flags)
+        key = (kind, 0 if context is None else context.depth + 1, capabilities, flags, options)
         group = self._groups.get(key)
         if group is None:
+            if len(self._groups) >= GROUPS_MAX:
+                # Calls may have options of their own, without end.
+                self._groups.clear()
             group = self._groups[key] = self.engine.tasks.group(
                 kind=kind,
                 depth=key[1],
                 capabilities=capabilities,
                 serializer=self._packer.serializer_function,
                 flags=flags,
+                options=encode_record(options),
             )
         return group
 

@@ -63,14 +63,21 @@ Kwargs: TypeAlias = Mapping[str, Any] | None
 Capabilities: TypeAlias = Mapping[str, int] | None
 
 
-class LazyOptions(TypedDict, total=False):
+class TaskOptions(TypedDict, total=False):
+    """What any call may ask for, as keywords: see `Client.with_options`."""
+
+    label: str | None
+    tags: Mapping[str, str] | None
+
+
+class LazyOptions(TaskOptions, total=False):
     """Keywords of `imap` and `imap_unordered`."""
 
     buffersize: int | None
     capabilities: Capabilities
 
 
-class StarOptions(TypedDict, total=False):
+class StarOptions(TaskOptions, total=False):
     """What `starmap` takes by name only."""
 
     timeout: float | None
@@ -89,7 +96,7 @@ class MapOptions(AsyncMapOptions, total=False):
     progress: bool
 
 
-class ExecutorMapOptions(TypedDict, total=False):
+class ExecutorMapOptions(TaskOptions, total=False):
     """Keywords of `ScalerExecutor.map`."""
 
     timeout: float | None

@@ -72,6 +72,7 @@ class TaskIntake:
         capabilities: m.Capabilities = (),
         serializer: Pickled | None = None,
         flags: int = 0,
+        options: bytes = b"",
     ) -> TaskGroup:
         """Return the core's group of tasks with these properties."""
         self._owner.check_process()
@@ -83,6 +84,7 @@ class TaskIntake:
             capabilities=capabilities,
             serializer=serializer.function_id if serializer is not None else b"",
             flags=flags,
+            options=options,
         )
 
     def define(self, function: Pickled) -> None:

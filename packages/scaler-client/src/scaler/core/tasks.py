@@ -19,6 +19,7 @@ from scaler.core.large_payloads import LargePayloads
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.call_options import join_records
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
@@ -27,6 +28,9 @@ BATCH_TASKS_MAX = 2048
 
 AGAIN_TASKS_MAX = 384
 """As many where tasks are announced again: for each the scheduler looks for claims and results, which takes up to eight."""
+
+OPTIONS_TASKS_MAX = 1000
+"""As many where tasks have options. With the largest ones, all different, they take up to 25 MB of the header's 32 MiB."""
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """Payload bytes in one message; the last task may exceed it."""
@@ -71,6 +75,11 @@ class NumberQueue:
             del self.numbers[: self.start]
             self.start = 0
 
+    def refill(self, numbers: list[int]) -> None:
+        """Have these numbers, and no others."""
+        self.numbers[:] = numbers
+        self.start = 0
+
     def clear(self) -> None:
         """Remove all numbers."""
         self.numbers.clear()
@@ -100,6 +109,10 @@ class TaskGroup:
     """Numbers that have not left, ascending; may name tasks that were cancelled since."""
     again: NumberQueue = field(default_factory=NumberQueue)
     """Numbers that left in an earlier session and must be announced again."""
+    options: bytes = b""
+    """What each of the tasks asks for (see `call_options`), as one record. Groups that differ in it only share their queues."""
+    has_options: bool = False
+    """Whether its tasks have options, each those of its own `Task.source`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -185,7 +198,7 @@ class TaskTable:
         self._newest = 0
         """The number of the task, or the last row, that was taken in last."""
         self.large = LargePayloads()
-        self._groups: dict[tuple[int, int, m.Capabilities, bytes, int], TaskGroup] = {}
+        self._groups: dict[tuple[int, int, m.Capabilities, bytes, int, bool], TaskGroup] = {}
 
     def take_numbers(self, rows: int) -> int:
         """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
@@ -211,13 +224,18 @@ class TaskTable:
         capabilities: m.Capabilities = (),
         serializer: bytes = b"",
         flags: int = 0,
+        options: bytes = b"",
     ) -> TaskGroup:
-        """Return the group of tasks with these properties: the same object for the same ones. `submit` takes it."""
-        key = (kind, depth, capabilities, serializer, flags)
+        """Return the group of tasks with these properties: the same object for the same ones. `submit` takes it.
+
+        There may be very many different `options`. Their tasks leave together, and nothing is kept here for each of them:
+        each call returns another object.
+        """
+        key = (kind, depth, capabilities, serializer, flags, bool(options))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = TaskGroup(*key)
-        return group
+            group = self._groups[key] = TaskGroup(*key[:5], has_options=bool(options))
+        return replace(group, options=options) if options else group
 
     def groups(self) -> list[TaskGroup]:
         """Return all groups."""
@@ -271,8 +289,10 @@ class TaskTable:
         for group in self._groups.values():
             # What has not left stays a first announcement: no worker can hold it.
             unsent = set(group.pending)
-            left = [n for n, task in self.tasks.items() if task.source is group and n not in unsent]
-            group.again = NumberQueue(left)
+            pending = group.pending
+            left = [n for n, task in self.tasks.items() if task.source.pending is pending and n not in unsent]
+            # The queue itself stays: groups that differ in their options have it too.
+            group.again.refill(left)
         for graph in self.graphs.values():
             # One that has left in part stays a first announcement as well: the scheduler begins with the last portion.
             graph.again = graph.again or not graph.pending
@@ -325,7 +345,8 @@ class TaskTable:
                 if graph.first_number < queue.numbers[queue.start]:
                     return self._portion(graph)
             again = queue is group.again
-            numbers, count = self._head(queue, AGAIN_TASKS_MAX if again else BATCH_TASKS_MAX)
+            rows_max = OPTIONS_TASKS_MAX if group.has_options else BATCH_TASKS_MAX
+            numbers, count = self._head(queue, AGAIN_TASKS_MAX if again else rows_max)
             if numbers:
                 tasks = [self.tasks[number] for number in numbers]
                 flags = group.flags | m.TaskFlag.REANNOUNCED if again else group.flags
@@ -399,6 +420,8 @@ class TaskTable:
             NO_ITEMS,
             object_sizes=self._sizes_of(task.objects),
         )
+        if group.has_options:
+            batch.options = join_records([task.source.options])  # type: ignore[union-attr]
         return replace(batch, **carried_columns([task.carried])) if task.carried else batch
 
     def _sizes_of(self, objects: Sequence[bytes]) -> Column:
@@ -442,5 +465,8 @@ class TaskTable:
             object_positions=positions,
             objects=tuple(objects),
             object_sizes=self._sizes_of(objects),
+            options=join_records([task.source.options for task in tasks])  # type: ignore[union-attr]
+            if group.has_options
+            else b"",
             **carried_columns([task.carried for task in tasks]),
         )

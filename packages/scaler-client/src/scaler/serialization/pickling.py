@@ -54,7 +54,7 @@ def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
         return not value.dtype.hasobject
     if kind is _client_type():
         # Tasks that submit tasks hand their client on, with every one.
-        _, (_, address, settings) = value.__reduce__()
+        _, (_, address, settings, *_) = value.__reduce__()
         return is_plain((address, settings))
     return is_scalar(value)
 

@@ -12,6 +12,7 @@ from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import CARRIED, carried_rows
+from scaler_protocol.wire.call_options import CallOptions, read_records, tags_text
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.dispatch import Dispatch
@@ -20,7 +21,7 @@ from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task, TaskOptions
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
@@ -68,8 +69,13 @@ class ClientRequests:
         self._functions.define(client.id, message)
 
     def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
-        options = self._options(client, batch, batch.kind, batch.flags)
         numbers, functions = batch.numbers, batch.functions
+        several = None
+        if batch.options:
+            options, *others = self._options_of_records(client, batch, batch.kind, batch.flags)
+            several = self._options_by_row((options, *others), batch) if others else None
+        else:
+            options = self._options(client, batch, batch.kind, batch.flags)
         if len(numbers) == 1 and not batch.function_indexes:
             tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
         else:
@@ -80,10 +86,14 @@ class ClientRequests:
                 per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
             else:
                 per_task = functions * len(payloads)
-            tasks = [
-                Task(number, function, payload, options)
-                for number, function, payload in zip(numbers, per_task, payloads, strict=False)
-            ]
+            if several is None:
+                tasks = [
+                    Task(number, function, payload, options)
+                    for number, function, payload in zip(numbers, per_task, payloads, strict=False)
+                ]
+            else:
+                rows = zip(numbers, per_task, payloads, several, strict=False)
+                tasks = [Task(number, function, payload, own) for number, function, payload, own in rows]
         if batch.objects:
             _attach_objects(tasks, batch)
             client.places.note_sizes(batch.objects, batch.object_sizes)
@@ -105,7 +115,12 @@ class ClientRequests:
         self._lifecycle.queue(tasks)
 
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
-        options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
+        flags = message.flags & ~m.TaskFlag.REANNOUNCED
+        if message.options:
+            # All rows have the first record.
+            options = self._options_of_records(client, message, m.TaskKind.CALL, flags)[0]
+        else:
+            options = self._options(client, message, m.TaskKind.CALL, flags)
         client.places.note_sizes(message.objects, message.object_sizes)
         if len(message.earlier):
             if self._is_limited:
@@ -114,7 +129,37 @@ class ClientRequests:
             return
         self._rows.take(message, options, now)
 
-    def _options(self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int) -> TaskOptions:
+    def _options_of_records(
+        self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int
+    ) -> list[TaskOptions]:
+        """Return what the tasks of each record of a batch share."""
+        try:
+            records, _ = read_records(batch.options)
+        except ValueError as error:
+            raise SessionError(f"{client.name}: {error}") from None
+        return [self._options(client, batch, kind, flags, self._note_of(record)) for record in records]
+
+    def _options_by_row(self, options: Sequence[TaskOptions], batch: m.TaskBatch) -> list[TaskOptions]:
+        """Return the options of each row of a batch with several records."""
+        _, rows = read_records(batch.options)
+        if len(rows) != len(batch.numbers):
+            raise SessionError(f"options of {len(rows)} tasks in a batch of {len(batch.numbers)}")
+        return [options[row] for row in rows]
+
+    def _note_of(self, record: CallOptions) -> Note | None:
+        if not record.label and not record.tags:
+            return None
+        tally = self._monitor.labels.of(record.label) if record.label else None
+        return Note(record.label, tags_text(record), tally)
+
+    def _options(
+        self,
+        client: ClientRecord,
+        batch: m.TaskBatch | m.GraphSubmit,
+        kind: int,
+        flags: int,
+        note: Note | None = None,
+    ) -> TaskOptions:
         """Return what the tasks share, after a look at whether they may be run like this."""
         functions, serializer = batch.functions, batch.serializer
         for function_id in (*functions, serializer) if serializer else functions:
@@ -123,7 +168,7 @@ class ClientRequests:
         enforce = self._policy.enforces_capabilities
         if batch.capabilities and not enforce and pinned_slot(batch.capabilities) is None:
             tell_ignored(client, self._policy.name, self._outbox)
-        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce)
+        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce, note)
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         with self._rows.answered_together():

@@ -24,6 +24,15 @@ def check_state(state: SchedulerState) -> None:
         require(
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
         )
+    labels = Counter(
+        note.tally.name
+        for client in state.clients.values()
+        for task in client.tasks.values()
+        if (note := task.options.note) is not None and note.tally is not None
+    )
+    for tally in state.monitor.labels.all():
+        counted = labels[tally.name]
+        require(tally.unfinished == counted, f"label {tally.name}: {tally.unfinished} counted, {counted} unfinished")
     for record in state.peers.values():
         known = (
             state.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else state.clients.get(record.id)

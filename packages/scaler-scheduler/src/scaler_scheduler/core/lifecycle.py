@@ -47,6 +47,8 @@ class TaskLifecycle:
         for task in tasks:
             known[task.number] = task
             unfinished[task.function] += 1
+        if client.has_notes:
+            _count_by_label(tasks, unfinished=1)
 
     def enter_rows(
         self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float
@@ -69,7 +71,7 @@ class TaskLifecycle:
         task.graph = graph
 
     def queue(self, tasks: list[Task]) -> None:
-        """Queue new tasks that share their options, in the order of their numbers."""
+        """Queue new tasks that share their options, but for label and tags, in the order of their numbers."""
         if tasks:
             self._ready.add_all(tasks)
             self._marks.placement_due = True
@@ -91,7 +93,7 @@ class TaskLifecycle:
     # --- at an agent
 
     def assign(self, agent: AgentRecord, tasks: Iterable[Task]) -> dict[TaskOptions, list[Task]]:
-        """Ready tasks go to an agent. Return them by their options, as they are sent."""
+        """Ready tasks go to an agent. Return them by their options, as they are sent: agents need no labels and tags."""
         held = agent.tasks
         groups: dict[TaskOptions, list[Task]] = {}
         options: TaskOptions | None = None
@@ -103,7 +105,7 @@ class TaskLifecycle:
             # Nearly always those of the task before.
             if task.options is not options:
                 options = task.options
-                group = groups.setdefault(options, [])
+                group = groups.setdefault(options.bare, [])
             group.append(task)
         for options, group in groups.items():
             options.client.assigned_count += len(group)
@@ -187,6 +189,8 @@ class TaskLifecycle:
         if graph is not None and graph.take_back(task.number - graph.first_number, task.attempt, task.failures):
             del task.options.client.tasks[task.number]
             self._functions.unfinished[task.function] -= 1
+            if task.options.note is not None:
+                _count_by_label((task,), unfinished=-1)
             task.state = _DROPPED
             return
         task.state = _READY
@@ -219,6 +223,8 @@ class TaskLifecycle:
             ):
                 return None
             tasks.append(task)
+        if client.has_notes:
+            _count_by_label(dict.fromkeys(tasks), unfinished=-1, succeeded=1)
         forget, unassign = client.tasks.pop, agent.tasks.pop
         unfinished = self._functions.unfinished
         before = len(client.tasks)
@@ -253,6 +259,9 @@ class TaskLifecycle:
         self._functions.unfinished[task.function] -= 1
         task.state = _DROPPED
         monitor = self._monitor
+        if task.options.note is not None:
+            failed = status not in (m.Status.SUCCESS, m.Status.CANCELED)
+            _count_by_label((task,), unfinished=-1, succeeded=int(status is m.Status.SUCCESS), failed=int(failed))
         if status is m.Status.SUCCESS:
             monitor.success_count += 1
             client.finished_count += 1
@@ -275,6 +284,8 @@ class TaskLifecycle:
         """The client is gone: drop its tasks, wherever they are."""
         self._ready.drop_client(client.id)
         self._functions.unfinished.subtract(Counter(task.function for task in client.tasks.values()))
+        if client.has_notes:
+            _count_by_label(client.tasks.values(), unfinished=-1)
         for task in client.tasks.values():
             agent = task.agent
             if agent is not None:
@@ -293,3 +304,13 @@ class TaskLifecycle:
             client.withdrawn.intersection_update(client.tasks)
         if sys.getsizeof(client.tasks) > COMPACT_ABOVE_BYTES + 500 * len(client.tasks):
             client.tasks = dict(client.tasks)
+
+
+def _count_by_label(tasks: Iterable[Task], *, unfinished: int, succeeded: int = 0, failed: int = 0) -> None:
+    """Add so much to the count of each task's label, if it has one."""
+    for task in tasks:
+        note = task.options.note
+        if note is not None and note.tally is not None:
+            note.tally.unfinished += unfinished
+            note.tally.succeeded += succeeded
+            note.tally.failed += failed

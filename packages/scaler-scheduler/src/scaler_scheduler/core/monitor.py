@@ -20,8 +20,8 @@ from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.object_listing import with_tasks
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
-from scaler_scheduler.core.tallies import ClientTallies, given_name, owner_of
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task
+from scaler_scheduler.core.tallies import ClientTallies, Tallies, given_name, owner_of
 
 EVENTS_PER_SECOND = 2_000
 """Largest number of task events that monitors are told per second. If there are more, tasks are left out."""
@@ -51,6 +51,8 @@ class _Run(NamedTuple):
     capabilities: m.Capabilities
     durations: Column
     slots: Column
+    notes: Sequence[Note | None]
+    """One per task; empty where the client has given none of its tasks any."""
 
 
 class _Failure(NamedTuple):
@@ -63,6 +65,7 @@ class _Failure(NamedTuple):
     agent: str
     duration: int
     payload: bytes
+    note: Note | None
     items: int = 0
     """Failed items of a map chunk; 0: the task itself failed."""
 
@@ -101,6 +104,8 @@ class Monitor:
         """Results that were dropped because their task was answered, cancelled or assigned to another agent."""
         self.omitted_count = 0
         """Events that were left out since the start."""
+        self.labels = Tallies()
+        """Tasks by label."""
         self.store = StoreFigures()
         self.scaling_strategy = ""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
@@ -152,9 +157,12 @@ class Monitor:
             durations = [durations[row] for row in rows] if len(durations) else ()
             slots = [slots[row] for row in rows] if len(slots) else ()
         functions = [task.function for task in tasks]
+        notes = [task.options.note for task in tasks] if options.client.has_notes else ()
         self._rows += len(numbers)
         self._runs.append(
-            _Run(now, state, options.client.id, numbers, functions, agent, options.capabilities, durations, slots)
+            _Run(
+                now, state, options.client.id, numbers, functions, agent, options.capabilities, durations, slots, notes
+            )
         )
 
     def _chosen_rows(self, numbers: Column) -> Sequence[int]:
@@ -193,7 +201,19 @@ class Monitor:
         if len(kept) > FAILURE_KEPT_BYTES_MAX:
             kept = b""
         self._failures.append(
-            _Failure(now, client_id, task.number, attempt, int(status), name, agent, duration, kept, items)
+            _Failure(
+                now,
+                client_id,
+                task.number,
+                attempt,
+                int(status),
+                name,
+                agent,
+                duration,
+                kept,
+                task.options.note,
+                items,
+            )
         )
         self._failures_unreported += 1
         self._failures_total += 1
@@ -225,6 +245,9 @@ class Monitor:
         capabilities: dict[str, int] = {}
         times = array("d")
         columns = {name: array(typecode) for name, typecode in zip("cnswfdlk", "HQBHHIHH", strict=True)}
+        notes: dict[tuple[str, str], int] = {("", ""): 0}
+        noted = array("H")
+        has_notes = any(run.notes for run in self._runs)
         for run in self._runs:
             rows = len(run.numbers)
             times.extend(array("d", [run.at + unix_offset]) * rows)
@@ -235,6 +258,9 @@ class Monitor:
             worker = workers.setdefault(run.agent, len(workers)) if run.agent else m.NO_WORKER
             capability = capabilities.setdefault(_capability_text(run.capabilities), len(capabilities))
             client = clients.setdefault(run.client, len(clients))
+            if has_notes:
+                of_rows = [("", "") if note is None else note[:2] for note in run.notes] or [("", "")] * rows
+                noted.extend([notes.setdefault(note, len(notes)) & 0xFFFF for note in of_rows])
             for column, value in (("c", client), ("s", int(run.state)), ("w", worker), ("k", capability)):
                 columns[column].extend(array(columns[column].typecode, [value & 0xFFFF]) * rows)
         self._messages += 1
@@ -256,6 +282,9 @@ class Monitor:
             incarnation=self._incarnation,
             capabilities=columns["k"],
             capability_table=tuple(capabilities),
+            notes=noted,
+            label_table=tuple(label for label, _ in notes) if has_notes else (),
+            tag_table=tuple(tags for _, tags in notes) if has_notes else (),
         )
         self.omitted_count += self._omitted
         self.forget_events()
@@ -288,6 +317,7 @@ class Monitor:
         if not count:
             return None
         rows = list(islice(self._failures, len(self._failures) - count, None))
+        has_notes = any(row.note is not None for row in rows)
         return m.MonitorFailures(
             incarnation=self._incarnation,
             first_number=total - count + 1,
@@ -301,6 +331,8 @@ class Monitor:
             durations=[row.duration for row in rows],
             payloads=Packed.of([row.payload for row in rows]),
             items=[row.items for row in rows],
+            labels=tuple("" if row.note is None else row.note.label for row in rows) if has_notes else (),
+            tags=tuple("" if row.note is None else row.note.tags for row in rows) if has_notes else (),
         )
 
     def snapshot(
@@ -359,6 +391,7 @@ class Monitor:
             scaling_strategy=self.scaling_strategy,
             adapters=self.adapters,
             client_names=self._client_tallies.with_connected(counted),
+            labels=self.labels.all(),
         )
 
     def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:

@@ -16,12 +16,13 @@ predecessors are done, a new task stands for the row.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from scaler_protocol.capabilities import pinned_agent
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
-from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello
+from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello, Tally
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph
@@ -70,10 +71,20 @@ class Chain:
         """How many of its tasks are still assigned."""
 
 
+class Note(NamedTuple):
+    """What a client says of tasks to people."""
+
+    label: str
+    tags: str
+    """As text."""
+    tally: Tally | None
+    """The count of all tasks with this label; None without one."""
+
+
 class TaskOptions:
     """What all tasks of a batch share. One instance per distinct combination and client, so `is` compares them."""
 
-    __slots__ = ("capabilities", "client", "depth", "flags", "kind", "serializer", "signature")
+    __slots__ = ("bare", "capabilities", "client", "depth", "flags", "kind", "note", "serializer", "signature")
 
     def __init__(
         self,
@@ -84,6 +95,8 @@ class TaskOptions:
         capabilities: Capabilities,
         serializer: bytes,
         signature: Names,
+        note: Note | None,
+        bare: TaskOptions | None,
     ) -> None:
         self.client = client
         self.depth = depth
@@ -93,6 +106,10 @@ class TaskOptions:
         self.serializer = serializer
         self.signature = signature
         """Capability names that decide who may run the task; empty where capabilities are not enforced."""
+        self.note = note
+        """Label and tags; None without both."""
+        self.bare = self if bare is None else bare
+        """The same options without the note."""
 
 
 class Task:
@@ -274,6 +291,7 @@ class ClientRecord(_SessionRecord):
         "failed_item_count",
         "finished_count",
         "graphs",
+        "has_notes",
         "ignored_capabilities_reported",
         "links",
         "parent",
@@ -317,16 +335,25 @@ class ClientRecord(_SessionRecord):
         """Capabilities and kinds of notice it was told about."""
         self.ignored_capabilities_reported = False
         """Whether it was told that its tasks' capabilities are ignored."""
-        self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
+        self._options: dict[tuple[int, int, int, Capabilities, bytes, tuple[str, str] | None], TaskOptions] = {}
+        self.has_notes = False
+        """Whether any of its tasks had a label or tags."""
 
     def options_for(
-        self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool
+        self,
+        depth: int,
+        kind: int,
+        flags: int,
+        capabilities: Capabilities,
+        serializer: bytes,
+        enforce: bool,
+        note: Note | None = None,
     ) -> TaskOptions:
         """Return the instance for this combination. `enforce`: whether capabilities decide who may run the tasks.
 
         Raises SessionError if there are too many capabilities.
         """
-        key = (depth, kind, flags, capabilities, serializer)
+        key = (depth, kind, flags, capabilities, serializer, None if note is None else (note.label, note.tags))
         options = self._options.get(key)
         if options is None:
             excess = excess_of_capabilities(capabilities)
@@ -337,7 +364,11 @@ class ClientRecord(_SessionRecord):
             names = frozenset(name for name, _ in capabilities)
             # What is for one worker goes nowhere else under any policy.
             signature = names if enforce or pinned_agent(names) is not None else NO_CAPABILITIES
-            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
+            bare = None
+            if note is not None:
+                self.has_notes = True
+                bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce)
+            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature, note, bare)
             self._options[key] = options
         return options
 

@@ -146,6 +146,8 @@ def _task(state: SchedulerState, task: Task) -> dict[str, Any]:
         "canceled": task.canceled,
         "depth": task.options.depth,
         "capabilities": sorted(name for name, _ in task.options.capabilities),
+        "label": "" if task.options.note is None else task.options.note.label,
+        "tags": "" if task.options.note is None else task.options.note.tags,
         "payload_bytes": len(task.payload),
         # Their ids are for those who may read them, and this is for monitors.
         "objects": len(task.objects),

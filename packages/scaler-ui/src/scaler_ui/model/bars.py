@@ -11,6 +11,7 @@ LANES_MAX = 20_000
 FUNCTIONS_MAX = 10_000
 CAPABILITIES_MAX = 5_000
 CLIENTS_MAX = 20_000
+LABELS_MAX = 10_000
 
 SUCCESS, FAILED, CANCELED = 2, 3, 4
 """States of bars, as in `scaler_protocol.wire.messages.TaskEvent`."""
@@ -34,6 +35,7 @@ class Bar(NamedTuple):
     client: bytes
     number: int
     state: int
+    label: str = ""
 
 
 class BarStore:
@@ -46,6 +48,7 @@ class BarStore:
         self.functions: NameTable[str] = NameTable(FUNCTIONS_MAX)
         self.capabilities: NameTable[str] = NameTable(CAPABILITIES_MAX)
         self.clients: NameTable[bytes] = NameTable(CLIENTS_MAX)
+        self.labels: NameTable[str] = NameTable(LABELS_MAX)
         self._starts = array("d")
         self._durations = array("f")
         self._numbers = array("Q")
@@ -54,6 +57,7 @@ class BarStore:
         self._function = array("H")
         self._capability = array("H")
         self._client = array("H")
+        self._label = array("H")
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -76,6 +80,7 @@ class BarStore:
         self._function.append(self.functions.number(bar.function))
         self._capability.append(self.capabilities.number(bar.capabilities))
         self._client.append(self.clients.number(bar.client))
+        self._label.append(self.labels.number(bar.label))
         self.count += 1
         if len(self._starts) > self.limit + self.limit // 16:
             surplus = len(self._starts) - self.limit
@@ -98,13 +103,14 @@ class BarStore:
             "function": self._function,
             "capability": self._capability,
             "client": self._client,
+            "label": self._label,
         }
         return self.count - (len(self._starts) - stop), {name: list(c[start:stop]) for name, c in columns.items()}
 
     def bars(self) -> list[Bar]:
         """Return all bars that are kept, oldest first."""
         lanes, functions = self.lanes.names(), self.functions.names()
-        capabilities, clients = self.capabilities.names(), self.clients.names()
+        capabilities, clients, labels = self.capabilities.names(), self.clients.names(), self.labels.names()
         return [
             Bar(
                 start,
@@ -115,8 +121,9 @@ class BarStore:
                 clients[client],
                 number,
                 state,
+                labels[label],
             )
-            for start, duration, lane, function, capability, client, number, state in zip(
+            for start, duration, lane, function, capability, client, number, state, label in zip(
                 self._starts,
                 self._durations,
                 self._lane,
@@ -125,6 +132,7 @@ class BarStore:
                 self._client,
                 self._numbers,
                 self._states,
+                self._label,
                 strict=True,
             )
         ]
@@ -135,6 +143,7 @@ class BarStore:
             (self.functions, self._function),
             (self.capabilities, self._capability),
             (self.clients, self._client),
+            (self.labels, self._label),
         )
 
     def _columns(self) -> tuple[array[Any], ...]:

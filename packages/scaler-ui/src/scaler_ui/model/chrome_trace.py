@@ -21,7 +21,12 @@ def chrome_trace(model: ClusterModel) -> Iterator[str]:
             bar.lane.slot,
             bar.function,
             _STATES.get(bar.state, "canceled"),
-            {"task": bar.number, "client": model.client_name(bar.client), "capabilities": bar.capabilities},
+            {
+                "task": bar.number,
+                "client": model.client_name(bar.client),
+                "capabilities": bar.capabilities,
+                **({"label": bar.label} if bar.label else {}),
+            },
         )
         for bar in model.bars.bars()
     ]

@@ -169,6 +169,7 @@ class ClusterModel:
         finished: list[tuple[TaskRow, int, float]] = []
         capabilities = events.capabilities
         slots = events.slots
+        notes, labels, tags = events.notes, events.label_table, events.tag_table
         functions, workers, clients = events.function_table, events.worker_table, events.client_table
         columns = zip(
             events.states,
@@ -182,6 +183,8 @@ class ClusterModel:
         for index, (state, at, client, number, function, worker) in enumerate(columns):
             capability = events.capability_table[capabilities[index]] if len(capabilities) else ""
             row = self.tasks.row(clients[client], number, functions[function], capability)
+            if len(notes):
+                row.label, row.tags = labels[notes[index]], tags[notes[index]]
             if state < _SUCCESS and row.state in FINISHED:
                 # The task was announced again after a restart, or its number was used before: start its record again.
                 row.attempts = 0
@@ -221,7 +224,17 @@ class ClusterModel:
         ]
         for (row, state, _), lane, start in zip(finished, lanes, start_times(ended), strict=True):
             self.bars.add(
-                Bar(start, row.duration_s, lane, row.function, row.capabilities, row.client, row.number, state)
+                Bar(
+                    start,
+                    row.duration_s,
+                    lane,
+                    row.function,
+                    row.capabilities,
+                    row.client,
+                    row.number,
+                    state,
+                    row.label,
+                )
             )
 
     def _accept_failures(self, message: MonitorFailures) -> None:
@@ -244,6 +257,8 @@ class ClusterModel:
                     message.durations[index] * _MICROSECONDS,
                     read_error(status, payloads[index]),
                     message.items[index] if len(message.items) else 0,
+                    message.labels[index] if message.labels else "",
+                    message.tags[index] if message.tags else "",
                 )
             )
             self.failure_count = number

@@ -41,6 +41,8 @@ class FailedTask:
     error: ErrorText
     items: int = 0
     """How many items of a map chunk failed; `error` is the first one's. 0: the task itself failed."""
+    label: str = ""
+    tags: str = ""
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -246,13 +246,15 @@ def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
         "waited_seconds": waited,
         "duration_seconds": row.duration_s if row.ended_at else None,
         "attempts": row.attempts,
+        "label": row.label,
+        "tags": row.tags,
     }
 
 
 def find_tasks(
     model: ClusterModel, *, search: str = "", state: str = "", order: str = "newest", limit: int = 200
 ) -> dict[str, Any]:
-    """Return the tasks whose function, agent, client, capability or number contains `search`, in one state or any.
+    """Return the tasks whose function, agent, client, capability, number, label or tags contain `search`, in one state or any.
 
     `order`: newest, oldest, longest.
     """
@@ -267,7 +269,7 @@ def find_tasks(
         name = names.get(row.client)
         if name is None:
             name = names[row.client] = model.client_name(row.client)
-        text = f"{row.function} {row.agent} {name} {row.capabilities} {row.number} {row.state}".lower()
+        text = f"{row.function} {row.agent} {name} {row.capabilities} {row.number} {row.state} {row.label} {row.tags}".lower()
         return all(word in text for word in words)
 
     rows = [row for row in model.tasks.newest_first() if matches(row)]
@@ -301,6 +303,8 @@ def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
         "agent": failure.agent,
         "duration_seconds": failure.duration_s,
         "items": failure.items,
+        "label": failure.label,
+        "tags": failure.tags,
         "kind": failure.error.kind,
         "text": failure.error.text,
         "traceback": failure.error.traceback,
@@ -308,13 +312,13 @@ def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
 
 
 def failures(model: ClusterModel, *, search: str = "", limit: int = 200) -> list[dict[str, Any]]:
-    """Return the last failures, newest first, whose error, function, agent or client contains `search`."""
+    """Return the last failures, newest first, whose error, function, agent, client, label or tags contain `search`."""
     words = search.lower().split()
     found = []
     for failure in reversed(model.failures):
         data = failure_data(model, failure)
         text = " ".join(
-            str(data[key]) for key in ("kind", "text", "function", "agent", "client_name", "number")
+            str(data[key]) for key in ("kind", "text", "function", "agent", "client_name", "number", "label", "tags")
         ).lower()
         if all(word in text for word in words):
             found.append(data)
@@ -364,6 +368,7 @@ def bars_after(model: ClusterModel, seen: int, generation: int, limit: int) -> d
         ],
         "functions": bars.functions.names(),
         "capabilities": bars.capabilities.names(),
+        "labels": bars.labels.names(),
         "clients": [client.hex() for client in bars.clients.names()],
         "client_names": [model.client_name(client) for client in bars.clients.names()],
     }

@@ -59,7 +59,8 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauge("scaler_workers", "Connected workers", len(snapshot.workers))
     yield _gauge("scaler_agents", "Connected agents; each has one or more workers", len(snapshot.agents))
     yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
-    yield from _of_tallies("client", "client", snapshot.client_names)
+    yield from _of_tallies("client", snapshot.client_names)
+    yield from _of_tallies("label", snapshot.labels)
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
     yield _gauge(
@@ -70,12 +71,12 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield from _of_adapters(snapshot)
 
 
-def _of_tallies(what: str, label: str, tallies: Iterable[Tally]) -> Iterable[Metric]:
-    unfinished = GaugeMetricFamily(f"scaler_{what}_tasks", f"Unfinished tasks by {what}", labels=(label,))
+def _of_tallies(what: str, tallies: Iterable[Tally]) -> Iterable[Metric]:
+    unfinished = GaugeMetricFamily(f"scaler_{what}_tasks", f"Unfinished tasks by {what}", labels=(what,))
     finished = CounterMetricFamily(
         f"scaler_{what}_tasks_finished",
         f"Finished tasks by {what} since the scheduler started",
-        labels=(label, "result"),
+        labels=(what, "result"),
     )
     for tally in tallies:
         unfinished.add_metric((tally.name,), tally.unfinished)

@@ -29,6 +29,9 @@ class TaskRow:
     duration_s: float = 0.0
     attempts: int = 0
     """How many times it was assigned to an agent, without the times it came back before it began."""
+    label: str = ""
+    tags: str = ""
+    """As in "desk=rates,run=17"."""
 
 
 class TaskTable:

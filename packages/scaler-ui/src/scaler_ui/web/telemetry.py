@@ -51,6 +51,8 @@ class _Task(NamedTuple):
     duration_s: float
     error: tuple[str, str, str] | None
     """(type, text, traceback)"""
+    label: str
+    tags: str
 
 
 class TaskSpans:
@@ -106,6 +108,9 @@ class TaskSpans:
         }
         if task.capabilities:
             attributes["scaler.capabilities"] = task.capabilities
+        for name in ("label", "tags"):
+            if text := getattr(task, name):
+                attributes[f"scaler.{name}"] = text
         begin = min(task.submitted_at or task.start, task.start)
         whole = self._tracer.start_span(
             task.function, kind=SpanKind.CONSUMER, attributes=attributes, start_time=_nanoseconds(begin)
@@ -167,4 +172,6 @@ def _tasks(model: ClusterModel, columns: dict[str, list[float]]) -> Iterator[_Ta
             start,
             columns["duration"][index],
             None if error is None else (error.kind, error.text, error.traceback),
+            row.label if row is not None else "",
+            row.tags if row is not None else "",
         )

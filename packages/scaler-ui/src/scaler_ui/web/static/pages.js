@@ -28,7 +28,7 @@ async function showTask(client, number) {
   if (!task) { showFailure(failures[0]); return; }
   openDetail(`Task ${task.number}: ${task.function}`, [
     ["state", chip(task.state)], ["client", task.client_name], ["agent", task.agent], ["worker", task.slot === null ? "" : `no. ${task.slot + 1} of the agent`],
-    ["capabilities", task.capabilities], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
+    ["label", task.label], ["tags", task.tags], ["capabilities", task.capabilities], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
     ["ended", task.ended_at && clockFine(task.ended_at)], ["waited", seconds(task.waited_seconds)], ["ran for", seconds(task.duration_seconds)], ["attempts", task.attempts],
   ], ...failures.flatMap((failure) => [element("h2", {}, `${failure.kind}, attempt ${failure.attempt}`), element("pre", { class: "error-text" }, failure.text), ...(failure.traceback ? [element("pre", { class: "traceback" }, failure.traceback)] : [])]));
 }
@@ -139,7 +139,7 @@ class Stream {
     this.legend = element("div", { class: "legend", "aria-label": "Legend" });
     this.note = element("span", { class: "note", "aria-live": "off" });
     this.stream = new TaskStream(canvas, tooltip, { onOpen: (bar) => showTask(bar.client, bar.number), onView: () => this.describe() });
-    const choice = element("select", { "aria-label": "Colour by", onchange: (event) => { this.stream.colourBy = event.target.value; this.showLegend(); this.stream.draw(); } }, ...["function", "capability", "state", "client"].map((name) => element("option", { value: name }, `colour by ${name}`)));
+    const choice = element("select", { "aria-label": "Colour by", onchange: (event) => { this.stream.colourBy = event.target.value; this.showLegend(); this.stream.draw(); } }, ...["function", "capability", "label", "state", "client"].map((name) => element("option", { value: name }, `colour by ${name}`)));
     this.node = element("div", {}, title("Task stream"), element("div", { class: "row" }, choice,
       element("button", { type: "button", onclick: () => this.stream.zoom(0.5) }, "Zoom in"), element("button", { type: "button", onclick: () => this.stream.zoom(2) }, "Zoom out"),
       element("button", { type: "button", onclick: () => this.stream.showAll() }, "Show all"), element("button", { type: "button", onclick: () => { this.stream.following = true; this.stream.draw(); } }, "Follow"),
@@ -186,9 +186,9 @@ class Tasks {
     this.table = new Table({ label: "Tasks", id: (row) => `${row.client}/${row.number}`, onOpen: (row) => showTask(row.client, row.number), empty: "no task matches", columns: [
       { key: "number", label: "task", number: true }, { key: "function", label: "function", mono: true }, { key: "state", label: "state", show: (row) => chip(row.state) },
       { key: "duration_seconds", label: "ran for", number: true, show: (row) => seconds(row.duration_seconds) }, { key: "waited_seconds", label: "waited", number: true, show: (row) => seconds(row.waited_seconds) },
-      { key: "agent", label: "agent" }, { key: "client_name", label: "client" }, { key: "capabilities", label: "capabilities" }, { key: "submitted_at", label: "submitted", show: (row) => (row.submitted_at ? clockFine(row.submitted_at) : "") }, { key: "ended_at", label: "ended", show: (row) => (row.ended_at ? clockFine(row.ended_at) : "") },
+      { key: "agent", label: "agent" }, { key: "client_name", label: "client" }, { key: "label", label: "label" }, { key: "tags", label: "tags" }, { key: "capabilities", label: "capabilities" }, { key: "submitted_at", label: "submitted", show: (row) => (row.submitted_at ? clockFine(row.submitted_at) : "") }, { key: "ended_at", label: "ended", show: (row) => (row.ended_at ? clockFine(row.ended_at) : "") },
     ] });
-    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, searchField("search function, agent, client, capability, number", (text) => { this.search = text; again(); }), states, order), element("div", { class: "row" }, this.note), this.table.node);
+    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, searchField("search function, agent, client, label, tag, capability, number", (text) => { this.search = text; again(); }), states, order), element("div", { class: "row" }, this.note), this.table.node);
   }
 
   async update() {
@@ -206,7 +206,7 @@ class Errors {
     this.search = "";
     this.table = new Table({ label: "Errors", id: (row) => `${row.failure}/${row.client}/${row.number}`, onOpen: showFailure, empty: "no task has failed", columns: [
       { key: "at", label: "at", show: (row) => clock(row.at) }, { key: "kind", label: "error", show: (row) => chip(row.kind) }, { key: "items", label: "items", number: true, show: (row) => (row.items ? integer(row.items) : "") }, { key: "text", label: "text", wide: true, show: (row) => row.text.split("\n")[0].slice(0, 200) },
-      { key: "function", label: "function", mono: true }, { key: "number", label: "task", number: true }, { key: "attempt", label: "attempt", number: true }, { key: "client_name", label: "client" }, { key: "agent", label: "agent" },
+      { key: "function", label: "function", mono: true }, { key: "number", label: "task", number: true }, { key: "attempt", label: "attempt", number: true }, { key: "client_name", label: "client" }, { key: "label", label: "label" }, { key: "agent", label: "agent" },
     ] });
     this.node = element("div", {}, title("Errors"), element("div", { class: "row" }, searchField("search errors, functions, agents", (text) => { this.search = text; this.update(); })), this.table.node);
   }

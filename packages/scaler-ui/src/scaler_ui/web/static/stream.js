@@ -6,7 +6,7 @@ import { fetchJson } from "./data.js";
 
 const AXIS = 24;
 const MARGIN = 150;
-const COLUMNS = ["start", "duration", "number", "state", "lane", "function", "capability", "client"];
+const COLUMNS = ["start", "duration", "number", "state", "lane", "function", "capability", "client", "label"];
 const ZOOM_MIN_SECONDS = 20e-6;
 
 // Bars as columns of numbers. Every request appends to them; the oldest are dropped first.
@@ -15,7 +15,7 @@ export class Bars {
 
   clear() {
     this.seen = 0; this.length = 0; this.capacity = 0; this.columns = {};
-    Object.assign(this, { lanes: [], functions: [], capabilities: [], clients: [], clientNames: [] });
+    Object.assign(this, { lanes: [], functions: [], capabilities: [], clients: [], clientNames: [], labels: [] });
     this.firstStart = Infinity; this.lastEnd = -Infinity;
   }
 
@@ -37,7 +37,7 @@ export class Bars {
   }
 
   append(data) {
-    Object.assign(this, { lanes: data.lanes, functions: data.functions, capabilities: data.capabilities, clients: data.clients, clientNames: data.client_names });
+    Object.assign(this, { lanes: data.lanes, functions: data.functions, capabilities: data.capabilities, clients: data.clients, clientNames: data.client_names, labels: data.labels });
     const added = data.columns.start.length;
     if (this.length + added > this.limit * 1.1) this.drop(Math.min(this.length, this.length + added - this.limit));
     this.reserve(this.length + added);
@@ -109,8 +109,8 @@ export class TaskStream {
   key() {
     const { bars } = this;
     if (this.colourBy === "state") return { column: "state", names: Object.values(STATE_NAMES), colourOf: (value) => STATE_COLOURS[value] ?? "#888888" };
-    const column = this.colourBy === "function" ? "function" : this.colourBy === "capability" ? "capability" : "client";
-    const names = { function: bars.functions, capability: bars.capabilities, client: bars.clientNames }[column].map((name) => name || "none");
+    const column = this.colourBy === "function" ? "function" : ["capability", "label"].includes(this.colourBy) ? this.colourBy : "client";
+    const names = { function: bars.functions, capability: bars.capabilities, client: bars.clientNames, label: bars.labels }[column].map((name) => name || "none");
     const chosen = colours(names);
     return { column, names, colourOf: (value) => chosen.get(names[value]) ?? "#888888" };
   }
@@ -238,10 +238,10 @@ export class TaskStream {
   }
 
   describe(at) {
-    const { columns, functions, capabilities, clients, clientNames, lanes } = this.bars;
+    const { columns, functions, capabilities, clients, clientNames, labels, lanes } = this.bars;
     return {
       number: columns.number[at], client: clients[columns.client[at]], clientName: clientNames[columns.client[at]],
-      function: functions[columns.function[at]], capability: capabilities[columns.capability[at]], state: STATE_NAMES[columns.state[at]] ?? "?",
+      function: functions[columns.function[at]], capability: capabilities[columns.capability[at]], label: labels[columns.label[at]], state: STATE_NAMES[columns.state[at]] ?? "?",
       start: columns.start[at], duration: columns.duration[at], worker: lanes[columns.lane[at]].name,
     };
   }
@@ -314,7 +314,7 @@ export class TaskStream {
     this.tooltip.hidden = at < 0;
     if (at < 0) return;
     const bar = this.describe(at);
-    const lines = [bar.function, `task ${bar.number} of ${bar.clientName}`, `${seconds(bar.duration)}, ${bar.state}${bar.capability ? `, needs ${bar.capability}` : ""}`, `${clockFine(bar.start)} on ${bar.worker}`];
+    const lines = [bar.function, `task ${bar.number} of ${bar.clientName}${bar.label ? `, ${bar.label}` : ""}`, `${seconds(bar.duration)}, ${bar.state}${bar.capability ? `, needs ${bar.capability}` : ""}`, `${clockFine(bar.start)} on ${bar.worker}`];
     this.tooltip.replaceChildren(...lines.flatMap((line, index) => (index ? [document.createElement("br"), line] : [line])));
     const x = Math.min(event.offsetX + 14, this.size.width - this.tooltip.offsetWidth - 6);
     this.tooltip.style.left = `${Math.max(4, x)}px`;
