@@ -177,6 +177,9 @@ class Processor(Process):
             self._tell(events.ProcessorGaveBack(self.number, *self._drop_rest()))
         elif isinstance(event, effects.StopProcessor):
             self._stopping = True
+        elif isinstance(event, effects.EndEnvironment):
+            # No task of a simulation has one.
+            pass
         elif isinstance(event, effects.AnswerObject):
             self._on_object(event)
         elif isinstance(event, effects.DeliverRelay):

@@ -18,6 +18,8 @@ import pytest
 
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.objects.segments import Offer, adopt, mark_taken
+from scaler_protocol.payloads.environments import Environments
+from scaler_protocol.runtime.worker_plugins import PluginWorker
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.status import Status
@@ -517,7 +519,7 @@ def test_tasks_of_a_generation_that_a_processor_did_not_begin_end_it() -> None:
         return b"".join(bytes(part) for part in parts)
 
     with ours, theirs:
-        inbox = Inbox(Channel(theirs), FunctionTable(), ChainResults())
+        inbox = Inbox(Channel(theirs), FunctionTable(Environments(PluginWorker("w"))), ChainResults())
         assert inbox.take_in(Kind.ONE_TASK, handed(0, 0))
         inbox.give_back()
         assert inbox.take_in(Kind.ONE_TASK, handed(1, 0)), "on its way when those before it were given back"

@@ -6,6 +6,7 @@ from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
+from scaler.client.worker_plugin import WorkerPlugin, worker_plugin
 from scaler.errors import (
     ClientCancelledException,
     ClientQuitException,
@@ -22,6 +23,7 @@ from scaler.errors import (
     TaskNotFoundError,
     TaskTimeoutError,
     WorkerDiedError,
+    WorkerPluginError,
     WorkerRunError,
 )
 from scaler.local.cluster import Cluster
@@ -55,7 +57,10 @@ __all__ = [
     "TaskNotFoundError",
     "TaskTimeoutError",
     "WorkerDiedError",
+    "WorkerPlugin",
+    "WorkerPluginError",
     "WorkerRunError",
     "__version__",
     "progress",
+    "worker_plugin",
 ]

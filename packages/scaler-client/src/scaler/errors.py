@@ -15,6 +15,7 @@ ScalerError
 ├── ProcessorDiedError          the process that ran the task ended
 ├── NoWorkerError               there is no worker that could run the task
 ├── WorkerRunError              a call on every worker failed on some of them; has the results of the others
+├── WorkerPluginError           a worker plugin could not be set up where a task was to run
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
 ├── GraphError                  a graph that cannot be computed; also a ValueError
 │   ├── GraphKeyError           a key that is not in the graph, or asked for twice; also a KeyError
@@ -102,6 +103,13 @@ class WorkerRunError(ScalerError):
         name, error = next(iter(self.errors.items()))
         count = len(self.errors) + len(self.results)
         return f"{len(self.errors)} of {count} workers failed; {name}: {type(error).__name__}: {error}"
+
+
+class WorkerPluginError(ScalerError):
+    """A worker plugin could not be set up on the worker that was to run the task, so the task has not run.
+
+    The text names plugin, worker and error; a note has the remote traceback. The set-up is tried again for the next task there.
+    """
 
 
 class RemoteTaskError(ScalerError):

@@ -33,6 +33,8 @@ from scaler_protocol.wire.envelope import Frame
 class Context:
     """A processor that carries messages to an in-process cluster, and counts who blocks."""
 
+    environment = b""
+
     def __init__(self, cluster: InProcessCluster) -> None:
         self.scheduler_address = cluster.address
         self.object_storage_address = ""

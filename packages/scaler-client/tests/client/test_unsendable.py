@@ -15,7 +15,7 @@ from scaler_protocol.wire.codec import encode
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_such_a_task_fails_and_others_run(client: Client, busy: bool) -> None:
-    engine, packer = client.operations.engine, client.operations._packer
+    engine, packer = client.operations.engine, client.operations.surroundings.packer
     others = [client.submit(abs, -number) for number in range(50)] if busy else []
     group = engine.tasks.group(capabilities=(("gpu", 2**70),))
     failing = ScalerFuture(client)

@@ -203,6 +203,7 @@ class Agent:
             effects.CancelTask: lambda effect: self._to(effect, lambda link: link.cancel(effect)),
             effects.TakeBack: lambda effect: self._to(effect, lambda link: link.take_back()),
             effects.KillProcessor: lambda effect: self._to(effect, lambda link: link.kill()),
+            effects.EndEnvironment: lambda effect: self._to(effect, lambda link: link.end_environment(effect.client)),
             effects.StopProcessor: lambda effect: self._to(effect, lambda link: link.stop()),
             effects.DeliverRelay: lambda effect: self._to(
                 effect, lambda link: link.deliver_relay(effect.client, effect.frames)

@@ -121,8 +121,16 @@ def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
     # A service process runs one task at a time.
     main_module.install()
     payloads = TaskPayloads(task.function, task.arguments, task.inputs, task.serializer, task.is_chunk)
-    status, outcome = Execution(fetch, open_scope).run(payloads)
+    status, outcome = Execution(fetch, open_scope, _environments(task)).run(payloads)
     return int(status), outcome.payload, tuple(bytes(buffer) for buffer in outcome.buffers)
+
+
+def _environments(task: RemoteTask) -> Any:
+    """Return the environments of this process, which outlive its tasks."""
+    from scaler_protocol.payloads.environments import environments_of_this_process
+    from scaler_protocol.runtime.worker_plugins import PluginWorker
+
+    return environments_of_this_process(PluginWorker(f"symphony-{os.getpid()}", task.scheduler_address))
 
 
 def _memory_peak_bytes() -> int:
@@ -157,6 +165,7 @@ def _make_context(task: RemoteTask) -> Any:
     """A task context whose clients reach the scheduler over a connection of their own: there is no agent on this host."""
     import threading
 
+    from scaler_protocol.payloads.environments import body_in_this_process
     from scaler_protocol.transport import DealerLink
     from scaler_protocol.wire import messages as m
     from scaler_protocol.wire.codec import encode
@@ -180,6 +189,10 @@ def _make_context(task: RemoteTask) -> Any:
             """Whether the task comes from where this context's clients are connected to."""
             addresses = self.scheduler_address, self.object_storage_address
             return addresses == (task.scheduler_address, task.object_storage_address)
+
+        @property
+        def environment(self) -> bytes:
+            return body_in_this_process()
 
         def begin_task(self, task: RemoteTask) -> None:
             self.client, self.task_number, self.depth, self.carried = task.client, task.number, task.depth, task.carried

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from scaler.client.async_calls import AsyncCalls
 from scaler.client.async_worker_calls import AsyncWorkerCalls
+from scaler.client.awaiting import in_thread
 from scaler.client.client import Client
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import SerializationError
@@ -103,15 +104,15 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
     async def disconnect(self) -> None:
         """End the session. Unanswered futures raise ClientQuitException. Idempotent."""
         if self._client is not None:
-            await _in_thread(self._client.disconnect)
+            await in_thread(self._client.disconnect)
 
     async def shutdown(self) -> None:
         """Stop the scheduler and its workers, and disconnect. Raises ValueError when the scheduler is protected."""
-        await _in_thread(self._own().shutdown)
+        await in_thread(self._own().shutdown)
 
     async def clear(self) -> None:
         """End this client's futures, which raise ClientCancelledException, and make its references invalid."""
-        await _in_thread(self._own().clear)
+        await in_thread(self._own().clear)
 
     # --- tasks
 
@@ -217,7 +218,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         for future in pending:
             future.cancel()
         if timeout is not None:
-            await _in_thread(partial(client.owner.cancel, [future.task for future in pending], timeout))
+            await in_thread(partial(client.owner.cancel, [future.task for future in pending], timeout))
 
     @overload
     async def get(
@@ -296,7 +297,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
 
     async def send_object(self, obj: V, name: str | None = None) -> ObjectReference[V]:
         """Store `obj` once, for many tasks, as `Client.send_object`; in a thread, which reads `obj` until this returns."""
-        return await _in_thread(partial(self._own().send_object, obj, name))
+        return await in_thread(partial(self._own().send_object, obj, name))
 
     # --- of the client
 
@@ -357,10 +358,3 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
             f"an AsyncClient is used in the event loop in which it connected, and {where}: "
             "make one AsyncClient for each loop, or use a Client, which any thread may use"
         )
-
-
-async def _in_thread(call: Callable[[], V]) -> V:
-    """Call what blocks, in a thread."""
-    import asyncio
-
-    return await asyncio.get_running_loop().run_in_executor(None, call)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from scaler.client.awaiting import in_thread
 from scaler.client.client import Client
 
 if TYPE_CHECKING:
-    from scaler.client.signatures import Args, Coro, Kwargs, P, V
+    from scaler.client.signatures import Args, Coro, Kwargs, P, Paths, V
 
 
 class AsyncWorkerCalls:
@@ -91,6 +93,44 @@ class AsyncWorkerCalls:
         from scaler.client.async_many import run_everywhere
 
         return await run_everywhere(self._own(), fn, args, kwargs, timeout, return_exceptions)
+
+    async def register_worker_plugin(self, plugin: Any, name: str | None = None, *, timeout: float = 60.0) -> list[str]:
+        """Have `plugin.setup(worker)` called in every process that runs tasks of this client, before its first task there.
+
+        That goes for tasks that are submitted from now on, by this client and inside its tasks; also on workers that join later,
+        and in processes that take the place of others. `plugin.teardown(worker)` is called when the client leaves. Waits for the
+        workers that are connected and returns the names of those on which the plugin is set up; others, busy ones say, set it up
+        before their next task. `name` is the plugin's `name` by default, or that of its class. A plugin of the same name and the
+        same content is left as it is; one of other content is torn down first.
+
+        If the set-up fails on a worker, raises WorkerRunError with the errors of each, and the plugin is not registered. Where it
+        fails later, on a worker that has joined, tasks end with WorkerPluginError. `docs/workers.md` has the rest.
+        """
+        return await in_thread(partial(self._own().register_worker_plugin, plugin, name, timeout=timeout))
+
+    async def unregister_worker_plugin(self, name: str, *, timeout: float = 60.0) -> list[str]:
+        """Have a plugin torn down, where it is set up. Returns the names of the workers that have done so in time.
+
+        Others do so before their next task of this client. Raises ValueError where no plugin of this name is registered.
+        """
+        return await in_thread(partial(self._own().unregister_worker_plugin, name, timeout=timeout))
+
+    def worker_plugins(self) -> dict[str, Any]:
+        """Return the plugins that are registered, by their names. They are this client's objects, which nobody has set up."""
+        return self._own().worker_plugins()
+
+    async def upload_modules(self, paths: Paths) -> None:
+        """Let tasks that are submitted from now on import these modules, on whichever worker.
+
+            await client.upload_modules(["pricing.py", "models/", "dist/tools-1.0-py3-none-any.whl"])
+
+        A path is a `.py` file, the folder of a package, or a `.zip`, `.whl` or `.egg`, of pure Python. To upload a path again
+        after an edit has the tasks that are submitted afterwards run the new code; all uploaded modules are imported afresh then.
+        Tasks of other clients do not see them. They go before modules of the same name that are installed on workers.
+
+        Raises ValueError for what cannot be imported from an archive, FileNotFoundError, TypeError for what is no path.
+        """
+        await in_thread(partial(self._own().upload_modules, paths))
 
     # --- internal
 

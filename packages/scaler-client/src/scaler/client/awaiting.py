@@ -1,4 +1,4 @@
-"""What asyncio is told of a task that raised StopIteration.
+"""What `AsyncClient` needs of asyncio: a thread for what blocks, and what it is told of a task that raised StopIteration.
 
 A coroutine cannot be given that exception, for it would mean the coroutine's own end. Before Python 3.12 asyncio's futures
 refuse it: `asyncio.wrap_future` then fails inside a callback of the event loop, and whoever awaits waits for ever. Later
@@ -8,6 +8,10 @@ versions make a RuntimeError of it, as is done here.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+V = TypeVar("V")
 
 _ASYNCIO_REFUSES = sys.version_info < (3, 12)
 
@@ -21,3 +25,10 @@ def for_asyncio(error: BaseException | None) -> BaseException | None:
     refused = RuntimeError("the task raised StopIteration, which cannot be raised into a coroutine")
     refused.__cause__ = error
     return refused
+
+
+async def in_thread(call: Callable[[], V]) -> V:
+    """Call what blocks, in a thread."""
+    import asyncio
+
+    return await asyncio.get_running_loop().run_in_executor(None, call)

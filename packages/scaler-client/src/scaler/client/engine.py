@@ -137,13 +137,20 @@ class Engine(ABC):
         """The running task submits something, which is cancelled with it where the engine sees to that."""
         return
 
-    def packer(self, serializer: AnySerializer | None) -> Packer:
-        """Return what turns calls into bytes, for a client with this serializer."""
+    def packer(self, serializer: AnySerializer | None, environment: bytes = b"") -> Packer:
+        """Return what turns calls into bytes, for a client with this serializer, whose tasks find this environment."""
         placed = self._placed
         if placed is None or serializer is not None:
-            return Packer(self.objects, serializer, repeated=self._repeated_values())
+            return Packer(self.objects, serializer, repeated=self._repeated_values(), environment=environment)
         repeated = self._repeated_values(lambda: placed.copies_bytes_max)
-        return Packer(self.objects, None, lambda: placed.alone_bytes_max, repeated, leaves_unpickled=True)
+        return Packer(
+            self.objects,
+            None,
+            lambda: placed.alone_bytes_max,
+            repeated,
+            leaves_unpickled=True,
+            environment=environment,
+        )
 
     def _repeated_values(self, copies_bytes_max: Callable[[], int] = lambda: 0) -> RepeatedValues:
         core = self.core

@@ -39,6 +39,9 @@ HEARTBEAT_SECONDS = 2.0
 AHEAD_TASKS = 8
 """So many unanswered tasks are held back until their thread waits. Further ones leave while it submits."""
 
+PACKERS_MAX = 8
+"""Packers that are kept, each for the tasks of one environment."""
+
 MODULE = "scaler.client.operations"
 """With this a process has all that a client inside a task needs."""
 
@@ -79,7 +82,8 @@ class NestedEngine(Engine):
         """The task that submits; None where tasks do not end with the one that has submitted them."""
         self._first_child = 0
         """The tasks that it submits have this number, or greater ones."""
-        self._plain_packer = super().packer(None)
+        self._plain_packers = {b"": super().packer(None)}
+        """By the environment."""
         self._receiving_thread: int | None = None
         # Putting something in is one step, which nothing interrupts.
         self._alarm: SimpleQueue[None] = SimpleQueue()
@@ -129,10 +133,17 @@ class NestedEngine(Engine):
         if self._parent == self._context.task_index:
             self.steps.do(partial(self.core.cancel_from, self._first_child))
 
-    def packer(self, serializer: AnySerializer | None) -> Packer:
+    def packer(self, serializer: AnySerializer | None, environment: bytes = b"") -> Packer:
         """See `Engine`."""
+        if serializer is not None:
+            return super().packer(serializer, environment)
         # Each task that gets a client makes a new one: functions it has pickled before are not pickled again for that.
-        return self._plain_packer if serializer is None else super().packer(serializer)
+        packer = self._plain_packers.get(environment)
+        if packer is None:
+            if len(self._plain_packers) >= PACKERS_MAX:
+                self._plain_packers.pop(next(iter(self._plain_packers)), None)
+            packer = self._plain_packers[environment] = super().packer(None, environment)
+        return packer
 
     def must_not_wait(self) -> bool:
         """See `Engine`."""

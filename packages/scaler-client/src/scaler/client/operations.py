@@ -1,6 +1,6 @@
 """What a `Client` does. Apart from it, because this needs everything, and `import scaler` should not.
 
-One object per client: its serializer, flags, groups and references, on an engine that others may share.
+One object per client: its serializer, flags, surroundings and references, on an engine that others may share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scaler import errors
 from scaler.client.checks import (
@@ -45,6 +45,7 @@ from scaler.client.progress import ProgressBar
 from scaler.client.reference_table import ReferenceGroup
 from scaler.client.seconds import checked_seconds, checked_timeout
 from scaler.client.security import read_keys
+from scaler.client.surroundings import Surroundings
 from scaler.client.worker_lists import connected_workers
 from scaler.client.worker_run import WorkerRun, checked_run_seconds, submitted_everywhere
 from scaler.core import effects
@@ -56,13 +57,13 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carry
-from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions
 from scaler_protocol.wire.text import writable
 
-SHUTDOWN_SECONDS = 10.0
+if TYPE_CHECKING:
+    from scaler.client.worker_setup import WorkerSetup
 
-GROUPS_MAX = 1_000
-"""Most combinations of what calls ask for that are remembered."""
+SHUTDOWN_SECONDS = 10.0
 
 
 class Operations:
@@ -133,12 +134,15 @@ class Operations:
         """Where the client's keys are, or None."""
         self.serializer = serializer
         """The client's own, or None."""
-        self._packer = self.engine.packer(serializer)
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
-        self._groups: dict[tuple[int, int, m.Capabilities, int, CallOptions], TaskGroup] = {}
-        self._plain_group = self._group(m.TaskKind.CALL, ())
+        self.inherits = context is not None and self.address == context.scheduler_address
+        """Whether its tasks find what the task finds in which it was made."""
+        self.surroundings = Surroundings(
+            self.engine, serializer, self._flags, context.environment if context is not None and self.inherits else b""
+        )
         self._references = ReferenceGroup()
         """This client's references."""
+        self._worker_setup: WorkerSetup | None = None
         self._closed: errors.ScalerError | None = None
         self._has_left = False
 
@@ -154,10 +158,11 @@ class Operations:
     ) -> ScalerFuture:
         """As `submit`, for a client with options."""
         others = without_profiling(fn, args, kwargs) if kwargs and "profiling" in kwargs else None
+        here = self._here()
         if others is None:
-            return self._submit(client, self._group(m.TaskKind.CALL, (), options=options), fn, args, kwargs)
+            return self._submit(client, here, here.group(m.TaskKind.CALL, (), options=options), fn, args, kwargs)
         flags = self._flags & ~m.TaskFlag.PROFILE | (m.TaskFlag.PROFILE if kwargs["profiling"] else 0)
-        return self._submit(client, self._group(m.TaskKind.CALL, (), flags, options), fn, args, others)
+        return self._submit(client, here, here.group(m.TaskKind.CALL, (), flags, options), fn, args, others)
 
     def submit(
         self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -167,9 +172,13 @@ class Operations:
             others = without_profiling(fn, args, kwargs)
             if others is not None:
                 flags = self._flags & ~m.TaskFlag.PROFILE | (m.TaskFlag.PROFILE if kwargs["profiling"] else 0)
-                return self._submit(client, self._group(m.TaskKind.CALL, (), flags), fn, args, others)
-        group = self._plain_group if current_task_context() is None else self._group(m.TaskKind.CALL, ())
-        return self._submit(client, group, fn, args, kwargs)
+                here = self._here()
+                return self._submit(client, here, here.group(m.TaskKind.CALL, (), flags), fn, args, others)
+        if current_task_context() is None:
+            here = self.surroundings
+            return self._submit(client, here, here.plain_group, fn, args, kwargs)
+        here = self._here()
+        return self._submit(client, here, here.group(m.TaskKind.CALL, ()), fn, args, kwargs)
 
     def submit_verbose(
         self,
@@ -183,12 +192,26 @@ class Operations:
     ) -> ScalerFuture:
         """See `Client.submit_verbose`. `carried`: what the task carries, by the names of columns, see `carry`."""
         positional, keyword = checked_arguments(args, kwargs)
-        group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options)
-        return self._submit(client, group, fn, positional, keyword, carry(carried))
+        here = self._here()
+        group = here.group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options)
+        return self._submit(client, here, group, fn, positional, keyword, carry(carried))
+
+    def submit_pinned(
+        self,
+        client: FutureSource,
+        pin: m.Capabilities,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+    ) -> ScalerFuture:
+        """Submit a call for one worker, see `connected_workers`."""
+        here = self._here()
+        return self._submit(client, here, here.group(m.TaskKind.CALL, pin), fn, args, kwargs or {})
 
     def _submit(
         self,
         client: FutureSource,
+        here: Surroundings,
         group: TaskGroup,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
@@ -198,7 +221,7 @@ class Operations:
         engine = self.engine
         if self._closed is not None or engine.forked:
             self.require_open()
-        packer = self._packer
+        packer = here.packer
         function = packer.called_function(fn)
         objects = function.objects
         try:
@@ -243,7 +266,7 @@ class Operations:
         cancel = self.engine.futures.cancel
 
         def submit(pin: m.Capabilities) -> ScalerFuture:
-            return self._submit(client, self._group(m.TaskKind.CALL, pin), fn, positional, keyword)
+            return self.submit_pinned(client, pin, fn, positional, keyword)
 
         return WorkerRun(submitted_everywhere(workers, submit, cancel), seconds, began, cancel)
 
@@ -348,18 +371,19 @@ class Operations:
         """Return a map that has not begun."""
         self.require_open()
         allowed = checked_capabilities(capabilities)
-        group = self._group(m.TaskKind.MAP_CHUNK, allowed, options=options)
-        calls = self._group(m.TaskKind.CALL, allowed, options=options)
+        here = self._here()
+        group = here.group(m.TaskKind.MAP_CHUNK, allowed, options=options)
+        calls = here.group(m.TaskKind.CALL, allowed, options=options)
         columns = carry(carried)
         return MapRun(
             self.engine,
-            self._packer,
+            here.packer,
             group,
             fn,
             star=items.star,
             serializer=self.serializer,
             carried=columns,
-            linked=LinkedItems(self.engine, self._packer, client, calls, columns, star=items.star),
+            linked=LinkedItems(self.engine, here.packer, client, calls, columns, star=items.star),
             items=items.items,
             total=items.total,
             ordered=ordered,
@@ -379,11 +403,12 @@ class Operations:
     ) -> dict[Any, Any]:
         """See `Client.get`. `carried`: what each row carries, as for `submit_verbose`."""
         self.require_open()
+        here = self._here()
         submit = partial(
             submit_graph,
             self.engine,
-            self._packer,
-            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options),
+            here.packer,
+            group=here.group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options),
             client=client,
             carried=carry(carried),
         )
@@ -427,21 +452,23 @@ class Operations:
         if self.serializer is not None:
             # Expressions are pickled without it.
             nodes_max = 1
-        prepared = prepare_graph(self.engine, self._packer, graph, keys, client, nodes_max)
-        group = partial(self._group, m.TaskKind.CALL, allowed, options=options)
-        return GraphTemplate(self, self._packer, prepared, client, group)
+        here = self._here()
+        prepared = prepare_graph(self.engine, here.packer, graph, keys, client, nodes_max)
+        group = partial(here.group, m.TaskKind.CALL, allowed, options=options)
+        return GraphTemplate(self, here.packer, prepared, client, group)
 
     def get_kept(
         self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
     ) -> dict[Any, KeptFuture]:
         """As `get` without waiting. Values that are objects in storage stay there: the futures have references to them."""
         self.require_open()
+        here = self._here()
         futures = submit_graph(
             self.engine,
-            self._packer,
+            here.packer,
             graph,
             keys,
-            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
+            group=here.group(m.TaskKind.CALL, checked_capabilities(capabilities)),
             client=client,
             carried=carry({}),
             make_kept=lambda: KeptFuture(client, self.engine.objects, self._references),
@@ -559,28 +586,28 @@ class Operations:
 
     # --- internal
 
-    def _group(
-        self, kind: int, capabilities: m.Capabilities, flags: int | None = None, options: CallOptions = NO_OPTIONS
-    ) -> TaskGroup:
-        context = current_task_context()
-        if context is not None:
-            self.engine.note_parent()
-        flags = self._flags if flags is None else flags
-        key = (kind, 0 if context is None else context.depth + 1, capabilities, flags, options)
-        group = self._groups.get(key)
-        if group is None:
-            if len(self._groups) >= GROUPS_MAX:
-                # Calls may have options of their own, without end.
-                self._groups.clear()
-            group = self._groups[key] = self.engine.tasks.group(
-                kind=kind,
-                depth=key[1],
-                capabilities=capabilities,
-                serializer=self._packer.serializer_function,
-                flags=flags,
-                options=encode_record(options),
-            )
-        return group
+    def _here(self) -> Surroundings:
+        """Return what tasks that are submitted now share: inside a task, the environment is that task's."""
+        here = self.surroundings
+        if self.inherits:
+            context = current_task_context()
+            if context is not None and context.environment != here.environment:
+                here = Surroundings(self.engine, self.serializer, self._flags, context.environment)
+                self.surroundings = here
+        return here
+
+    @property
+    def worker_setup(self) -> WorkerSetup:
+        """Worker plugins and uploaded modules of this client."""
+        if self._worker_setup is None:
+            from scaler.client.worker_setup import WorkerSetup
+
+            self._worker_setup = WorkerSetup(self)
+        return self._worker_setup
+
+    def surround(self, environment: bytes, held: tuple[bytes, ...]) -> None:
+        """Have the tasks that are submitted from now on find another environment, which names objects that are `held`."""
+        self.surroundings = Surroundings(self.engine, self.serializer, self._flags, environment, held)
 
 
 def _hello(name: str | None, timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:

@@ -7,6 +7,7 @@ a value may be. Signatures that take them come first: a function of anything wou
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, TypeVarTuple
 
 from scaler.client.async_future import AsyncFuture
@@ -61,6 +62,7 @@ Keys: TypeAlias = Iterable[Any] | Hashable
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = Mapping[str, Any] | None
 Capabilities: TypeAlias = Mapping[str, int] | None
+Paths: TypeAlias = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 
 class TaskOptions(TypedDict, total=False):

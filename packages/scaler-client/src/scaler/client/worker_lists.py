@@ -21,6 +21,10 @@ FIRST_WORKER_SECONDS = 0.1
 """How long to wait before the scheduler is asked again, while no worker is connected."""
 
 
+LIST_SECONDS = 10.0
+"""How long the scheduler has for its answer in any case."""
+
+
 class ListOwner(Protocol):
     """What an engine has for this."""
 
@@ -62,6 +66,14 @@ def connected_workers(owner: ListOwner, deadline: float) -> dict[str, m.Capabili
         if asked is None:
             raise errors.NoWorkerError("no worker is connected")
         found = asked
+    return workers_by_name(found)
+
+
+def listed_workers(owner: ListOwner, deadline: float) -> dict[str, m.Capabilities]:
+    """As `connected_workers`, without waiting for one: there may be none."""
+    found = _ask(owner, max(deadline, time.monotonic() + LIST_SECONDS))
+    if found is None:
+        raise errors.DisconnectedError("the scheduler has not said in time which workers there are")
     return workers_by_name(found)
 
 

@@ -28,6 +28,7 @@ from scaler.serialization.split_functions import CalledFunctions
 from scaler_protocol.ids import NO_ID, content_id
 from scaler_protocol.objects.segments.batch_place import ITEMS_MAX
 from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.environment_body import with_serializer
 from scaler_protocol.payloads.expressions import HoldsItselfError
 from scaler_protocol.payloads.framing import (
     CUSTOM,
@@ -100,12 +101,14 @@ class Packer:
         repeated: RepeatedValues | None = None,
         *,
         leaves_unpickled: bool = False,
+        environment: bytes = b"",
     ) -> None:
         """`alone_bytes_max` returns up to which size the only argument of a call, and the items of a chunk without `star`,
         are no object, for now.
 
         `repeated` knows which values many tasks get.
         `leaves_unpickled`: the payloads of single calls and chunks may be made late.
+        `environment`: the body of what tasks find where they run (see `scaler_protocol.payloads.environments`); empty: nothing.
         """
         self._sink = sink
         self._leaves_unpickled = leaves_unpickled
@@ -124,13 +127,18 @@ class Packer:
         self.function = FunctionCache(self._make_function, cache).get
         """Return what stands for a function. Where that names objects, each has one more use counted."""
         self.serializer_function: Pickled | None = None
-        """How the custom serializer itself travels."""
+        """How the custom serializer itself travels, and the environment, which then names it."""
+        body = b""
         if serializer is not None:
             try:
                 body = PICKLED + dumps(serializer)
             except Exception as error:
                 raise SerializationError(explain("the serializer", serializer, error)) from error
-            self.serializer_function = Pickled(content_id(body), body, (), "serializer", self.linked_call)
+        if environment:
+            body = with_serializer(environment, body)
+        if body:
+            name = "environment" if environment else "serializer"
+            self.serializer_function = Pickled(content_id(body), body, (), name, self.linked_call)
 
     # --- functions
 

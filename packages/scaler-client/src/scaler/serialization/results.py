@@ -47,7 +47,12 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
 
 _NAMED: dict[str, Callable[[str], errors.ScalerError]] = {
     kind.__name__: kind
-    for kind in (errors.DeserializeObjectError, errors.MissingObjects, errors.ObjectStorageException)
+    for kind in (
+        errors.DeserializeObjectError,
+        errors.MissingObjects,
+        errors.ObjectStorageException,
+        errors.WorkerPluginError,
+    )
 }
 """Errors of ours that are the failure of a task or an item: they travel by name."""
 
@@ -97,7 +102,13 @@ def load_failure(payload: Payload, number: int) -> BaseException:
         )
     if not failure.pickled:
         own = _NAMED.get(failure.type_name)
-        return own(failure.text) if own is not None else errors.RemoteTaskError(*failure[1:])
+        if own is None:
+            return errors.RemoteTaskError(*failure[1:])
+        named = own(failure.text)
+        if own is errors.WorkerPluginError and failure.traceback_text:
+            # Of code that the user has written, unlike the others'.
+            named.add_note(failure.traceback_text)
+        return named
     try:
         exception = load_exception(failure.pickled, _describe)
     except KeyboardInterrupt:

@@ -235,14 +235,14 @@ class InProcessCluster:
             self.shut_down.set()
             self._send_plain(client, m.Goodbye("the scheduler is stopping"))
         elif isinstance(message, m.Goodbye):
-            del self._clients[peer]
+            self._clients.pop(peer).execution.close()
 
     def _on_hello(self, peer: bytes, envelope: Envelope, hello: m.Hello) -> None:
         client = self._clients.get(peer)
         resumed = client is not None and hello.scheduler_incarnation == self._incarnation
         if client is None or not resumed:
             client = self._clients[peer] = _Client(
-                hello.incarnation, Session(hello.hello_number), Execution(self._fetch)
+                hello.incarnation, Session(hello.hello_number), Execution(self._fetch, worker_name="in-process")
             )
         else:
             client.session.accept(envelope, time.monotonic())

@@ -23,6 +23,7 @@ from scaler.errors import (
     TaskTimeoutError,
     TooManyTasksError,
     WorkerDiedError,
+    WorkerPluginError,
     WorkerRunError,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "TaskTimeoutError",
     "TooManyTasksError",
     "WorkerDiedError",
+    "WorkerPluginError",
     "WorkerRunError",
 ]

@@ -9,16 +9,25 @@ Symphony adapter sends their source to hosts where no package of Scaler is insta
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from scaler_protocol.failures import brief_failure_payload, failure_payload, not_restored_payload, result_error
+from scaler_protocol.failures import (
+    brief_failure_payload,
+    failure_payload,
+    named_failure_payload,
+    named_text_of,
+    not_restored_payload,
+    result_error,
+)
 from scaler_protocol.payloads import expressions, framing, main_module, refilled, values
+from scaler_protocol.payloads.environments import Environments, PluginFailedError
 from scaler_protocol.payloads.expressions import CallFailedError
-from scaler_protocol.payloads.framing import unframe_function
+from scaler_protocol.payloads.framing import environment_owner, unframe_function
 from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import (
     STOP_TEXT,
@@ -38,6 +47,7 @@ from scaler_protocol.payloads.values import (
 )
 from scaler_protocol.runtime import coroutines
 from scaler_protocol.runtime.coroutines import completed
+from scaler_protocol.runtime.worker_plugins import PluginWorker
 from scaler_protocol.wire.status import Status
 
 
@@ -59,14 +69,30 @@ class TaskPayloads:
 class Execution:
     """Runs tasks of one client. It keeps restored functions whose bodies are not PER_CALL."""
 
-    def __init__(self, fetch: FetchObject, open_scope: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        fetch: FetchObject,
+        open_scope: Callable[[], None] = lambda: None,
+        environments: Environments | None = None,
+        worker_name: str = "?",
+    ) -> None:
         """`fetch` gets the objects that payloads name; `open_scope` is called before functions are restored.
 
-        It begins a new scope for classes that travel by value (see `by_value.classes.set_scope`).
+        It begins a new scope for classes that travel by value (see `by_value.classes.set_scope`). `environments` are those of
+        this process, where they outlive this object.
         """
         self._fetch = fetch
         self._open_scope = open_scope
         self._restored: dict[tuple[bytes, bytes], Any] = {}
+        self._worker_name = worker_name
+        self._environments = environments or Environments(PluginWorker(worker_name))
+        # Tasks may run in threads.
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """The client has left: tear its worker plugins down."""
+        with self._lock:
+            self._environments.end_all()
 
     def run(self, task: TaskPayloads) -> tuple[Status, Outcome]:
         """Return the task's status and its answer: the result or a failure. Never raises.
@@ -80,7 +106,13 @@ class Execution:
             unavailable = unavailable_object(error)
             if unavailable is not None:
                 return Status(unavailable.status), Outcome(str(unavailable).encode("utf-8", "replace"))
-            return Status.FAILED, inline_or_object(_failure(error))
+            return Status.FAILED, inline_or_object(self._failure(error))
+
+    def _failure(self, error: BaseException) -> bytes:
+        if type(error) is PluginFailedError:
+            text = error.text(self._worker_name, named_text_of(error.cause))
+            return named_failure_payload("WorkerPluginError", text, error.cause)
+        return _failure(error)
 
     def _run(self, task: TaskPayloads) -> Outcome:
         serializer = self._serializer(task.serializer)
@@ -98,6 +130,12 @@ class Execution:
         raise unserializable
 
     def _serializer(self, body: bytes) -> Serializer | None:
+        if environment_owner(body):
+            with self._lock:
+                return self._environments.enter(body, body, self._fetch)
+        if self._environments.current:
+            with self._lock:
+                self._environments.leave()
         if not body:
             return None
         key = (body, b"")

@@ -40,6 +40,10 @@ OBJECT argument's header is CUSTOM unless it was stored by `send_object`, whose 
 results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which stays PICKLED, each of `values` is the
 serializer's bytes. Expressions and failures are always pickled. Map chunks are always PAYLOADS.
 
+Environment: what a client wants its tasks to find, worker plugins and uploaded modules. It travels in the place of the
+serializer: ENVIRONMENT + the client's id (16 bytes) + a pickle (see `scaler_protocol.payloads.environments`), which has the
+serializer's body, if there is one.
+
 Failures: `scaler_protocol.failures` makes all of them. Their texts are plain and bounded, so that monitors can show them.
 From `Failure.pickled`, `load_exception` there makes the exception with traceback, cause, context and notes, or the
 description of one that cannot be restored. It is empty if `type_name` is enough: for an error of Scaler's that is made again
@@ -70,6 +74,7 @@ RAW_ITEMS = b"i"
 BUFFERED = b"B"
 FRAMED = b"F"
 PER_CALL = b"N"
+ENVIRONMENT = b"E"
 PLACED = b"@"
 
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
@@ -196,6 +201,11 @@ def unframe_arguments(payload: bytes) -> tuple[list[Argument], dict[str, Argumen
 def unframe_function(body: bytes) -> tuple[bool, bytes]:
     """Return whether a function must be restored for each call, and its body without that mark."""
     return (True, body[1:]) if body[:1] == PER_CALL else (False, body)
+
+
+def environment_owner(body: bytes) -> bytes:
+    """Return the id of the client whose environment this function body is; empty if it is none."""
+    return bytes(body[1 : 1 + ID_BYTES]) if body[:1] == ENVIRONMENT else b""
 
 
 def frame_payloads(payloads: Sequence[bytes]) -> bytes:

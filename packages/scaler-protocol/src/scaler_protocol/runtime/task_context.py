@@ -82,6 +82,10 @@ class TaskContext(Protocol):
     def carried(self) -> Carried:
         """What the running task carries; empty between tasks. `carried_by_task` reads it."""
 
+    @property
+    def environment(self) -> bytes:
+        """The body of the running task's environment (see `payloads.environments`), which its clients inherit; empty: none."""
+
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Let the agent carry messages of a client in this process; answers go to `receiver`.
 

@@ -88,21 +88,23 @@ class Departures:
         del self._clients[client.id]
         self._inside_tasks.pop(client.id, None)
         self._lifecycle.drop_all(client)
+        has_serializer = client.has_serializer
         client.forget_options()
         self._rows.close_all(client)
         self._functions.drop_client(client.id)
         self._recovery.drop_client(client.id)
         self._monitor.drop_client(client, self._clients)
-        self._tell_agents(client.id)
+        # Its environment, which travels as a serializer, may be where only tasks of its tasks have run.
+        self._tell_agents(client.id, all_of_them=has_serializer)
         if retain and self._config.object_retention_seconds > 0:
             self._retained[client.id] = now + self._config.object_retention_seconds
         else:
             self._outbox.to_store(m.ClientGone(client.id))
         self._marks.placement_due = self._marks.credit_due = True
 
-    def _tell_agents(self, client_id: bytes) -> None:
+    def _tell_agents(self, client_id: bytes, all_of_them: bool = False) -> None:
         for agent in self._agents.by_peer.values():
-            if agent.forget_functions(client_id):
+            if agent.forget_functions(client_id) or all_of_them:
                 self._outbox.send(agent, m.ClientGone(client_id))
 
     def expire(self, now: float) -> None:

@@ -372,6 +372,11 @@ class ClientRecord(_SessionRecord):
             self._options[key] = options
         return options
 
+    @property
+    def has_serializer(self) -> bool:
+        """Whether tasks of this client have named a serializer."""
+        return any(options.serializer for options in self._options.values())
+
     def forget_options(self) -> None:
         """The client is gone. Its options refer to it: without this, only the garbage collector would free its record."""
         self._options.clear()

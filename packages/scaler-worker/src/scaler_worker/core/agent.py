@@ -282,6 +282,9 @@ class AgentCore:
         self._state.durations.forget(dropped)
         for processor in self._processors.by_number.values():
             processor.known.forget(dropped)
+        if self._functions.end_environments(message.client):
+            for processor in self._processors.by_number.values():
+                self._state.outbox.add(effects.EndEnvironment(processor.number, message.client))
 
     # --- what a processor says that it may not
 

@@ -36,6 +36,14 @@ class SendTasks:
 
 
 @value
+class EndEnvironment:
+    """A client has left: have a processor tear down the client's worker plugins, when it runs nothing."""
+
+    processor: int
+    client: bytes
+
+
+@value
 class CancelTask:
     """End the task of this index, or skip it where it has not begun, and answer it with `status` and `text`."""
 
@@ -151,6 +159,7 @@ Effect = (
     Send
     | StartProcessor
     | SendTasks
+    | EndEnvironment
     | CancelTask
     | TakeBack
     | KillProcessor

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from scaler_protocol.ids import is_named_by_content
+from scaler_protocol.payloads.framing import environment_owner
 from scaler_protocol.wire import messages as m
 
 FUNCTIONS_PER_PROCESSOR_MAX = 2048
@@ -15,12 +16,14 @@ FUNCTIONS_PER_PROCESSOR_MAX = 2048
 class FunctionTable:
     """Bodies by id. A body lives as long as one of the clients that defined it."""
 
-    __slots__ = ("_of_client", "_users", "bodies")
+    __slots__ = ("_environments", "_of_client", "_users", "bodies")
 
     def __init__(self) -> None:
         self.bodies: dict[bytes, bytes] = {}
         self._users: dict[bytes, set[bytes]] = {}
         self._of_client: dict[bytes, set[bytes]] = {}
+        self._environments: set[bytes] = set()
+        """Clients whose environments processors may have been sent."""
 
     def define(self, message: m.FunctionDefine) -> None:
         """Keep the bodies of functions that a client needs.
@@ -34,6 +37,15 @@ class FunctionTable:
                 self.bodies.setdefault(function, body)
                 self._users.setdefault(function, set()).add(client)
                 self._of_client.setdefault(client, set()).add(function)
+                owner = environment_owner(body)
+                if owner:
+                    self._environments.add(owner)
+
+    def end_environments(self, client: bytes) -> bool:
+        """A client has left: return whether processors may have an environment of it."""
+        had = client in self._environments
+        self._environments.discard(client)
+        return had
 
     def drop_client(self, client: bytes) -> list[bytes]:
         """Forget what only this client needed; return those ids."""

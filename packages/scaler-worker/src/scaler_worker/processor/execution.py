@@ -12,6 +12,7 @@ from types import CoroutineType
 from typing import Any
 
 from scaler_protocol.failures import named_failure_payload
+from scaler_protocol.payloads.environments import Environments
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
@@ -76,8 +77,10 @@ class TaskExecution:
         clients: NestedClients,
         send: Callable[[Kind, Sequence[Bytes]], None],
         placed: PlacedPayloads,
+        environments: Environments,
     ) -> None:
         self._placed = placed
+        self._environments = environments
         self._running = running
         self._functions = functions
         self._chain_results = chain_results
@@ -105,6 +108,8 @@ class TaskExecution:
             if cancels and index in cancels:
                 raise TaskCanceled
             tasks = row.tasks
+            if tasks.serializer is not self._environments.current:
+                self._functions.enter(tasks.serializer, self._fetch)
             if function is None:
                 function = self._functions.load(row.function, tasks.serializer, self._fetch)
             if tasks.kind == CALL and not tasks.flags and not tasks.serializer and row.payload[:1] == PICKLED:

@@ -11,11 +11,13 @@ from scaler_protocol.failures import (
     brief_failure_payload,
     failure_payload,
     named_failure_payload,
+    named_text_of,
     result_error,
 )
+from scaler_protocol.payloads.environments import PluginFailedError
 from scaler_protocol.payloads.framing import PICKLED
 from scaler_protocol.payloads.values import NotRestoredError, unavailable_object
-from scaler_worker.processor.module_search import explained
+from scaler_worker.processor.module_search import explained, worker_name
 from scaler_worker.processor.time_limit import TimeLimit
 
 SHOWN_TEXT_MAX, SHOWN_TRACEBACK_MAX = 1_000, 4_000
@@ -47,6 +49,9 @@ class FailureWriter:
             return unavailable.failure_payload()
         if type(error) is NotRestoredError:
             return named_failure_payload("DeserializeObjectError", explained(error.what, error.cause), error.cause)
+        if type(error) is PluginFailedError:
+            text = error.text(worker_name(), named_text_of(error.cause))
+            return named_failure_payload("WorkerPluginError", text, error.cause)
         if type(error) is NotSerializableError:
             return error.payload
         if self._memory_note and isinstance(error, MemoryError):

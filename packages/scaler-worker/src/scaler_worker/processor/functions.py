@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.payloads.framing import unframe_function
+from scaler_protocol.payloads.environments import Environments
+from scaler_protocol.payloads.framing import environment_owner, unframe_function
 from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import FetchObject, NotRestoredError, Serializer, load_value
 from scaler_protocol.runtime.coroutines import completed
@@ -40,7 +41,8 @@ class Function:
 class FunctionTable:
     """Loads a function when its first task runs, and keeps it until the agent has it forgotten. On the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, environments: Environments) -> None:
+        self._environments = environments
         self.loaded: dict[bytes, Function] = {}
         self.calls_restored = 0
         """How often a function was restored for a single call: each of these has a scope of its own for classes."""
@@ -77,14 +79,24 @@ class FunctionTable:
         function = self.loaded[function_id] = Function(function_id, restore_and_call if per_call else lending(load()))
         return function
 
+    def enter(self, serializer_id: bytes, fetch: FetchObject) -> None:
+        """Have the next task, of this serializer, find its environment, and no other. Raises as `Environments.enter`."""
+        if environment_owner(self._bodies.get(serializer_id, b"")):
+            self.serializer(serializer_id, fetch)
+        elif self._environments.current:
+            self._environments.leave()
+
     def serializer(self, function_id: bytes, fetch: FetchObject) -> Serializer | None:
-        """Return the serializer of this id, None for `NO_ID`. Raises NotRestoredError."""
+        """Return the serializer of this id, None for `NO_ID`, and that of an environment. Raises as `Environments.enter`."""
         if function_id == NO_ID:
             return None
+        body = self._bodies[function_id]
+        if environment_owner(body):
+            return self._environments.enter(function_id, body, fetch)
         serializer = self._serializers.get(function_id)
         if serializer is None:
             try:
-                serializer = self._serializers[function_id] = load_value(self._bodies[function_id], None, fetch)
+                serializer = self._serializers[function_id] = load_value(body, None, fetch)
             except Exception as error:
                 raise NotRestoredError("the serializer", error) from error
         return serializer

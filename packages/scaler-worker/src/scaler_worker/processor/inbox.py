@@ -38,6 +38,8 @@ class Inbox:
         self.rows: deque[Row] = deque()
         self.came_alone = False
         """Whether the record that came last was of a single task."""
+        self.gone_clients: list[bytes] = []
+        """Clients that have left, whose environments are to end when nothing runs."""
         self._channel = channel
         self._functions = functions
         self._chain_results = chain_results
@@ -47,7 +49,7 @@ class Inbox:
         self._next_index = 0
 
     def take_in(self, kind: int, body: bytes) -> bool:
-        """Have the tasks of a record wait for their turn; return whether it was one of tasks.
+        """Have the tasks of a record wait for their turn; return whether it was one of tasks, or of clients.
 
         Raises RetiredError for tasks of a generation to come, which only a task can have announced.
         """
@@ -64,6 +66,9 @@ class Inbox:
             return True
         if kind == Kind.TASKS:
             self._take_in_many(read_tasks(body))
+            return True
+        if kind == Kind.CLIENT_GONE:
+            self.gone_clients.append(bytes(body))
             return True
         return False
 

@@ -35,6 +35,11 @@ def install(options: ProcessorOptions, slot: int) -> None:
         sys.meta_path.append(_LatePath(options.path_source))
 
 
+def worker_name() -> str:
+    """Return the name of the worker whose process this is."""
+    return _worker_name
+
+
 def import_ahead(names: Sequence[str]) -> None:
     """Import modules that no task has asked for yet. One that cannot be imported fails in the task that needs it."""
     for name in names:

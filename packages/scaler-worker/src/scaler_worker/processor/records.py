@@ -48,6 +48,8 @@ class Kind(IntEnum):
     OBJECT_ANSWER = 2
     ONE_TASK = 3
     """Short form of TASKS."""
+    CLIENT_GONE = 4
+    """The client whose id this is has left: its environment is to end."""
     # control channel, from the agent
     CANCEL = 16
     TAKE_BACK = 17

@@ -8,18 +8,21 @@ thread is in a task that takes longer than expected (`control_thread`). It sleep
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING
 
 from scaler_protocol.payloads import main_module
 from scaler_protocol.payloads.by_value.classes import set_scope
+from scaler_protocol.payloads.environments import Environments
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
+from scaler_protocol.runtime.worker_plugins import PluginWorker
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.fences.cpu_time import CpuTime
@@ -35,7 +38,7 @@ from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.host_objects import HostObjects
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import Housekeeping
-from scaler_worker.processor.module_search import import_ahead
+from scaler_worker.processor.module_search import import_ahead, worker_name
 from scaler_worker.processor.nested_clients import NestedClients
 from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.options import ProcessorOptions
@@ -63,9 +66,26 @@ START_FAILED_STATUS = 3
 AHEAD_SECONDS = 0.1
 """A processor that has had nothing to do for so long imports what its tasks will most likely need."""
 
+TEARDOWN_SECONDS = 10.0
+"""How long worker plugins may take to be torn down, all of a process together; then the process ends without."""
+
+STDERR = 2
+
 RETIRED_STATUS = 0
 BROKEN_STATUS = 4
 """Exit status of a processor that cannot answer any more: what a task has done to it reached its channel, or its loop."""
+
+
+@contextlib.contextmanager
+def _limited_in_time(environments: Environments) -> Iterator[None]:
+    """End this process if the block takes too long, and there are plugins: the code of their `teardown` may wait for ever."""
+    if environments.has_plugins:
+        # Needs neither the interpreter's lock nor a signal. What it writes is in the agent's log.
+        faulthandler.dump_traceback_later(TEARDOWN_SECONDS, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Processor:
@@ -88,7 +108,8 @@ class Processor:
         self._running = RunningTask(page, limit, awakening.keep_awake)
         self._placed = PlacedPayloads(self._running)
         self._results = ResultBuffer(tasks.send)
-        self._functions = FunctionTable()
+        self._environments = Environments(PluginWorker(worker_name(), options.scheduler_address), self._shielded)
+        self._functions = FunctionTable(self._environments)
         chain_results = ChainResults()
         self._inbox = Inbox(tasks, self._functions, chain_results)
         self._clients = NestedClients(tasks, self._send, self._results, awakening.wake, awakening.alarm)
@@ -107,6 +128,7 @@ class Processor:
             self._clients,
             self._send,
             self._placed,
+            self._environments,
         )
         self._cpu_time = CpuTime(options.fences.cpu_seconds) if options.fences.cpu_seconds else None
         self._loop = TaskLoop(
@@ -180,6 +202,11 @@ class Processor:
         """What the running task carries; empty between tasks."""
         row = self._running.row
         return row.tasks.carried[row.position] if row is not None and row.tasks.carried else ()
+
+    @property
+    def environment(self) -> bytes:
+        """The body of the running task's environment; empty where it has none."""
+        return self._environments.body
 
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Register a client inside the task; `receiver` gets its messages."""
@@ -261,6 +288,9 @@ class Processor:
                 # The only other kind, an answer about an object nobody waits for any more, is late.
                 self._inbox.take_in(kind, body)
                 self._loop.run(self._state)
+                if self._inbox.gone_clients:
+                    self._end_environments()
+                    self._look_after(self._state)
                 self._placed.close()
                 self._housekeeping.run()
         except BaseException as error:
@@ -283,6 +313,19 @@ class Processor:
         if fault:
             raise RetiredError(fault)
 
+    def _end_environments(self) -> None:
+        """Tear down the worker plugins of clients that have left."""
+        gone = self._inbox.gone_clients
+        with _limited_in_time(self._environments):
+            while gone:
+                self._environments.end(gone.pop())
+
+    def _end_all_environments(self) -> None:
+        """Tear down all worker plugins: the process ends. Another one sets up its own."""
+        if self._environments.has_plugins:
+            with _limited_in_time(self._environments):
+                self._environments.end_all()
+
     def _end(self, error: BaseException) -> int:
         """Return the exit status of a processor that cannot go on. What it has not begun is given to others by the agent.
 
@@ -292,6 +335,7 @@ class Processor:
         if self._running.is_forked:
             leave(error)
         if isinstance(error, AgentGoneError) and self._tasks.is_intact:
+            self._end_all_environments()
             return 0
         # Not its text: an exception of a user's may do anything when it is printed.
         fault = error.fault if isinstance(error, RetiredError) else f"{type(error).__name__} came between two tasks"
@@ -299,6 +343,7 @@ class Processor:
             if self._state is not None:
                 self._state.restore()
             self._results.flush()
+            self._end_all_environments()
             self._tasks.send(Kind.RETIRED, [fault.encode(errors="replace")])
         except BaseException:
             self._streams.stderr.write(f"the processor cannot go on: {fault}\n")
@@ -330,6 +375,14 @@ class Processor:
         # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.
         with contextlib.suppress(AgentGoneError):
             self._send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+
+    def _shielded(self, action: Callable[[], None]) -> None:
+        """Do what a task that is cancelled must not leave half done."""
+        was_in_code = self._running.leave_code()
+        try:
+            action()
+        finally:
+            self._running.return_to_code(was_in_code)
 
     def _send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
         """Send a record, from inside a task too, and from any thread."""

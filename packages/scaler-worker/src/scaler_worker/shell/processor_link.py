@@ -182,6 +182,10 @@ class ProcessorLink:
         else:
             self._task_sender.send(Kind.TASKS, _tasks_record(effect))
 
+    def end_environment(self, client: bytes) -> None:
+        """Have the processor end what it has of a client's environment."""
+        self._task_sender.send(Kind.CLIENT_GONE, [client])
+
     def answer_object(self, effect: effects.AnswerObject) -> None:
         """Tell the processor that an object is in the host's cache, or why not."""
         self._task_sender.send(Kind.OBJECT_ANSWER, object_answer_parts(effect.id, effect.status, effect.text))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -320,8 +321,8 @@ class SymphonyCore:
             task = self._tasks.take_startable()
             if task is None:
                 return
-            code = (self._functions.object_of(function) for function in (task.function, task.batch.serializer))
-            task.objects = tuple({*task.objects, *(object_id for object_id in code if object_id is not None)})
+            code = map(self._functions.objects_of, (task.function, task.batch.serializer))
+            task.objects = tuple({*task.objects, *chain.from_iterable(code)})
             task.missing = {object_id for object_id in task.objects if object_id not in self._objects}
             if not task.missing:
                 self._run(task)

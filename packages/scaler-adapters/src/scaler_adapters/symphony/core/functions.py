@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from scaler_protocol.ids import is_named_by_content
-from scaler_protocol.payloads.framing import OBJECT, unframe_function
+from scaler_protocol.payloads.environment_body import unframe_environment
+from scaler_protocol.payloads.framing import OBJECT, environment_owner, unframe_function
 from scaler_protocol.wire import messages as m
 
 
@@ -35,7 +36,11 @@ class FunctionTable:
         """Return the body; empty for a function that is not known, as for the id of no serializer."""
         return self._bodies.get(function, b"")
 
-    def object_of(self, function: bytes) -> bytes | None:
-        """Return the id of the object that holds a function, if one does."""
+    def objects_of(self, function: bytes) -> list[bytes]:
+        """Return the ids of the objects that hold a function, or parts of an environment."""
         _, payload = unframe_function(self.body(function))
-        return payload[1:] if payload[:1] == OBJECT else None
+        payloads = [payload]
+        if environment_owner(payload):
+            parts = unframe_environment(payload)
+            payloads = [parts.serializer, *(plugin.payload for plugin in parts.plugins), *parts.modules]
+        return [each[1:] for each in payloads if each[:1] == OBJECT]
