@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import traceback
 import zipfile
@@ -15,7 +16,15 @@ from typing import Any
 import pytest
 
 from scaler import AsyncClient, Client, DeserializeObjectError, SchedulerClusterCombo
-from tests.integration.deployment import Deployment
+from tests.integration.deployment import Deployment, wait_for
+
+EDITED = """
+import sys
+from scaler import Client
+import edited_between_runs
+with Client(sys.argv[1]) as client:
+    print(client.submit(edited_between_runs.value).result(), client.map(lambda _: edited_between_runs.value(), [1, 2])[0])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,25 @@ def is_there(name: str) -> bool:
 
 
 # First those with deployments of their own: the cluster of the others starts and stops processes meanwhile.
+
+
+def test_a_program_that_is_run_again_after_an_edit_runs_the_new_code(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(EDITED)
+    scheduler = deployment.scheduler()
+    workers = deployment.start("scaler_worker", scheduler.address, "-n", "2", PYTHONPATH=str(tmp_path))
+    for value in (1, 22, 333):
+        module(tmp_path / "edited_between_runs.py", value)
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-B", "program.py", scheduler.address],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            assert done.stdout.split() == [str(value)] * 2
+    assert "edited_between_runs.py was edited after a task had imported it here" in workers.log()
 
 
 def test_large_ones_and_workers_that_come_later(deployment: Deployment, tmp_path: Path) -> None:
@@ -170,6 +198,31 @@ def nested(name: str) -> Any:
 def upload_inside(path: str) -> None:
     with Client() as client:
         client.upload_modules(path)
+
+
+def test_an_edit_that_has_no_effect_is_told(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module(tmp_path / "edited_helper.py", 1)
+    (tmp_path / "edited_user.py").write_text("import edited_helper\n\ndef value():\n    return edited_helper.value()\n")
+    uploaded = module(tmp_path / "edited_upload.py", 1)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import edited_user  # type: ignore[import-not-found]
+
+    client.upload_modules([uploaded])
+    assert client.submit(edited_user.value).result() == 1
+    for name in ("edited_helper.py", "edited_upload.py"):
+        module(tmp_path / name, 22)
+
+    def told() -> bool:
+        client.submit(edited_user.value).result()
+        parts = ("edited_helper.py was edited after functions", "edited_upload.py was edited after it")
+        return all(part in caplog.text for part in parts)
+
+    wait_for("no word of the edit", told)
+    for path in (tmp_path / "edited_helper.py", tmp_path / "edited_user.py", uploaded):
+        client.upload_modules(path)
+    assert client.submit(edited_user.value).result() == 22
 
 
 def test_async_client(address: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.steps import Start
 from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
+from scaler.serialization.edited_modules import EDITED_MODULES
 from scaler_protocol.address import Address
 from scaler_protocol.errors import RefusedError, TransportError
 from scaler_protocol.transport.dealer import DealerLink
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
 
 JOIN_SECONDS = 5.0
+
+EDITS_SECONDS = 1.0
+"""How often is looked at most whether modules were edited."""
 
 UNREACHABLE_SECONDS = 1.0
 """How long a scheduler that has no successor may be out of reach. Meanwhile the link tries several times to connect again."""
@@ -73,6 +77,8 @@ class ConnectionEngine(Engine):
             self._placed = PlacedPayloads(core)
         link.on_refused = self._on_link_refused
         self._link = link
+        self._looked_at_modules = (-math.inf, 0)
+        """When edits were looked for last, and the number of the next task then."""
         self._unreachable_since = math.inf
         self._last_deadline = 0.0
         """When the next turn is due at the latest, as the last one found."""
@@ -156,6 +162,7 @@ class ConnectionEngine(Engine):
                 self._placed.give_back_idle()
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
+        self._notice_edits()
         if self.welcome is None and self._link.misdirected:
             # A scheduler that is not there yet may come; what serves something else will not become one.
             with self.lock:
@@ -188,6 +195,16 @@ class ConnectionEngine(Engine):
                 self._take_steps()
                 self.core.scheduler_ended("its process cannot be reached any more")
                 self._send_effects()
+
+    def _notice_edits(self) -> None:
+        """Look whether modules were edited that tasks need, where any were submitted since the last look."""
+        looked_at, before = self._looked_at_modules
+        now = time.monotonic()
+        if now >= looked_at + EDITS_SECONDS:
+            number = self.core.next_number()
+            self._looked_at_modules = now, number
+            if number != before:
+                EDITED_MODULES.look()
 
     def next_deadline(self) -> float:
         """See `LinkOwner`."""

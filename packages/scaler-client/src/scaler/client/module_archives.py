@@ -68,6 +68,13 @@ def archive_of(path: str) -> tuple[bytes, frozenset[str]]:
     return content, _names(path, content)
 
 
+def sources_of(path: str) -> list[str]:
+    """Return the files whose edit changes what an upload of this path has: those of modules, or the archive."""
+    if not os.path.isdir(path):
+        return [path]
+    return [full for _, full in _files_below(path, path) if full.endswith(".py")]
+
+
 def _files_below(folder: str, root: str) -> Iterator[tuple[str, str]]:
     """Yield (name in the archive, path) of the files in a folder, in order."""
     for parent, folders, files in os.walk(folder):

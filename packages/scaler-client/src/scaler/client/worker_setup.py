@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Protocol
 from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
-from scaler.client.module_archives import archive_of, checked_paths
+from scaler.client.module_archives import archive_of, checked_paths, sources_of
 from scaler.client.object_reference import InnerReferences
 from scaler.client.surroundings import Surroundings
 from scaler.client.worker_lists import listed_workers
 from scaler.client.worker_run import checked_run_seconds, submitted_everywhere
+from scaler.serialization.edited_modules import EDITED_MODULES
 from scaler.serialization.faults import explain
 from scaler.serialization.pickling import dumps
 from scaler_protocol.ids import ObjectId, content_id
@@ -151,6 +152,8 @@ class WorkerSetup:
                 payload, held = self._payload(dumps(content))
                 uploads = {other: upload for other, upload in uploads.items() if not upload.names <= names}
                 uploads[path] = _Upload(payload, names, held)
+                for source in sources_of(path):
+                    EDITED_MODULES.note_upload(source)
             if [upload.payload for upload in uploads.values()] != [each.payload for each in self._uploads.values()]:
                 self._put(uploads=uploads)
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from scaler.serialization.code_effects import changes_what_it_keeps, global_names
+from scaler.serialization.edited_modules import EDITED_MODULES
 from scaler.serialization.pickled import Pickled
 from scaler_protocol.payloads.by_value import pickler
 from scaler_protocol.payloads.framing import PER_CALL
@@ -160,6 +161,7 @@ class FunctionCache:
         entries, key = self._entries, id(function)
         # What it captures is read before it is pickled: a change between the two makes the entry stale, not wrong.
         parts, captured = look_at(function)
+        EDITED_MODULES.note(function)
         pickled = self._make(function, b"" if _is_code(function, captured) else PER_CALL)
         # A body that names an object in storage lives only as long as its tasks.
         if captured is None or pickled.objects or cloudpickle.list_registry_pickle_by_value():

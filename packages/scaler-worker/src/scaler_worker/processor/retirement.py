@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RetiredError(Exception):
-    """A task has left the process in a state in which no other should run: `fault` says how, as the end of a sentence."""
+    """No other task should run in this process, because of what tasks have left there: `fault` ends a sentence that says so."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(fault)

@@ -36,6 +36,7 @@ from scaler_worker.processor.failures import FailureWriter
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.host_objects import HostObjects
+from scaler_worker.processor.imported_sources import ImportedSources
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import Housekeeping
 from scaler_worker.processor.module_search import import_ahead, worker_name
@@ -141,6 +142,7 @@ class Processor:
             self._blocking,
             awakening,
             self._look_after if self._cpu_time is None else partial(self._look_after_and_renew, self._cpu_time),
+            ImportedSources(),
         )
         self._control = ControlThread(
             control, awakening, self._running, self._inbox, self._results, self._clients, self._capture, limit

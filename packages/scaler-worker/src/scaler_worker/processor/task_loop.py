@@ -15,9 +15,11 @@ from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.control_thread import Awakening
 from scaler_worker.processor.execution import TaskExecution
 from scaler_worker.processor.functions import FunctionTable
+from scaler_worker.processor.imported_sources import ImportedSources
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.result_buffer import ResultBuffer
+from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.task_records import Tasks
 
 FLUSH_SECONDS = 0.004
@@ -50,7 +52,9 @@ class TaskLoop:
         blocking: Blocking,
         awakening: Awakening,
         look_after: Callable[[ProcessState], None],
+        sources: ImportedSources,
     ) -> None:
+        self._sources = sources
         self._channel = channel
         self._inbox = inbox
         self._functions = functions
@@ -65,7 +69,7 @@ class TaskLoop:
     def run(self, state: ProcessState) -> None:
         """Run all tasks that wait, and those that come meanwhile while one waits for an object."""
         rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
-        results, chain_results = self._results, self._chain_results
+        results, chain_results, sources = self._results, self._chain_results, self._sources
         buffer, awakening, run = results.results, self._awakening, self._execution.run
         tasks: Tasks | None = None
         is_due = False
@@ -77,6 +81,11 @@ class TaskLoop:
                 break
             function = functions.loaded.get(row.function)
             if row.tasks is not tasks:
+                if row.tasks.client not in sources.clients:
+                    edited = sources.edited_before(row.tasks.client)
+                    if edited:
+                        # This task has not begun: another processor runs it.
+                        raise RetiredError(f"{edited} was edited after a task had imported it here")
                 if buffer and tasks is not None and row.tasks.client != tasks.client:
                     # Its client has nothing more here for now, and may be waiting.
                     results.flush()
@@ -84,6 +93,8 @@ class TaskLoop:
             if buffer and (function is None or function.seconds > SLOW_SECONDS):
                 results.flush()
             result, ended_at = run(row, function, state)
+            if function is None:
+                sources.note()
             buffer.append(result)
             readers = chain_results.readers
             if readers and row.task_index in readers and (result[3] is None or not result[3].status):

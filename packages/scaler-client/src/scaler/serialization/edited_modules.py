@@ -1,0 +1,114 @@
+"""Modules of the program that are edited while it submits functions of them.
+
+A worker that has imported a module goes on with what it has imported, and so does this process. Nobody would notice that an edit
+has no effect, or only on some workers. So the modules that submitted functions need are looked at now and then, never while a
+task is submitted, and an edit is told once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from scaler.serialization.code_effects import global_names
+
+logger = logging.getLogger("scaler")
+
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_MODULES_MAX = 1_000
+
+Stamp = tuple[int, int]
+
+
+class EditedModules:
+    """Files by which functions of this process were imported, and what they were like when the first was submitted."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[str, Stamp] = {}
+        self._uploaded: set[str] = set()
+        self._names: set[str] = set()
+
+    def note(self, function: Any) -> None:
+        """A function is sent for the first time: look after the modules that it needs, as far as they can be told."""
+        if len(self._names) >= _MODULES_MAX:
+            return
+        ahead = list(_origins(function))
+        while ahead:
+            name = ahead.pop()
+            if name in self._names:
+                continue
+            self._names.add(name)
+            module = sys.modules.get(name)
+            path = getattr(getattr(module, "__spec__", None), "origin", None)
+            if type(module) is types.ModuleType and isinstance(path, str) and _is_users(path):
+                stamp = _stamp(path)
+                if stamp is not None:
+                    self._stamps.setdefault(path, stamp)
+                ahead += [origin for value in list(vars(module).values()) for origin in _origin(value)]
+
+    def note_upload(self, path: str) -> None:
+        """A module was uploaded from this file."""
+        stamp = _stamp(path)
+        if stamp is not None:
+            self._stamps[path] = stamp
+            self._uploaded.add(path)
+
+    def look(self) -> None:
+        """Log which files were edited since the last look."""
+        for path, before in list(self._stamps.items()):
+            stamp = _stamp(path)
+            if stamp in (before, None):
+                continue
+            self._stamps[path] = stamp or before
+            if path in self._uploaded:
+                logger.warning(
+                    "%s was edited after it was uploaded: tasks run what was uploaded. "
+                    "Call client.upload_modules again to have further tasks run what it is now",
+                    path,
+                )
+            else:
+                logger.warning(
+                    "%s was edited after functions that need it were submitted: workers that have imported it go on with the "
+                    "old code, and others run the new one. client.upload_modules([%r]) has all further tasks run the new one",
+                    path,
+                    path,
+                )
+
+
+EDITED_MODULES = EditedModules()
+"""Those of this process."""
+
+
+def _origins(function: Any) -> Iterator[str]:
+    """Yield the names of the modules that a function is of, or names."""
+    yield from _origin(function)
+    if type(function) is types.FunctionType:
+        for name in global_names(function.__code__):
+            yield from _origin(function.__globals__.get(name))
+
+
+def _origin(value: Any) -> Iterator[str]:
+    if type(value) is types.ModuleType:
+        yield value.__name__
+    elif isinstance(value, types.FunctionType | type):
+        origin = getattr(value, "__module__", None)
+        if isinstance(origin, str):
+            yield origin
+
+
+def _is_users(path: str) -> bool:
+    return path.endswith(".py") and not path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED)
+
+
+def _stamp(path: str) -> Stamp | None:
+    """Return what changes when a file is written; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
