@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scaler.serialization.code_effects import global_names
+from scaler_protocol.runtime.origins import origin_of, source_of
 
 logger = logging.getLogger("scaler")
 
@@ -43,13 +44,12 @@ class EditedModules:
             if name in self._names:
                 continue
             self._names.add(name)
-            module = sys.modules.get(name)
-            path = getattr(getattr(module, "__spec__", None), "origin", None)
-            if type(module) is types.ModuleType and isinstance(path, str) and _is_users(path):
+            path = source_of(name)
+            if _is_users(path):
                 stamp = _stamp(path)
                 if stamp is not None:
                     self._stamps.setdefault(path, stamp)
-                ahead += [origin for value in list(vars(module).values()) for origin in _origin(value)]
+                ahead += map(origin_of, list(vars(sys.modules[name]).values()))
 
     def note_upload(self, path: str) -> None:
         """A module was uploaded from this file."""
@@ -86,19 +86,11 @@ EDITED_MODULES = EditedModules()
 
 def _origins(function: Any) -> Iterator[str]:
     """Yield the names of the modules that a function is of, or names."""
-    yield from _origin(function)
+    yield origin_of(function)
     if type(function) is types.FunctionType:
+        names = function.__globals__
         for name in global_names(function.__code__):
-            yield from _origin(function.__globals__.get(name))
-
-
-def _origin(value: Any) -> Iterator[str]:
-    if type(value) is types.ModuleType:
-        yield value.__name__
-    elif isinstance(value, types.FunctionType | type):
-        origin = getattr(value, "__module__", None)
-        if isinstance(origin, str):
-            yield origin
+            yield origin_of(names.get(name))
 
 
 def _is_users(path: str) -> bool:

@@ -22,6 +22,8 @@ from io import BytesIO
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
+from scaler_protocol.runtime.origins import origin_of, origin_of_class, source_of
+
 _INIT = "/__init__.py"
 _EXTENSIONS = tuple(EXTENSION_SUFFIXES)
 
@@ -203,26 +205,21 @@ def _dependent_modules(view: View, new: Iterable[str]) -> dict[str, ModuleType]:
     found: dict[str, ModuleType] = {}
     names: set[str] = set()
     while True:
-        more = {name: module for name, module in left.items() if name not in found and _holds(module, tops, names)}
+        more = {
+            name: module for name, module in left.items() if name not in found and _holds(name, module, tops, names)
+        }
         if not more:
             return found
         found.update(more)
         names.update(more)
 
 
-def _holds(module: Any, tops: set[str], names: set[str]) -> bool:
-    if type(module) is not ModuleType or str(getattr(module, "__file__", None) or "").endswith(_EXTENSIONS):
+def _holds(name: str, module: Any, tops: set[str], names: set[str]) -> bool:
+    if type(module) is not ModuleType or source_of(name).endswith(_EXTENSIONS):
         # What is compiled cannot be imported twice.
         return False
     for value in list(vars(module).values()):
-        # By the type alone: values answer questions in ways of their own.
-        kind = type(value)
-        if kind is ModuleType:
-            origin = value.__name__
-        elif kind is type or hasattr(kind, "__code__"):
-            origin = getattr(value, "__module__", None)
-        else:
-            origin = kind.__module__
-        if isinstance(origin, str) and (_top(origin) in tops or origin in names):
+        origin = origin_of(value) or origin_of_class(type(value))
+        if _top(origin) in tops or origin in names:
             return True
     return False

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from scaler_protocol.runtime.origins import source_of
+
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _CLIENTS_MAX = 256
 
@@ -30,8 +32,8 @@ class ImportedSources:
         """A function has been loaded and has run: note what was imported."""
         new = sys.modules.keys() - self._names
         for name in new:
-            path = getattr(getattr(sys.modules.get(name), "__spec__", None), "origin", None)
-            if isinstance(path, str) and path.endswith(".py") and _is_users(path):
+            path = source_of(name)
+            if path.endswith(".py") and _is_users(path):
                 self._stamps.setdefault(path, _stamp(path))
         self._names |= new
 
