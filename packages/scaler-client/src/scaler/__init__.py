@@ -4,6 +4,7 @@ from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client
 from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
+from scaler.client.named_functions import by_name
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
 from scaler.client.worker_plugin import WorkerPlugin, worker_plugin
@@ -61,6 +62,7 @@ __all__ = [
     "WorkerPluginError",
     "WorkerRunError",
     "__version__",
+    "by_name",
     "progress",
     "worker_plugin",
 ]

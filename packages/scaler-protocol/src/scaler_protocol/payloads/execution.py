@@ -24,11 +24,12 @@ from scaler_protocol.failures import (
     not_restored_payload,
     result_error,
 )
-from scaler_protocol.payloads import expressions, framing, main_module, refilled, values
+from scaler_protocol.payloads import expressions, framing, main_module, plain, refilled, values
 from scaler_protocol.payloads.environments import Environments, PluginFailedError
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import environment_owner, unframe_function
 from scaler_protocol.payloads.main_module import lending
+from scaler_protocol.payloads.plain import plain_failure
 from scaler_protocol.payloads.values import (
     STOP_TEXT,
     Arguments,
@@ -37,10 +38,14 @@ from scaler_protocol.payloads.values import (
     Outcome,
     Serializer,
     dump_pickle,
+    dump_plain_outcome,
     dump_result,
     inline_or_object,
+    is_plain_call,
     load_arguments,
     load_chunk,
+    load_function,
+    load_plain_arguments,
     load_value,
     serialized,
     unavailable_object,
@@ -106,7 +111,9 @@ class Execution:
             unavailable = unavailable_object(error)
             if unavailable is not None:
                 return Status(unavailable.status), Outcome(str(unavailable).encode("utf-8", "replace"))
-            return Status.FAILED, inline_or_object(self._failure(error))
+            failure = self._failure(error)
+            is_plain = is_plain_call(task.function, task.arguments)
+            return Status.FAILED, inline_or_object(plain_failure(failure) if is_plain else failure)
 
     def _failure(self, error: BaseException) -> bytes:
         if type(error) is PluginFailedError:
@@ -120,9 +127,17 @@ class Execution:
         if task.is_chunk:
             chunk = _restored("the arguments", lambda: load_chunk(task.arguments, self._fetch))
             return _dump_chunk(*copy_context().run(self._run_chunk, function, chunk, serializer))
-        args, kwargs = self._arguments(task.arguments, task.inputs, serializer)
+        is_plain = is_plain_call(task.function, task.arguments)
+        if is_plain:
+            args, kwargs = _restored(
+                "the arguments", lambda: load_plain_arguments(task.arguments, task.inputs, self._fetch)
+            )
+        else:
+            args, kwargs = self._arguments(task.arguments, task.inputs, serializer)
         # In a new context, so that decimal contexts and the like end with their task.
         value = completed(copy_context().run(function, *args, **kwargs))
+        if is_plain:
+            return dump_plain_outcome(value)
         try:
             return dump_result(value, serializer)
         except Exception as error:
@@ -149,7 +164,7 @@ class Execution:
 
         def load() -> Callable[..., Any]:
             self._open_scope()
-            loaded: Callable[..., Any] = load_value(code, serializer, self._fetch)
+            loaded: Callable[..., Any] = load_function(code, serializer, self._fetch)
             return loaded
 
         def restore_and_call(*args: Any, **kwargs: Any) -> Any:
@@ -254,6 +269,7 @@ _OWN_FILES = frozenset(
         expressions.evaluate,
         framing.unframe_function,
         values.load_value,
+        plain.named_function,
         coroutines.completed,
         main_module.lending,
         refilled.RefilledFunction.__call__,

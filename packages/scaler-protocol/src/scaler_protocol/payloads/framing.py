@@ -4,13 +4,14 @@ The scheduler and the object storage server never read them. The first byte is a
 serializer pickles.
 
     function body   PICKLED + pickle | CUSTOM + bytes of the client's serializer | OBJECT + object id
-                    | PER_CALL + any of the three
-    arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
+                    | PER_CALL + any of the three | PLAIN + "package.module:function" in UTF-8
+    arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | PLAIN + JSON of [args, kwargs]
+                    | OBJECT + object id of such bytes
     map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
-    result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
+    result          PICKLED + pickle | CUSTOM + bytes | PLAIN + JSON | OBJECT + object id
                     arguments, map chunks and results that are PICKLED may also be BUFFERED + a pickle and its buffers
                     arguments, map chunks and their results, not those of graph rows, may also be PLACED + a place: see below
-    failure         PICKLED + pickle of `Failure`'s fields, a tuple of four
+    failure         PICKLED + pickle of `Failure`'s fields, a tuple of four | PLAIN + JSON of {"type", "text", "traceback"}
     map outcome     as a result; its value is (values, {index: failure payload})
 
 PLACED: the payload lies in a segment of the client on the same host, and the place says where
@@ -22,8 +23,13 @@ BUFFERED: the number of buffers (U32), the length of each (U64), and then one be
 out-of-band buffers, as in an object.
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
-buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
+buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, PLAIN + JSON, or FRAMED + any payload above.
 "OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the value.
+
+PLAIN: data and functions of clients that are not written in Python. `scaler_protocol.payloads.plain` says what the JSON of a
+value is. A function that is PLAIN is imported by its name. Its arguments are PLAIN, in the payload or in an object with header
+PLAIN; then its result and its failure are PLAIN too. With arguments that are PICKLED its answer is as any other function's. No
+other function takes PLAIN arguments. It has no map chunks and reads no results of graph predecessors.
 
 Pickle means: restored by `pickle.loads`; made by pickle or `scaler_protocol.payloads.by_value`.
 
@@ -76,6 +82,7 @@ FRAMED = b"F"
 PER_CALL = b"N"
 ENVIRONMENT = b"E"
 PLACED = b"@"
+PLAIN = b"J"
 
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
 """Failure payloads up to this size are kept for monitors. Instead of a larger one, they get a short form."""

@@ -21,6 +21,7 @@ from scaler_protocol.payloads.framing import (
     PAYLOADS,
     PICKLED,
     PLACED,
+    PLAIN,
     RAW_BYTEARRAY,
     RAW_BYTES,
     Argument,
@@ -32,6 +33,7 @@ from scaler_protocol.payloads.framing import (
     unframe_payloads,
 )
 from scaler_protocol.payloads.main_module import lending
+from scaler_protocol.payloads.plain import dump_plain_result, load_plain_call, named_function
 from scaler_protocol.payloads.unpickled import BufferedPickle, ReadPayload, UnpickledBytes
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
@@ -97,6 +99,18 @@ class Outcome(NamedTuple):
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_function(body: bytes, serializer: Serializer | None, fetch: FetchObject) -> Any:
+    """Return the function of a body without the mark PER_CALL."""
+    if body[:1] == PLAIN:
+        return named_function(body[len(PLAIN) :].decode())
+    return load_value(body, serializer, fetch)
+
+
+def is_plain_call(function: bytes, arguments: ReadPayload) -> bool:
+    """Whether a call of the function with this body takes plain data, and so is answered with plain data."""
+    return function[:1] == PLAIN and isinstance(arguments, bytes) and arguments[:1] != PICKLED
 
 
 def load_value(payload: bytes, serializer: Serializer | None, fetch: FetchObject) -> Any:
@@ -192,6 +206,16 @@ def load_arguments(
     return args, kwargs
 
 
+def load_plain_arguments(payload: ReadPayload, inputs: Sequence[bytes], fetch: FetchObject) -> Arguments:
+    """Return (args, kwargs) of a call that takes plain data."""
+    if inputs:
+        raise MalformedMessageError("a call with plain data reads no results of graph predecessors")
+    content, _ = _payload_of(payload, fetch)
+    if content[:1] != PLAIN:
+        raise MalformedMessageError(f"not plain data: the arguments begin with {bytes(content[:1])!r}")
+    return load_plain_call(bytes(content[len(PLAIN) :]))
+
+
 class _SharedValues:
     """The arguments of one call that were pickled together, in their order."""
 
@@ -271,6 +295,11 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     if serializer is not None:
         return inline_or_object(CUSTOM + serialized(value, serializer))
     return outcome_of(value, dump_buffers(value))
+
+
+def dump_plain_outcome(value: Any) -> Outcome:
+    """Serialize the result of a call that takes plain data. Raises NotPlainDataError."""
+    return inline_or_object(dump_plain_result(value))
 
 
 def dump_buffers(value: Any) -> list[Buffer]:

@@ -689,6 +689,73 @@ CHUNKS = [
     Vector("items that nobody has", NEG, b"O" + _id("missing 3"), status=Status.MISSING_OBJECT, lacks_object=True),
 ]
 
+PLAIN_ADD, PLAIN_LEN = b"Joperator:add", b"Jbuiltins:len"
+PLAIN = [
+    Vector("a call", PLAIN_ADD, b"J[[2,3],{}]", payload=b"J5"),
+    Vector(
+        "names of arguments", b"Jbuiltins:dict", b'J[[],{"a":1,"b":[null,true]}]', payload=b'J{"a":1,"b":[null,true]}'
+    ),
+    Vector("a method", b"Jbuiltins:str.upper", b'J[["\\u00e4b"],{}]', payload=b'J"\\u00c4B"'),
+    Vector("a large integer", PLAIN_ADD, b"J[[9007199254740991,1],{}]", payload=b'J{"$int":"9007199254740992"}'),
+    Vector("bytes", PLAIN_LEN, b'J[[{"$bytes":"AAEC"}],{}]', payload=b"J3"),
+    Vector("not a number", b"Jbuiltins:float", b'J[["nan"],{}]', payload=b'J{"$float":"nan"}'),
+    Vector("arguments in storage", PLAIN_ADD, b"O" + _id("p"), payload=b"J5", objects={_id("p"): (b"J[[2,3],{}]",)}),
+    Vector(
+        "a large result",
+        b"Joperator:mul",
+        b'J[["a",300000],{}]',
+        payload=b"O",
+        buffers=(b'J"' + b"a" * 300_000 + b'"',),
+    ),
+    Vector("pickled arguments", PLAIN_ADD, _call(2, 3), 5, payload=b"P\x80\x05K\x05."),
+    Vector("an error", b"Joperator:truediv", b"J[[1,0],{}]", raised=Raised("ZeroDivisionError", "division by zero")),
+    Vector("no module", b"Jno_such_module:f", b"J[[],{}]", raised=_not_restored(NO_MODULE)),
+    Vector(
+        "no function",
+        b"Joperator:no.such",
+        b"J[[],{}]",
+        raised=_not_restored("AttributeError: module 'operator' has no 'no.such'"),
+    ),
+    Vector(
+        "no function but a text",
+        b"Joperator:__doc__",
+        b"J[[],{}]",
+        raised=_not_restored("TypeError: 'operator:__doc__' is no function: its type is str"),
+    ),
+    Vector("no name", b"Joperator.add", b"J[[],{}]", raised=_not_restored("write 'package.module:function'")),
+    Vector("no arguments", PLAIN_ADD, b"J[]", raised=_not_restored("an array of two: [positional, {name: value}]")),
+    Vector("no JSON", PLAIN_ADD, b"J[[NaN,1],{}]", raised=_not_restored("""not JSON: NaN; write""")),
+    Vector(
+        "an unknown tag",
+        PLAIN_ADD,
+        b'J[[{"$x":"1"},1],{}]',
+        raised=_not_restored("""write a key of your own as '$$x'"""),
+    ),
+    Vector(
+        "a result that is no plain data",
+        b"Jbuiltins:set",
+        b"J[[[1]],{}]",
+        raised=Raised(
+            "scaler_protocol.payloads.plain.NotPlainDataError",
+            "the task's result is not plain data, which its client asks for: it is of type set, which is not plain data; "
+            "make a list of it",
+        ),
+    ),
+    Vector(
+        "of a function that is pickled",
+        ADD,
+        b"J[[2,3],{}]",
+        raised=_not_restored("not arguments: payload begins with b'J'"),
+    ),
+    Vector(
+        "inputs",
+        PLAIN_ADD,
+        b"J[[2,3],{}]",
+        inputs=(_pickled(1),),
+        raised=_not_restored("a call with plain data reads no results of graph predecessors"),
+    ),
+]
+
 VECTORS: Mapping[str, Vector] = {
     f"{group}: {vector.name}": replace(vector, is_chunk=vector.is_chunk or group == "chunk")
     for group, vectors in {
@@ -698,6 +765,7 @@ VECTORS: Mapping[str, Vector] = {
         "failure": FAILURES,
         "serializer": SERIALIZERS,
         "chunk": CHUNKS,
+        "plain": PLAIN,
     }.items()
     for vector in vectors
 }

@@ -301,6 +301,9 @@ def _misfit(hello: m.Hello, agent: AgentRecord) -> str | None:
     """Return why tasks cannot move between a peer and the agents; None if they can."""
     if hello.python_version == agent.hello.python_version:
         return None
+    if not hello.python_version and hello.role is m.Role.CLIENT:
+        # Not written in Python: it sends plain data and no pickles.
+        return None
     return (
         f"Python {hello.python_version} does not fit this cluster, where {agent.name} runs Python "
         f"{agent.hello.python_version}: pickled functions do not move between Python versions"

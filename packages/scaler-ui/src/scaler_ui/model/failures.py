@@ -7,7 +7,8 @@ import pickle
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from scaler_protocol.payloads.framing import OBJECT, PICKLED
+from scaler_protocol.payloads.framing import OBJECT, PICKLED, PLAIN
+from scaler_protocol.payloads.plain import NotPlainDataError, load_plain_failure
 from scaler_protocol.wire.messages import Status
 
 NOT_KEPT = "the error was too large for the scheduler to keep; the client has it"
@@ -72,6 +73,11 @@ def read_error(status: int, payload: bytes) -> ErrorText:
         return ErrorText(name, NOT_KEPT)
     if payload[:1] == OBJECT:
         return ErrorText(name, IN_STORAGE)
+    if payload[:1] == PLAIN:
+        try:
+            return ErrorText(*load_plain_failure(payload))
+        except NotPlainDataError:
+            return ErrorText(name, UNREADABLE)
     if payload[:1] != PICKLED:
         return ErrorText(name, UNREADABLE)
     try:

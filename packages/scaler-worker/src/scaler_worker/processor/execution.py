@@ -16,15 +16,18 @@ from scaler_protocol.payloads.environments import Environments
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
+from scaler_protocol.payloads.plain import plain_failure
 from scaler_protocol.payloads.unpickled import ReadPayload
 from scaler_protocol.payloads.values import (
     NotRestoredError,
     Outcome,
     Serializer,
+    dump_plain_outcome,
     dump_result,
     inline_or_object,
     load_arguments,
     load_chunk,
+    load_plain_arguments,
     unavailable_object,
 )
 from scaler_protocol.runtime.coroutines import completed, is_cancellation
@@ -158,7 +161,7 @@ class TaskExecution:
                 raise
             except BaseException:
                 # Exceptions are objects of the user's too.
-                result = (index, UNDESCRIBED, int((ended_at - started_at) * 1e6), Extra(FAILED))
+                result = self._failed(row, UNDESCRIBED, int((ended_at - started_at) * 1e6))
             if function is not None and result[3] is not None and result[3].status == FAILED:
                 # Of one that raises each time, too: results before a function that is not known to be quick leave one by one.
                 function.note_seconds(ended_at - started_at)
@@ -177,6 +180,7 @@ class TaskExecution:
         content = bytes(row.payload)
         payload: ReadPayload = content
         dump: Callable[[Any], Outcome] = partial(dump_result, serializer=None)
+        is_plain = self._functions.takes_plain_data(row.function, content)
         place = None
         if content[:1] == PLACED:
             payload, place = self._placed.read(content)
@@ -194,7 +198,10 @@ class TaskExecution:
             else:
                 inputs = tasks.inputs.get(row.position)
                 payloads = self._placed.read_inputs(self._chain_results.payloads(inputs)) if inputs is not None else ()
-                args, kwargs = self._load_arguments(payload, payloads, serializer)
+                if is_plain:
+                    args, kwargs = self._load_plain_arguments(payload, payloads)
+                else:
+                    args, kwargs = self._load_arguments(payload, payloads, serializer)
             measurement = Measurement() if tasks.flags & PROFILE else None
             if running.is_forked:
                 leave(None)
@@ -211,7 +218,7 @@ class TaskExecution:
         finally:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
-        outcome = None
+        outcome = dump_plain_outcome(value) if is_plain and not is_chunk else None
         if place is not None and serializer is None:
             outcome = self._placed.answer_with_bytes(
                 place, (values, failures) if is_chunk else value, is_chunk=is_chunk
@@ -239,6 +246,14 @@ class TaskExecution:
             raise NotRestoredError("the arguments", error) from error
         # Behind the handler: within it, the interpreter would take what it handles for this one's context.
         raise error_of_call
+
+    def _load_plain_arguments(
+        self, payload: ReadPayload, inputs: Sequence[bytes]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        try:
+            return load_plain_arguments(payload, inputs, self._fetch)
+        except Exception as error:
+            raise NotRestoredError("the arguments", error) from error
 
     def _dump(
         self, value: Any, serializer: Serializer | None, dump_outcome: Callable[[Any], Outcome] | None = None
@@ -293,15 +308,18 @@ class TaskExecution:
 
     def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
         """Return the result of a task with this failure payload; a large one goes into storage as large values do."""
-        if len(payload) > FAILURE_KEPT_BYTES_MAX:
-            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, 0, shown_failure(payload)))
+        shown = payload if len(payload) <= FAILURE_KEPT_BYTES_MAX else shown_failure(payload)
+        if shown is not payload:
+            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, 0, shown))
+        if self._functions.takes_plain_data(row.function, bytes(row.payload)):
+            payload, shown = plain_failure(payload), plain_failure(shown)
         outcome = inline_or_object(payload)
         if not outcome.object_id:
             return row.task_index, payload, microseconds, Extra(FAILED)
         try:
             size = self._objects.write(outcome.object_id, outcome.buffers)
         except OSError:
-            return row.task_index, shown_failure(payload), microseconds, Extra(FAILED)
+            return row.task_index, shown, microseconds, Extra(FAILED)
         return (
             row.task_index,
             outcome.payload,

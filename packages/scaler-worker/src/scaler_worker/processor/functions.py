@@ -10,7 +10,15 @@ from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads.environments import Environments
 from scaler_protocol.payloads.framing import environment_owner, unframe_function
 from scaler_protocol.payloads.main_module import lending
-from scaler_protocol.payloads.values import FetchObject, NotRestoredError, Serializer, load_value
+from scaler_protocol.payloads.unpickled import ReadPayload
+from scaler_protocol.payloads.values import (
+    FetchObject,
+    NotRestoredError,
+    Serializer,
+    is_plain_call,
+    load_function,
+    load_value,
+)
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.wire.status import Status
 from scaler_worker.processor.unchanged import Restoring
@@ -64,7 +72,7 @@ class FunctionTable:
 
         def load() -> Callable[..., Any]:
             try:
-                loaded: Callable[..., Any] = load_value(body, serializer, fetch)
+                loaded: Callable[..., Any] = load_function(body, serializer, fetch)
             except Exception as error:
                 raise NotRestoredError("the function", error) from error
             return loaded
@@ -85,6 +93,10 @@ class FunctionTable:
             self.serializer(serializer_id, fetch)
         elif self._environments.current:
             self._environments.leave()
+
+    def takes_plain_data(self, function_id: bytes, arguments: ReadPayload) -> bool:
+        """Whether a call of this function with these arguments takes plain data, and so is answered with plain data."""
+        return is_plain_call(self._bodies.get(function_id, b""), arguments)
 
     def serializer(self, function_id: bytes, fetch: FetchObject) -> Serializer | None:
         """Return the serializer of this id, None for `NO_ID`, and that of an environment. Raises as `Environments.enter`."""
