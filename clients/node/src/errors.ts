@@ -8,16 +8,19 @@ export class ScalerError extends Error {
   }
 }
 
-/** The Python function raised. `message` is the exception's text. */
+/** The Python function raised, or could not be called. `message` has the exception's type and text. */
 export class RemoteTaskError extends ScalerError {
   /** The exception's class: "ValueError", or with its module, as in "package.module.MyError". */
   readonly pythonType: string;
+  /** The exception's text. */
+  readonly pythonMessage: string;
   /** The traceback as Python prints it, with the exception's causes. */
   readonly pythonTraceback: string;
 
   constructor(pythonType: string, text: string, pythonTraceback: string) {
     super(text === "" ? pythonType : `${pythonType}: ${text}`);
     this.pythonType = pythonType;
+    this.pythonMessage = text;
     this.pythonTraceback = pythonTraceback;
   }
 }

@@ -51,7 +51,12 @@ export class Link {
     this.socket.events.on("disconnect", () => {
       this.downSince ??= Date.now();
     });
-    this.socket.connect(address);
+    try {
+      this.socket.connect(address);
+    } catch (error) {
+      this.socket.close();
+      throw error;
+    }
     void this.receiveAll(onFrames);
   }
 
