@@ -55,8 +55,7 @@ _TYPES = {
     "data": "Uint8Array",
     "void": "null",
 }
-_HEAD = """// Where the fields of messages are. Written by scripts/write_node_layout.py from the schema of the protocol: do not edit.
-/* eslint-disable */
+_HEAD = """// Where the fields of messages are, from the schema. Written by scripts/write_node_layout.py: do not edit.
 
 /** A field: its type, and where it is: a number of elements of its type, or the number of its pointer. */
 export type Field = readonly [name: string, type: string, offset: number];
@@ -97,7 +96,11 @@ def layout_text() -> str:
     for kind in KINDS:
         field = members[kind]
         lines.append(f'    {kind}: [{field.discriminantValue}, "{_type(field, structs)[0]}", {field.slot.offset}],')
-    lines += ["  } as Readonly<Record<keyof Bodies, readonly [number: number, type: string, offset: number]>>,", "};", ""]
+    lines += [
+        "  } as Readonly<Record<keyof Bodies, readonly [number: number, type: string, offset: number]>>,",
+        "};",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -1,5 +1,4 @@
-// Where the fields of messages are. Written by scripts/write_node_layout.py from the schema of the protocol: do not edit.
-/* eslint-disable */
+// Where the fields of messages are, from the schema. Written by scripts/write_node_layout.py: do not edit.
 
 /** A field: its type, and where it is: a number of elements of its type, or the number of its pointer. */
 export type Field = readonly [name: string, type: string, offset: number];
