@@ -27,6 +27,7 @@ DOCUMENTS = {
     "deploy/README.md": "deploying.md",
     "ARCHITECTURE.md": "project/architecture.md",
     "CHANGELOG.md": "project/changelog.md",
+    "clients/node/README.md": "node.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security.md",
 }

@@ -26,6 +26,7 @@ from scaler_protocol.testing.security_directory import make_security_directory
 from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
 from scripts.write_node_layout import LAYOUT, layout_text
 from tests.integration.deployment import ROOT, Deployment
+from tests.integration.test_object_life import Stored
 
 SOURCE = ROOT / "clients/node"
 FUNCTIONS = "tests.integration.functions"
@@ -156,6 +157,26 @@ def test_its_examples(built: Path, deployment: Deployment) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "2 + 3 = 5"
     assert "ZeroDivisionError" in done.stdout
+
+
+@pytest.mark.parametrize("ending", ["answered", "cancelled", "closed"])
+def test_large_values_are_freed(ending: str, driver: Driver, deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler)
+    stored = Stored(str(scheduler.addresses["object_storage"]))
+    driver.do("connect", "a", scheduler.address, {})
+    text = "x" * 400_000
+    if ending == "answered":
+        driver.do("submit", "a", "task", "builtins:str.upper", [text])
+        assert driver.do("wait", "task") == {"value": text.upper()}
+    else:
+        driver.do("submit", "a", "task", f"{FUNCTIONS}:sleep_and_return", [100, text])
+        stored.wait_for(1, 10)
+        driver.do(*(("cancel", "task") if ending == "cancelled" else ("close", "a")))
+        answer = driver.do("wait", "task")
+        assert answer["error"] == ("CancelledError" if ending == "cancelled" else "ClientClosedError")
+    stored.wait_for(0, 10)
+    driver.do("close", "a")
 
 
 def test_a_worker_that_is_killed(driver: Driver, deployment: Deployment) -> None:

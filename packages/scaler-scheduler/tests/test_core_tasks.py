@@ -744,6 +744,18 @@ def test_versions_must_match() -> None:
     assert agent.connection.established
 
 
+def test_a_client_without_pickles_needs_no_python_version() -> None:
+    harness = Harness()
+    early = Peer(harness, identity("early"), m.Hello(m.Role.CLIENT, "early", identity("early"), python_version=""))
+    agent = Agent(harness, "agent")
+    late = Peer(harness, identity("late"), m.Hello(m.Role.CLIENT, "late", identity("late"), python_version=""))
+    assert early.connection.established
+    assert late.connection.established
+    other = Peer(harness, identity("other"), m.Hello(m.Role.AGENT, "other", identity("other"), python_version=""))
+    assert not other.connection.established
+    assert agent.connection.established
+
+
 def test_the_first_agent_decides_about_the_python_version() -> None:
     harness = Harness()
     snake = Peer(harness, identity("snake"), m.Hello(m.Role.CLIENT, "snake", identity("snake"), python_version="2.7"))

@@ -213,6 +213,8 @@ class Exploit:
             "processor_died",
             "attempt 3 of 3 failed; SIGKILL",
         ),
+        (m.Status.FAILED, b'J{"type":"KeyError","text":"x","traceback":"y"}', "KeyError", "x"),
+        (m.Status.FAILED, b"J{", "failed", UNREADABLE),
         (m.Status.FAILED, b"", "failed", NOT_KEPT),
         (m.Status.FAILED, b"O" + b"i" * 16, "failed", IN_STORAGE),
         (m.Status.FAILED, b"Sbytes", "failed", UNREADABLE),

@@ -222,7 +222,7 @@ def _as_base(value: Any, base: type) -> Any:
     if base is float:
         return float.__float__(value)
     if base is bytes or base is bytearray:
-        return base.__getitem__(value, slice(None))  # type: ignore[attr-defined]
+        return base.__getitem__(value, slice(None))
     if base is datetime:
         return datetime.combine(datetime.date(value), datetime.timetz(value))
     if base is dict:

@@ -210,7 +210,7 @@ def load_plain_arguments(payload: ReadPayload, inputs: Sequence[bytes], fetch: F
     """Return (args, kwargs) of a call that takes plain data."""
     if inputs:
         raise MalformedMessageError("a call with plain data reads no results of graph predecessors")
-    content, _ = _payload_of(payload, fetch)
+    content, _ = _payload_of(payload, fetch) if isinstance(payload, bytes) else (b"", ())
     if content[:1] != PLAIN:
         raise MalformedMessageError(f"not plain data: the arguments begin with {bytes(content[:1])!r}")
     return load_plain_call(bytes(content[len(PLAIN) :]))

@@ -1,6 +1,6 @@
 @0xc3b1d5a0f2e94711;
 
-# The Scaler wire protocol, version 1.
+# The Scaler wire protocol, version 3.
 #
 # One message is a list of ZeroMQ frames:
 #
@@ -17,6 +17,12 @@
 # Ids: a client, an agent and a scheduler process are each known by 16 random bytes, their *incarnation*. A task is
 # (client incarnation, number). The client chooses the numbers and uses each once. The id of a function or of an object
 # has 16 bytes.
+#
+# Payloads of functions, arguments, results and failures begin with a tag of one byte, which only clients and workers read. Python
+# uses pickles. The tag for plain data, "J", is for all languages: of a function it is followed by "package.module:function" in
+# UTF-8; of arguments by the JSON of [[positional, …], {"name": value}]; of a result by the JSON of the value; of a failure by the
+# JSON of {"type", "text", "traceback"}. Larger ones are "O" and the 16 bytes of an object's id, whose first buffer is such a payload.
+# docs/clients.md says what JSON stands for integers beyond 2**53, NaN, bytes and datetimes.
 #
 # Clients and agents connect with DEALER to the scheduler's ROUTER; the object storage server has a ROUTER of its own.
 # In comments: C client, A agent, S scheduler, O object storage server, M monitor; C→S is a message from client to scheduler.
@@ -89,7 +95,7 @@ struct Hello {
   # First message of every peer, sent again whenever the other end has been silent.
   role @0 :Role;
   protocolVersion @1 :UInt16;            # must equal the scheduler's
-  pythonVersion @2 :Text;                # "3.11"; must be equal for all clients and agents of a scheduler
+  pythonVersion @2 :Text;                # "3.11"; must be equal for all clients and agents of a scheduler; empty: a client without pickles
   softwareVersion @3 :Text;
   name @4 :Text;                         # for people; does not change
   incarnation @5 :Data;                  # 16 bytes
