@@ -2,7 +2,8 @@
 
 Each module of tests is a portion: a process of its own for each scheduler, with a time limit. A test that hangs or crashes has
 that as its outcome, and the portion goes on behind it. With `--state FOLDER` a run can be interrupted and continued: what has an
-outcome there is not run again. At the end a table counts outcomes by package.
+outcome there is not run again, except with `--again` what failed. Some tests compute for a minute and longer on a busy machine:
+`--test-seconds` is how long each may take. At the end a table counts outcomes by package.
 
 A portion imports libraries and starts a cluster, which takes longer than the tests of many modules: with `--together`, the
 modules of each given name are one portion. With `--failed-only`, Dask's own schedulers run only what fails on the cluster.
@@ -26,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.with_dask.shipped import read_outcomes
 
@@ -43,6 +44,13 @@ NO_TESTS = 5
 """pytest's status for that."""
 
 
+class Limits(NamedTuple):
+    """How long things may take."""
+
+    portion_s: float
+    test_s: float
+
+
 def main() -> int:
     """Run, compare, print counts and what differs."""
     options = _options()
@@ -53,10 +61,13 @@ def main() -> int:
         if not options.report:
             for name, modules in _portions(options.modules, options.together):
                 for scheduler in options.schedulers:
+                    if options.again:
+                        _forget_failed(state, name, scheduler)
                     only = None if scheduler == "scaler" or not options.failed_only else state / f"{name}.failed"
                     if only is not None:
                         only.write_text(json.dumps(_failed(_outcomes(state, "scaler"))))
-                    if not _run_portion(name, modules, scheduler, state, options.portion_seconds, only):
+                    limits = Limits(options.portion_seconds, options.test_seconds)
+                    if not _run_portion(name, modules, scheduler, state, limits, only):
                         unfinished.append(f"{name} ({scheduler})")
         outcomes = {scheduler: _outcomes(state, scheduler) for scheduler in options.schedulers}
     _print_table(outcomes)
@@ -75,6 +86,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--portion-seconds", type=float, default=PORTION_SECONDS, help="limit for a module on a scheduler"
     )
+    parser.add_argument("--test-seconds", type=float, default=TEST_SECONDS, help="limit for a test")
+    parser.add_argument("--again", action="store_true", help="run again what failed in an earlier run")
     parser.add_argument("--together", action="store_true", help="one portion for all modules of a given name")
     parser.add_argument(
         "--failed-only", action="store_true", help="on Dask's own schedulers, only what fails on the cluster"
@@ -103,15 +116,25 @@ def _modules(names: Iterable[str]) -> Iterator[str]:
         yield from sorted(each.name for each in found if each.name.rpartition(".")[2].startswith("test_"))
 
 
-def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, seconds: float, only: Path | None) -> bool:
+def _forget_failed(state: Path, name: str, scheduler: str) -> None:
+    """Remove the outcomes of what failed, so that it runs again."""
+    path = state / f"{name}.{scheduler}.jsonl"
+    known = read_outcomes(path)
+    if failed := set(_failed(known)):
+        path.write_text("".join(json.dumps(line) + "\n" for test, line in known.items() if test not in failed))
+        (state / f"{name}.{scheduler}.done").unlink(missing_ok=True)
+
+
+def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, limits: Limits, only: Path | None) -> bool:
     """Run what has no outcome yet of a portion on a scheduler. Return whether all of it has one now."""
     path = state / f"{name}.{scheduler}.jsonl"
     done = state / f"{name}.{scheduler}.done"
     if done.exists():
         return True
-    end = time.monotonic() + seconds
+    end = time.monotonic() + limits.portion_s
     while time.monotonic() < end:
-        status = _run_process(modules, scheduler, path, end - time.monotonic(), only)
+        left = Limits(end - time.monotonic(), limits.test_s)
+        status = _run_process(modules, scheduler, path, left, only)
         begun = [test for test, line in read_outcomes(path).items() if "outcome" not in line]
         for test in begun:
             outcome = "hung" if status is None else "crashed"
@@ -126,10 +149,11 @@ def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, sec
     return False
 
 
-def _run_process(modules: list[str], scheduler: str, path: Path, seconds: float, only: Path | None) -> int | None:
+def _run_process(modules: list[str], scheduler: str, path: Path, limits: Limits, only: Path | None) -> int | None:
     """Run pytest. Return its status, or None if one test took so long that the process was killed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_dask.shipped", "-c", os.devnull]
-    command += ["--scheduler", scheduler, "--outcomes", str(path), f"--seconds={seconds}", f"--timeout={TEST_SECONDS}"]
+    command += ["--scheduler", scheduler, "--outcomes", str(path)]
+    command += [f"--seconds={limits.portion_s}", f"--timeout={limits.test_s}"]
     command += ["-p", "no:cacheprovider", f"--rootdir={path.parent}", "-W", "ignore", "--tb=no", "--no-header"]
     command += ["--only", str(only)] if only else []
     command += ["--pyargs", *modules]
@@ -143,7 +167,7 @@ def _run_process(modules: list[str], scheduler: str, path: Path, seconds: float,
         ) as process,
     ):
         try:
-            printed, _ = process.communicate(timeout=seconds + TEST_SECONDS + GRACE_SECONDS)
+            printed, _ = process.communicate(timeout=limits.portion_s + limits.test_s + GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -160,7 +184,7 @@ def _outcomes(state: Path, scheduler: str) -> dict[str, dict[str, Any]]:
 
 
 def _failed(outcomes: dict[str, dict[str, Any]]) -> list[str]:
-    return [test for test, line in outcomes.items() if line["outcome"] in BAD]
+    return [test for test, line in outcomes.items() if line.get("outcome") in BAD]
 
 
 def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
