@@ -29,11 +29,9 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, NamedTuple
 
-from tests.with_dask.shipped import read_outcomes
+from tests.with_dask.outcomes import read_outcomes
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["dask.tests.test_delayed", "dask.bag", "dask.array", "dask.dataframe"]
-SCHEDULERS = ("scaler", "processes", "threads")
 TEST_SECONDS = 120
 GRACE_SECONDS = 30
 """For a test that does not obey its time limit, and for what comes before and after tests."""
@@ -44,6 +42,23 @@ NO_TESTS = 5
 """pytest's status for that."""
 
 
+class Suite(NamedTuple):
+    """Tests of a library, and on what they run."""
+
+    plugin: str
+    modules: list[str]
+    """Modules and packages of tests."""
+    schedulers: tuple[str, ...]
+    """The cluster, the library's own that is most like it, and others. The plugin's `--scheduler` takes each."""
+
+
+DASK = Suite(
+    "tests.with_dask.shipped",
+    ["dask.tests.test_delayed", "dask.bag", "dask.array", "dask.dataframe"],
+    ("scaler", "processes", "threads"),
+)
+
+
 class Limits(NamedTuple):
     """How long things may take."""
 
@@ -51,9 +66,9 @@ class Limits(NamedTuple):
     test_s: float
 
 
-def main() -> int:
+def main(suite: Suite = DASK) -> int:
     """Run, compare, print counts and what differs."""
-    options = _options()
+    options = _options(suite)
     with contextlib.ExitStack() as stack:
         state = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         state.mkdir(parents=True, exist_ok=True)
@@ -67,31 +82,28 @@ def main() -> int:
                     if only is not None:
                         only.write_text(json.dumps(_failed(_outcomes(state, "scaler"))))
                     limits = Limits(options.portion_seconds, options.test_seconds)
-                    if not _run_portion(name, modules, scheduler, state, limits, only):
+                    if not _run_portion(suite.plugin, name, modules, scheduler, state, limits, only):
                         unfinished.append(f"{name} ({scheduler})")
         outcomes = {scheduler: _outcomes(state, scheduler) for scheduler in options.schedulers}
     _print_table(outcomes)
     if unfinished:
         print("the time limit ended:", ", ".join(unfinished))
-    return 1 if _print_differences(outcomes) else 0
+    return 1 if _print_differences(outcomes, suite.schedulers[1]) else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "modules", nargs="*", default=PACKAGES, help=f"modules and packages of tests: {' '.join(PACKAGES)}"
-    )
+def _options(suite: Suite) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=f"Compares outcomes of tests on {', '.join(suite.schedulers)}.")
+    names = " ".join(suite.modules)
+    parser.add_argument("modules", nargs="*", default=suite.modules, help=f"modules and packages of tests: {names}")
     parser.add_argument("--state", type=Path, help="folder with outcomes, to continue a run")
-    parser.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=SCHEDULERS)
+    parser.add_argument("--schedulers", nargs="+", choices=suite.schedulers, default=suite.schedulers)
     parser.add_argument(
         "--portion-seconds", type=float, default=PORTION_SECONDS, help="limit for a module on a scheduler"
     )
     parser.add_argument("--test-seconds", type=float, default=TEST_SECONDS, help="limit for a test")
     parser.add_argument("--again", action="store_true", help="run again what failed in an earlier run")
     parser.add_argument("--together", action="store_true", help="one portion for all modules of a given name")
-    parser.add_argument(
-        "--failed-only", action="store_true", help="on Dask's own schedulers, only what fails on the cluster"
-    )
+    parser.add_argument("--failed-only", action="store_true", help="on all others, only what fails on the cluster")
     parser.add_argument("--report", action="store_true", help="run nothing; report what --state has")
     return parser.parse_args()
 
@@ -125,7 +137,9 @@ def _forget_failed(state: Path, name: str, scheduler: str) -> None:
         (state / f"{name}.{scheduler}.done").unlink(missing_ok=True)
 
 
-def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, limits: Limits, only: Path | None) -> bool:
+def _run_portion(
+    plugin: str, name: str, modules: list[str], scheduler: str, state: Path, limits: Limits, only: Path | None
+) -> bool:
     """Run what has no outcome yet of a portion on a scheduler. Return whether all of it has one now."""
     path = state / f"{name}.{scheduler}.jsonl"
     done = state / f"{name}.{scheduler}.done"
@@ -134,7 +148,7 @@ def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, lim
     end = time.monotonic() + limits.portion_s
     while time.monotonic() < end:
         left = Limits(end - time.monotonic(), limits.test_s)
-        status = _run_process(modules, scheduler, path, left, only)
+        status = _run_process(plugin, modules, scheduler, path, left, only)
         begun = [test for test, line in read_outcomes(path).items() if "outcome" not in line]
         for test in begun:
             outcome = "hung" if status is None else "crashed"
@@ -149,9 +163,11 @@ def _run_portion(name: str, modules: list[str], scheduler: str, state: Path, lim
     return False
 
 
-def _run_process(modules: list[str], scheduler: str, path: Path, limits: Limits, only: Path | None) -> int | None:
+def _run_process(
+    plugin: str, modules: list[str], scheduler: str, path: Path, limits: Limits, only: Path | None
+) -> int | None:
     """Run pytest. Return its status, or None if one test took so long that the process was killed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_dask.shipped", "-c", os.devnull]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-c", os.devnull]
     command += ["--scheduler", scheduler, "--outcomes", str(path)]
     command += [f"--seconds={limits.portion_s}", f"--timeout={limits.test_s}"]
     command += ["-p", "no:cacheprovider", f"--rootdir={path.parent}", "-W", "ignore", "--tb=no", "--no-header"]
@@ -191,7 +207,7 @@ def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
     counts: dict[tuple[str, str], Counter[str]] = {}
     for scheduler, lines in outcomes.items():
         for test, line in lines.items():
-            package = test.partition("::")[0].removeprefix("dask.").partition(".")[0]
+            package = test.partition("::")[0].removeprefix("dask.").removeprefix("sklearn.").partition(".")[0]
             package = (
                 test.partition("::")[0].rpartition(".")[2].removeprefix("test_") if package == "tests" else package
             )
@@ -202,8 +218,8 @@ def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
         print(f"| {package} | {scheduler} | " + " | ".join(str(counter[column]) for column in COLUMNS) + " |")
 
 
-def _print_differences(outcomes: dict[str, dict[str, dict[str, Any]]]) -> int:
-    """Print what does not pass on the cluster, with the outcomes elsewhere. Return how many of these pass on processes."""
+def _print_differences(outcomes: dict[str, dict[str, dict[str, Any]]], peer: str) -> int:
+    """Print what does not pass on the cluster, with the outcomes elsewhere. Return how many of these pass on the peer."""
     different = 0
     here = outcomes.get("scaler", {})
     for test in _failed(here):
@@ -211,7 +227,7 @@ def _print_differences(outcomes: dict[str, dict[str, dict[str, Any]]]) -> int:
         others = {
             name: lines.get(test, {}).get("outcome", "not run") for name, lines in outcomes.items() if name != "scaler"
         }
-        different += others.get("processes") == "passed"
+        different += others.get(peer) == "passed"
         elsewhere = ", ".join(f"{outcome} on {name}" for name, outcome in others.items())
         print(f"{line['outcome']} here, {elsewhere}: {test}\n    {' '.join(line.get('message', '').split())}")
     return different
