@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 
@@ -44,3 +45,27 @@ def test_what_a_client_still_has_is_sent_again_and_unfinished_tasks_go_on(
     with pytest.raises(MissingObjects, match=changing[0].object_id.hex()) as lost:
         copied.result(SECONDS)
     assert storage.address in str(lost.value)
+
+
+def test_tasks_whose_objects_nobody_has_end_without_waiting_for_each_in_turn(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker would wait ten seconds for each of them."""
+    monkeypatch.setattr(object_channel, "accept_offer", lambda offer, incarnation: None)
+    monkeypatch.setattr(stored_objects, "Snapshots", partial(Snapshots, 1))
+    storage = deployment.storage()
+    scheduler = deployment.scheduler("-osa", storage.address)
+    client = deployment.client(scheduler)
+    references = [client.send_object(bytearray(bytes([number]) * 100_000)) for number in range(30)]
+    lost = [client.submit(len, reference) for reference in references]
+    stored = Stored(storage.address)
+    stored.wait_for(30, SECONDS)
+    stored.close()
+    storage.kill()
+    storage = deployment.storage(address=storage.address)
+    deployment.workers(scheduler, count=1)
+    done, silent = wait(lost, timeout=SECONDS)
+    assert not silent, f"{len(silent)} of {len(lost)}"
+    assert {type(future.exception()) for future in done} == {MissingObjects}
+    # One that is sent now is another matter.
+    assert client.submit(len, client.send_object(bytearray(200_000))).result(SECONDS) == 200_000

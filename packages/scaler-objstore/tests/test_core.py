@@ -484,6 +484,54 @@ def test_bytes_of_others_announce_no_object() -> None:
     assert wait_for_x(store) == m.ObjectData(7, X, missing=True)
 
 
+def test_nobody_waits_for_what_its_client_cannot_send_again() -> None:
+    store = Store()
+    store.put(ALICE, Y, b"here")
+    store.now = Limits().home_away_seconds
+    store.core.handle(events.Arriving((ALICE,)), store.now)
+    assert store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0)) == []
+    assert store.say(ALICE, m.ObjectsGone((X, Y, Z))) == [effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True))]
+    assert store.answer(AGENT, m.ObjectGet(8, Z, wait_seconds=5.0)) == m.ObjectData(8, Z, missing=True, gone=True)
+    assert store.get(AGENT, Y) == [b"here"]
+    # One that comes after all is there, and waited for again once it was deleted.
+    store.put(ALICE, X, b"late")
+    assert store.get(AGENT, X) == [b"late"]
+    store.delete(ALICE, X)
+    assert store.say(AGENT, m.ObjectGet(9, X, wait_seconds=5.0)) == []
+
+
+def test_stores_of_hosts_have_time_to_say_what_they_have_of_a_client_that_has_it_no_more() -> None:
+    store = Store()
+    store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0))
+    assert store.say(ALICE, m.ObjectsGone((X,))) == []
+    assert store.say(BOB, m.ObjectGet(3, X, wait_seconds=5.0)) == []
+    store.now = 5.0
+    store.core.handle(events.Arriving((ALICE,)), store.now)
+    # Bytes of clients are coming, but not its.
+    assert store.effects() == [
+        effects.Send(BOB, m.ObjectData(3, X, missing=True)),
+        effects.Send(AGENT, m.ObjectData(7, X, missing=True)),
+    ]
+
+
+def test_what_a_store_of_a_host_has_is_not_gone() -> None:
+    store = Store()
+    store.say(ALICE, m.ObjectsGone((X,)))
+    store.now = Limits().home_away_seconds
+    store.say(AGENT, m.ObjectsHeld(1, ALICE, (X,), "tcp://a:1"))
+    store.say(ALICE, m.ObjectsGone((X,)))
+    # It is asked to send it here.
+    assert store.say(BOB, m.ObjectGet(3, X, wait_seconds=5.0)) == [effects.Send(AGENT, m.ObjectWanted(X))]
+
+
+def test_objects_that_will_not_come_are_remembered_within_bounds() -> None:
+    store = Store(Limits(gone_objects_max=2))
+    store.say(ALICE, m.ObjectsGone((X, Y, Z)))
+    store.now = Limits().home_away_seconds
+    assert store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0)) == []
+    assert store.answer(AGENT, m.ObjectGet(8, Y, wait_seconds=5.0)) == m.ObjectData(8, Y, missing=True, gone=True)
+
+
 def test_a_repeated_get_waits_in_place_of_the_first() -> None:
     store = Store()
     store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))

@@ -28,7 +28,7 @@ OTHERS = b"others--" + bytes(8)
 SESSION = {"Hello", "Heartbeat", "Goodbye"}
 SUBMITTING = {"TaskBatch", "GraphSubmit", "FunctionDefine", "TaskCancel", "CreditRequest", "WorkerListRequest"}
 RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
-OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete"}
+OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 
 AT_SCHEDULER = {
     KeyRole.CLIENT: SESSION | SUBMITTING,
@@ -40,7 +40,7 @@ AT_SCHEDULER = {
 }
 AT_OBJECT_STORAGE = {
     KeyRole.CLIENT: OBJECTS,
-    KeyRole.WORKER: OBJECTS | {"ObjectsHeld", "ObjectsGone"},
+    KeyRole.WORKER: OBJECTS | {"ObjectsHeld"},
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
     KeyRole.OPERATOR: OBJECTS,

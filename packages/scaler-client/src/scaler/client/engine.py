@@ -312,7 +312,7 @@ class Engine(ABC):
             else:
                 if isinstance(effect, effects.DeleteObjects):
                     # Here, where no use of them can begin.
-                    self.objects.forget_copies(effect.object_ids)
+                    self.objects.forget(effect.object_ids)
                 self._later.append(effect)
         if unsendable:
             # Its tasks have failed, which is an effect as well.

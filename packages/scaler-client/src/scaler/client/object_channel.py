@@ -67,6 +67,9 @@ SOON_MAX = 16
 DELETES_MAX = 32
 """Most objects of one request to delete: more would keep the server for long in one turn."""
 
+GONE_AT_ONCE_MAX = 10_000
+"""Most objects that one message names which will not come."""
+
 LINGER_SECONDS = 2.0
 """At the end: how long to wait for objects that are being deleted."""
 
@@ -292,6 +295,19 @@ class ObjectChannel:
         """Send a copy that was sent to another server before. Raises ObjectStorageException."""
         with self._lock:
             self._start_put_locked(_Put(object_id, copy, "", PutOutcome()))
+        self._thread.wake()
+
+    def unanswered(self) -> set[bytes]:
+        """Return the objects that are on their way to storage."""
+        with self._lock:
+            return {put.object_id for put in self._puts.values()}
+
+    def tell_gone(self, object_ids: Sequence[bytes]) -> None:
+        """Tell a new server that these objects will not come."""
+        with self._lock:
+            for start in range(0, len(object_ids), GONE_AT_ONCE_MAX):
+                gone = m.ObjectsGone(tuple(object_ids[start : start + GONE_AT_ONCE_MAX]))
+                self._requests.tell(gone, time.monotonic())
         self._thread.wake()
 
     def _ask(self, step: Callable[[], T]) -> T:

@@ -67,6 +67,8 @@ class StoredObjects:
         self._snapshots = Snapshots()
         self._looks_at_shared = False
         """Whether a step waits that looks for values which only their copies keep alive."""
+        self._stored: set[bytes] = set()
+        """What this client has stored itself, and uses."""
         self._coming: set[Key] = set()
         """Of values whose copies will be among them: handed to the channel, and not copied yet."""
         self._references = ReferenceTable()
@@ -219,7 +221,7 @@ class StoredObjects:
         held = HeldObject(use)
         # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
         size = sum(map(len, flattened))
-        owner.steps.do(partial(self._count, use, size))
+        owner.steps.do(partial(self._count_stored, use, size))
         if size < SOON_BYTES_MAX:
             # One more copy of a small value costs less than waiting for another thread to make it.
             unchanging = [buffer if type(buffer) is bytes else bytes(buffer) for buffer in flattened]
@@ -247,6 +249,11 @@ class StoredObjects:
     def _count(self, use: ObjectUse, size: int = 0) -> None:
         self._core.hold_object(use.object_id, size)
         self._uses.count(use)
+
+    def _count_stored(self, use: ObjectUse, size: int) -> None:
+        """As `_count`, for an object that is about to be stored."""
+        self._count(use, size)
+        self._stored.add(use.object_id)
 
     def _count_inner(self, use: ObjectUse) -> None:
         """As `_count`, for a use as good as a reference: what its task returns may become one."""
@@ -317,17 +324,22 @@ class StoredObjects:
         left = self._snapshots.left()
         # With a server that ends, all copies look like this, and are needed for the next one.
         if left and self._channel is not None and self._channel.is_server_here:
-            self.forget_copies(left)
+            self._forget_copies(left)
 
     def _drop_unshared(self) -> None:
         self._looks_at_shared = False
         self._snapshots.drop_unshared()
 
-    def forget_copies(self, object_ids: Sequence[bytes]) -> None:
+    def forget(self, object_ids: Sequence[bytes]) -> None:
         """These objects are about to be deleted: no use of their copies may begin."""
+        self._stored.difference_update(object_ids)
+        for object_id in object_ids:
+            self._inner.pop(object_id, None)
+        self._forget_copies(object_ids)
+
+    def _forget_copies(self, object_ids: Sequence[bytes]) -> None:
         for object_id in object_ids:
             self._snapshots.drop(object_id)
-            self._inner.pop(object_id, None)
 
     # --- the link to object storage
 
@@ -420,10 +432,16 @@ class StoredObjects:
         self._owner.handle(events.ObjectRefused(object_id, text))
 
     def on_store_changed(self) -> None:
-        """The new server has none of our objects: give it those that are still at hand."""
+        """The new server may have none of our objects: give it those that are still at hand, and name the others."""
+        channel = self._channel
+        assert channel is not None
+        # In this order: what is answered in between is kept.
+        coming = channel.unanswered()
         with self._owner.lock:
             kept = self._snapshots.all()
+            gone = self._stored.difference(coming, (object_id for object_id, _ in kept))
             self._results.forget_kept()
+        channel.tell_gone(list(gone))
         logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
         threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
 

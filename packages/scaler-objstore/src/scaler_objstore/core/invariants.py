@@ -48,6 +48,8 @@ def check_state(state: StoreState) -> None:
     )
     _expect(state.homes.check(), "homes and their objects name each other")
     _expect(all(waiter.peer in state.peers for waiter in waiters), "every waiting peer has said hello")
+    _expect(len(state.gone) <= state.limits.gone_objects_max, "objects that will not come are bounded")
+    _expect(not any(each.id in state.gone for each in state.catalogue.all()), "what is here is not among them")
     of_peer = Counter(waiter.peer for waiter in waiters)
     _expect(
         all(count <= state.limits.peer_waiters_max for count in of_peer.values()), "each peer's waiters are bounded"

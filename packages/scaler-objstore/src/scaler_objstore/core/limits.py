@@ -47,6 +47,9 @@ class Limits:
     refused_put_seconds: float = 15.0
     """How long gets go on waiting for an object that was refused for lack of room: longer than until its sender tries again."""
 
+    gone_objects_max: int = 100_000
+    """Most objects of earlier servers that are known not to come. Of others, that is found out by waiting."""
+
     frees_max: int = 16
     """Most deleted objects that are freed in one turn: each may take some system calls."""
 

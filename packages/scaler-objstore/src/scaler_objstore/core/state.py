@@ -9,6 +9,7 @@ from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.chains import Chains
 from scaler_objstore.core.contents import Content, ContentHash, Contents
+from scaler_objstore.core.gone_objects import GoneObjects
 from scaler_objstore.core.growing import Growing
 from scaler_objstore.core.homes import Homes
 from scaler_objstore.core.leases import Leases
@@ -61,17 +62,33 @@ class StoreState:
         """Gets of objects that are only in the tier below."""
         self.leases = Leases(limits.retention_seconds)
         self.refused_puts = RefusedPuts(limits.refused_puts_max, limits.refused_put_seconds)
+        self.gone = GoneObjects(limits.gone_objects_max)
+        """What no client can send again."""
+        self.started_at = float("inf")
+        """When the first event came."""
         self.arriving_until = float("-inf")
         """Until when objects of clients count as on their way here: a little longer than bytes of them come."""
         self.doomed: dict[bytes, None] = {}
         """Objects that were deleted and still take memory: freed in portions, because each takes some system calls."""
         self.outbox: Outbox[effects.Effect] = Outbox()
 
+    def note_time(self, now: float) -> None:
+        """An event comes at this time."""
+        if self.started_at > now:
+            self.started_at = now
+
     def note_arriving(self, addresses: Sequence[bytes], now: float) -> None:
         """Bytes of messages that are not whole yet have come from these peers."""
         peers = [self.peers.heard(address) for address in addresses]
         if any(peer is not None and peer.role is m.Role.CLIENT for peer in peers):
             self.arriving_until = now + self.limits.arriving_pause_seconds
+
+    def will_not_come(self, object_id: bytes, now: float) -> bool:
+        """Whether an object that is not here need not be waited for.
+
+        In the first seconds of a server that is not so: the stores of other hosts may still say that they have it.
+        """
+        return object_id in self.gone and now >= self.started_at + self.limits.home_away_seconds
 
     def send(self, address: bytes, message: m.Message) -> None:
         """Send a message."""
@@ -127,6 +144,7 @@ class StoreState:
                 self.free(stored)
             self.growing.remove(object_id)
             self.chains.remove(object_id)
+            self.gone.discard(object_id)
         self._free_at_homes(object_ids)
 
     def free(self, stored: StoredObject) -> None:

@@ -64,6 +64,7 @@ class StoreCore:
 
     def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
+        self._state.note_time(now)
         give_up_homes(self._state, now)
         answer_expired(self._state, now)
         if now >= self._state.leases.next_deadline():

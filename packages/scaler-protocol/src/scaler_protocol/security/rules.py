@@ -56,6 +56,8 @@ _OBJECTS_OF_ITS_OWN = {
     m.ObjectGet: "",
     m.ObjectPut: "owner",
     m.ObjectDelete: "owner",
+    # Of one that is there, it says nothing; of one that is not, that it is not waited for.
+    m.ObjectsGone: "",
 }
 
 RELAYED: Kinds = _kinds(_SESSION, _SUBMITTING)
@@ -78,7 +80,7 @@ TO_OBJECT_STORAGE: Mapping[KeyRole, Kinds] = MappingProxyType(
     {
         KeyRole.CLIENT: _kinds(_OBJECTS_OF_ITS_OWN),
         # Results belong to the client of the task.
-        KeyRole.WORKER: _kinds(_OBJECTS_OF_ITS_OWN, {m.ObjectPut: "", m.ObjectsHeld: "", m.ObjectsGone: ""}),
+        KeyRole.WORKER: _kinds(_OBJECTS_OF_ITS_OWN, {m.ObjectPut: "", m.ObjectsHeld: ""}),
         KeyRole.ADAPTER: _NOTHING,
         KeyRole.MONITOR: _NOTHING,
         KeyRole.OPERATOR: _kinds(_OBJECTS_OF_ITS_OWN),

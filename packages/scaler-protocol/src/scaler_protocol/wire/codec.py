@@ -649,7 +649,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectData",
         m.ObjectData,
-        tuple(_plain("request", "id", "missing", "place", "may_come")),
+        tuple(_plain("request", "id", "missing", "place", "may_come", "gone")),
         buffers=True,
         check=_check_object_data,
     ),

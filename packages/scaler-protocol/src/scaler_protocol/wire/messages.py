@@ -672,6 +672,8 @@ class ObjectData:
     """Where the buffers lie in a segment of this host, instead of in frames."""
     may_come: bool = False
     """With `missing`: whether objects of clients are on their way to the server, and this one may be among them."""
+    gone: bool = False
+    """With `missing`: whether its client has said that it will not come, so that nobody need wait for it."""
 
 
 @record
@@ -781,7 +783,10 @@ class ObjectWanted:
 
 @record
 class ObjectsGone:
-    """Agent to object storage: the store of this host does not have these objects, or has deleted them as told."""
+    """Agent to object storage: the store of this host does not have these objects, or has deleted them as told.
+
+    Client to object storage that is new to it: these objects of mine were stored before, and I have no copy to send again.
+    """
 
     ids: tuple[bytes, ...]
     """16 bytes each."""

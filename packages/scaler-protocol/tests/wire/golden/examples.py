@@ -245,6 +245,7 @@ EXAMPLES: dict[str, m.Message] = {
     "object-data-place": m.ObjectData(2, OBJECT, place=bytes(range(24))),
     "object-data-missing": m.ObjectData(2, OBJECT, missing=True),
     "object-data-may-come": m.ObjectData(2, OBJECT, missing=True, may_come=True),
+    "object-data-gone": m.ObjectData(2, OBJECT, missing=True, gone=True),
     "object-delete": m.ObjectDelete(3, CLIENT, (OBJECT, FUNCTION)),
     "object-delete-reply": m.ObjectDeleteReply(3, m.ObjectStatus.NOT_YOURS, "another client's"),
     "objects-held": m.ObjectsHeld(4, CLIENT, (OBJECT, FUNCTION), "tcp://10.0.0.7:2350"),

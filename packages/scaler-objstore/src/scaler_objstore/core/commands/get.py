@@ -55,12 +55,13 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
         if not find_at_homes(state, waiter, held, now):
             state.send(address, unreached(message.request, held))
         return
+    gone = state.will_not_come(message.id, now)
     # A comparison with NaN is false, so NaN does not wait.
-    if held is None and message.wait_seconds > 0:
+    if held is None and message.wait_seconds > 0 and not gone:
         deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
         if state.waiters.add(replace(waiter, deadline=deadline)):
             return
-    state.send(address, m.ObjectData(message.request, message.id, missing=True))
+    state.send(address, m.ObjectData(message.request, message.id, missing=True, gone=gone))
 
 
 def _load(
@@ -78,7 +79,7 @@ def answer_expired(state: StoreState, now: float) -> None:
     A client sends an object before the task that names it, but only the task is small: while bytes of clients' objects
     come, whoever asks is told that this one may come too.
     """
-    may_come = now < state.arriving_until
+    is_arriving = now < state.arriving_until
     for waiter in state.waiters.take_expired(now):
         expected_until = state.refused_puts.expected_until(waiter.object_id, now)
         if expected_until is not None and state.waiters.add(replace(waiter, deadline=expected_until)):
@@ -87,4 +88,5 @@ def answer_expired(state: StoreState, now: float) -> None:
         if held is not None:
             state.send(waiter.peer, unreached(waiter.request, held))
             continue
+        may_come = is_arriving and waiter.object_id not in state.gone
         state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True, may_come=may_come))

@@ -29,6 +29,7 @@ def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.Objec
         state.leases.renew(message.owner, now)
         for object_id in message.ids:
             name = peer.name or UNNAMED_HOST
+            state.gone.discard(object_id)
             held = state.homes.add(object_id, message.owner, address, message.address, name)
             for waiter in state.waiters.take_for(object_id):
                 if not find_at_homes(state, waiter, held, now):
@@ -41,13 +42,34 @@ def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.Objec
 
 
 def objects_gone(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsGone, now: float) -> None:
-    """An agent's store does not have these objects: answer who waits for one that no other store has."""
+    """An agent's store does not have these objects: answer who waits for one that no other store has.
+
+    A client has no copy of them: who waits for one that is nowhere is answered, and nobody waits for it from now on.
+    """
+    if peer.role is m.Role.CLIENT:
+        _will_not_come(state, message.ids, now)
+        return
     for object_id in message.ids:
         state.chains.leave(object_id, address)
     found = [held for object_id in message.ids if (held := state.homes.gone(address, object_id)) is not None]
     tell_lost(state, found)
     for held in found:
         _ask_others(state, held, now)
+
+
+def _will_not_come(state: StoreState, object_ids: Iterable[bytes], now: float) -> None:
+    nowhere = [
+        object_id
+        for object_id in object_ids
+        if state.catalogue.find(object_id) is None
+        and state.homes.find(object_id) is None
+        and state.growing.find(object_id) is None
+        and state.refused_puts.expected_until(object_id, now) is None
+    ]
+    state.gone.add(nowhere)
+    for object_id in nowhere:
+        for waiter in state.waiters.take_for(object_id) if state.will_not_come(object_id, now) else ():
+            state.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True, gone=True))
 
 
 def home_left(state: StoreState, address: bytes, now: float) -> None:

@@ -60,6 +60,7 @@ def put_incomplete(
         filled = growing.filled if growing is not None and growing.peer == address else 0
         growing = GrowingObject(message.id, message.owner, address, message.buffers, filled)
         if state.growing.add(growing):
+            state.gone.discard(message.id)
             _answer_waiters(state, growing)
         else:
             refusal = m.ObjectStatus.STORAGE_FULL, "too many objects are being fetched into this store"

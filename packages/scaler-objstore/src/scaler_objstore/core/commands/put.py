@@ -35,6 +35,7 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
         state.send(address, m.ObjectPutReply(message.request))
         return
     state.free_doomed(message.id)
+    state.gone.discard(message.id)
     # Whoever waits already has the first turn. What exists needs no room.
     must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
     reply = None if must_wait else attempt(state, peer, message, now)

@@ -331,7 +331,8 @@ class StoreRequests:
     def tell(self, message: m.Shutdown | m.StoreStatusRequest | m.ObjectsGone | m.ObjectPut, now: float) -> None:
         """Send a message that needs no answer, or that the owner repeats.
 
-        Of an agent: only `ObjectsGone`, and to the store of its host how much of an incomplete put is there.
+        Of an agent: only `ObjectsGone`, and to the store of its host how much of an incomplete put is there. Of a client: only
+        `ObjectsGone`.
         """
         self.introduce(now)
         self._outgoing.append(message)
@@ -512,7 +513,7 @@ class StoreRequests:
             return []
         if data.missing and data.may_come:
             pending.wait_until = max(pending.wait_until, min(now + pending.wait_seconds, pending.wait_until_max))
-        if data.missing and now < pending.wait_until:
+        if data.missing and not data.gone and now < pending.wait_until:
             self._wait_on(data.request, pending, now)
             return []
         self._finish(data.request, now)

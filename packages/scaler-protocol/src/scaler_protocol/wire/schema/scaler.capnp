@@ -344,6 +344,7 @@ struct ObjectData {
   lengths @3 :Data;                      # U64; frames 2…
   place @4 :Data;                        # as in ObjectPut
   mayCome @5 :Bool;                      # with missing: objects of clients are on their way here, maybe this one; ask again
+  gone @6 :Bool;                         # with missing: its client has said that it will not come; do not ask again
 }
 
 struct ObjectDelete {
@@ -400,6 +401,7 @@ struct ObjectWanted {
 
 struct ObjectsGone {
   # A→O: the store of the agent's host does not have these objects, or has deleted them because O said so.
+  # C→O, which it has not met before: these objects of mine were stored earlier, and I have no copy of them to send again.
   ids @0 :Data;
 }
 
