@@ -29,6 +29,7 @@ export interface Hello {
   helloNumber: number;
   takesChains: boolean;
   toObjectStorage: boolean;
+  parent: Uint8Array;
 }
 
 export interface Capability {
@@ -52,6 +53,7 @@ export interface Welcome {
   segmentOffer: Uint8Array;
   endsCluster: boolean;
   takesHomes: boolean;
+  dashboardUrl: string;
 }
 
 export interface Heartbeat {
@@ -91,6 +93,7 @@ export interface TaskBatch {
   inputSources: Uint8Array;
   chainEnds: Uint8Array;
   objectSizes: Uint8Array;
+  options: Uint8Array;
 }
 
 export interface ResultBatch {
@@ -167,6 +170,7 @@ export interface ObjectData {
   lengths: Uint8Array;
   place: Uint8Array;
   mayCome: boolean;
+  gone: boolean;
 }
 
 export interface ObjectDelete {
@@ -217,7 +221,7 @@ export interface Bodies {
 export const STRUCTS: Readonly<Record<string, Layout>> = {
   Hello: {
     data: 4,
-    pointers: 8,
+    pointers: 9,
     fields: [
       ["role", "uint16", 0],
       ["protocolVersion", "uint16", 1],
@@ -237,6 +241,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["helloNumber", "uint32", 5],
       ["takesChains", "bool", 129],
       ["toObjectStorage", "bool", 130],
+      ["parent", "data", 8],
     ],
   },
   Capability: {
@@ -249,7 +254,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   Welcome: {
     data: 4,
-    pointers: 5,
+    pointers: 6,
     fields: [
       ["incarnation", "data", 0],
       ["resumed", "bool", 0],
@@ -266,6 +271,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["segmentOffer", "data", 4],
       ["endsCluster", "bool", 3],
       ["takesHomes", "bool", 4],
+      ["dashboardUrl", "text", 5],
     ],
   },
   Heartbeat: {
@@ -291,7 +297,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   TaskBatch: {
     data: 1,
-    pointers: 15,
+    pointers: 16,
     fields: [
       ["client", "data", 0],
       ["numbers", "data", 1],
@@ -311,6 +317,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["inputSources", "data", 12],
       ["chainEnds", "data", 13],
       ["objectSizes", "data", 14],
+      ["options", "data", 15],
     ],
   },
   ResultBatch: {
@@ -411,6 +418,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["lengths", "data", 1],
       ["place", "data", 2],
       ["mayCome", "bool", 65],
+      ["gone", "bool", 66],
     ],
   },
   ObjectDelete: {

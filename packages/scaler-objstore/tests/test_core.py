@@ -490,7 +490,9 @@ def test_nobody_waits_for_what_its_client_cannot_send_again() -> None:
     store.now = Limits().home_away_seconds
     store.core.handle(events.Arriving((ALICE,)), store.now)
     assert store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0)) == []
-    assert store.say(ALICE, m.ObjectsGone((X, Y, Z))) == [effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True))]
+    assert store.say(ALICE, m.ObjectsGone((X, Y, Z))) == [
+        effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True))
+    ]
     assert store.answer(AGENT, m.ObjectGet(8, Z, wait_seconds=5.0)) == m.ObjectData(8, Z, missing=True, gone=True)
     assert store.get(AGENT, Y) == [b"here"]
     # One that comes after all is there, and waited for again once it was deleted.
