@@ -1,6 +1,6 @@
 @0xc3b1d5a0f2e94711;
 
-# The Scaler wire protocol, version 3.
+# The Scaler wire protocol, version 4.
 #
 # One message is a list of ZeroMQ frames:
 #
