@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from scaler import (
     WorkerRunError,
     worker_plugin,
 )
+from scaler.client.worker_setup import WorkerSetup
 from tests.integration.deployment import Deployment, wait_for
 
 
@@ -54,6 +56,15 @@ def noted(path: Path, word: str) -> list[int]:
     """Return the processes that have noted this word, in order."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [int(line.split()[1]) for line in lines if line.split()[0] == word]
+
+
+class SlowToEnd(WorkerPlugin):
+    def __init__(self, began: Path) -> None:
+        self.began = began
+
+    def teardown(self, worker: Any) -> None:
+        self.began.touch()
+        time.sleep(2.5)  # sleeps: longer than a task may take
 
 
 class Noting(WorkerPlugin):
@@ -309,6 +320,30 @@ class NoPlugin:
 def test_what_is_no_plugin(client: Client, plugin: Any, name: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         client.register_worker_plugin(plugin, name)
+
+
+def test_threads_that_begin_at_once_share_one_setup(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+    make = WorkerSetup.__init__
+
+    def make_slowly(self: WorkerSetup, operations: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        make(self, operations)
+
+    monkeypatch.setattr(WorkerSetup, "__init__", make_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: client.operations.worker_setup, range(2))
+    assert first is second
+
+
+def test_a_teardown_does_not_count_for_the_next_task(tmp_path: Path) -> None:
+    with SchedulerClusterCombo(n_workers=1, task_timeout_seconds=1) as cluster:
+        with Client(cluster.get_address()) as client:
+            client.register_worker_plugin(SlowToEnd(tmp_path / "began"))
+        wait_for("the teardown begins", (tmp_path / "began").exists)
+        with Client(cluster.get_address()) as client:
+            assert client.submit(abs, -1).result(timeout=30) == 1
 
 
 def test_what_cannot_be_sent(client: Client) -> None:

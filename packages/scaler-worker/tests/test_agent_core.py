@@ -10,6 +10,7 @@ import pytest
 from agent_harness import BODY, CLIENT, FUNCTION, OTHER, AgentHarness
 
 from scaler_protocol.ids import content_id
+from scaler_protocol.payloads.environment_body import EnvironmentParts, frame_environment
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Packed
@@ -787,6 +788,56 @@ def test_a_client_that_comes_back_is_served_though_its_old_task_still_ends() -> 
     harness.step(events.ProcessorReady(1, 2000))
     harness.finish(1)
     assert harness.status(1) == Status.SUCCESS
+
+
+def environment(owner: bytes) -> bytes:
+    return frame_environment(EnvironmentParts(owner, 1, b"", (), ()))
+
+
+def test_the_environment_of_a_client_that_has_left_ends_behind_later_tasks_too() -> None:
+    harness = AgentHarness(slots=1)
+    body = environment(CLIENT)
+    serializer = harness.define(body, OTHER)
+    function = content_id(BODY, serializer)
+    harness.say(m.FunctionDefine(OTHER, (function,), Packed.of([BODY]), serializer=serializer))
+    harness.submit([1], OTHER, functions=(function,), serializer=serializer)
+    harness.finish(0)
+    assert not harness.take(effects.EndEnvironment)
+    harness.say(m.ClientGone(CLIENT))
+    assert effects.EndEnvironment(0, CLIENT) in harness.take(effects.EndEnvironment)
+    # A client inside one of its tasks goes on.
+    harness.effects.clear()
+    harness.submit([2], OTHER, functions=(function,), serializer=serializer)
+    assert [type(effect) for effect in harness.effects] == [effects.SendTasks, effects.EndEnvironment]
+    harness.finish(0)
+    harness.effects.clear()
+    harness.define(body, CLIENT)
+    harness.submit([3], OTHER, functions=(function,), serializer=serializer)
+    assert not harness.take(effects.EndEnvironment), "it is here again"
+
+
+def test_a_teardown_is_not_part_of_the_next_task() -> None:
+    harness = AgentHarness(slots=1, task_timeout_seconds=2.0)
+    harness.step(events.ProcessorTeardown(0, True))
+    harness.submit([1])
+    harness.wait(5)
+    assert not harness.take(effects.CancelTask)
+    harness.step(events.ProcessorTeardown(0, False))
+    harness.wait(1.9)
+    assert not harness.take(effects.CancelTask)
+    harness.wait(0.2)
+    assert [effect.index for effect in harness.take(effects.CancelTask)] == [0]
+
+
+def test_a_task_that_is_cancelled_during_a_teardown_does_not_end_it() -> None:
+    harness = AgentHarness(slots=1)
+    harness.step(events.ProcessorTeardown(0, True))
+    harness.submit([1])
+    harness.say(m.TaskCancel(CLIENT, [1], [1]))
+    harness.wait(5)
+    assert not harness.take(effects.KillProcessor)
+    harness.wait(10)
+    assert harness.take(effects.KillProcessor), "it is not believed for ever"
 
 
 # --- objects

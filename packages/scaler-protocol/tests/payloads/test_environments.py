@@ -28,6 +28,10 @@ ONE, TWO = b"1" * 16, b"2" * 16
 happened: list[str] = []
 
 
+class EndedError(BaseException):
+    """As what ends a task from outside."""
+
+
 class Plugin:
     def __init__(self, name: str, version: int = 1) -> None:
         self.name, self.version = name, version
@@ -41,6 +45,8 @@ class Plugin:
         happened.append(f"-{self.name}{self.version}")
         if self.name == "bad":
             raise ValueError("no")
+        if self.name == "ended":
+            raise EndedError
 
 
 @pytest.fixture
@@ -167,6 +173,72 @@ def test_packages_later_archives_and_what_is_installed(environments: Environment
     assert __import__("spread.part").part.VALUE == 2
     environments.leave()
     assert __import__("colorsys") is colorsys
+
+
+def test_a_submodule_of_a_package_that_stays_goes_with_its_view(environments: Environments, tmp_path: Any) -> None:
+    (tmp_path / "stays").mkdir()
+    (tmp_path / "stays" / "__init__.py").write_text("")
+    (tmp_path / "stays" / "part.py").write_text("import tried\n\nVALUE = tried.VALUE\n")
+    (tmp_path / "tried.py").write_text("VALUE = 'installed'\n")
+    sys.path.append(str(tmp_path))
+
+    def value() -> Any:
+        return __import__("stays", fromlist=["part"]).part.VALUE
+
+    try:
+        package = __import__("stays")
+        uploaded = (archive(tried="VALUE = 'uploaded'"),)
+        enter(environments, ONE, 1, modules=uploaded)
+        assert value() == "uploaded"
+        first = package.part
+        environments.leave()
+        assert not hasattr(package, "part")
+        assert value() == "installed"
+        second = package.part
+        enter(environments, ONE, 1, modules=uploaded)
+        assert value() == "uploaded"
+        assert package.part is sys.modules["stays.part"] is first, "with the state it had"
+        environments.leave()
+        assert package.part is sys.modules["stays.part"] is second
+    finally:
+        sys.path.remove(str(tmp_path))
+        for name in ("stays", "stays.part", "tried"):
+            sys.modules.pop(name, None)
+
+
+def test_the_program_of_an_archive_is_no_module(environments: Environments) -> None:
+    main = sys.modules["__main__"]
+    enter(environments, ONE, 1, modules=(archive(tried="VALUE = 1", __main__="VALUE = 2"),))
+    assert sys.modules["__main__"] is main
+    assert __import__("tried").VALUE == 1
+
+
+def test_what_ends_a_task_ends_the_teardown_before_it(environments: Environments) -> None:
+    enter(environments, ONE, 1, Plugin("ended"))
+    with pytest.raises(EndedError):
+        enter(environments, ONE, 2, Plugin("b"))
+    assert happened == ["+ended1", "-ended1"], "the task that is to end sets nothing up"
+    enter(environments, ONE, 2, Plugin("b"), Plugin("ended"))
+    assert happened[2:] == ["+b1", "+ended1"]
+    environments.end(ONE)
+    assert happened[4:] == ["-ended1", "-b1"], "no task is there that could end"
+
+
+def test_nothing_is_kept_of_clients_that_have_left(environments: Environments) -> None:
+    enter(environments, ONE, 1, modules=(archive(tried="VALUE = 1"),))
+    for number in range(20):
+        owner = bytes((number,)) * 16
+        enter(environments, owner, 1, modules=(archive(tried=f"VALUE = 'of {number}'"),))
+        environments.end(owner)
+    assert len(environments._archives) == len(environments._loaded) == 1
+
+
+def test_of_one_client_few_environments_are_kept(environments: Environments) -> None:
+    for number in range(100):
+        enter(environments, ONE, number, Plugin("a", number))
+    assert len(environments._loaded) < 10
+    enter(environments, ONE, 1, Plugin("a", 1))
+    assert plugin_here("a").version == 99, "the plugins are those of the newest all the same"
 
 
 def test_a_damaged_archive(environments: Environments) -> None:

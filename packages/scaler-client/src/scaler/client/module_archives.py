@@ -17,6 +17,9 @@ _ARCHIVES = (".zip", ".whl", ".egg")
 _COMPILED = (*EXTENSION_SUFFIXES, ".pyd", ".so", ".dll", ".dylib")
 _LEFT_OUT = ("__pycache__",)
 _DATE = (1980, 1, 1, 0, 0, 0)
+_NOT_IMPORTED = frozenset(("__init__", "__main__"))
+"""Top-level files that are no modules of their own: the second is the program of an archive that can be run."""
+
 _NOT_REPLACED = frozenset(sys.stdlib_module_names) | {
     "cloudpickle",
     "scaler",
@@ -76,13 +79,29 @@ def sources_of(path: str) -> list[str]:
 
 
 def _files_below(folder: str, root: str) -> Iterator[tuple[str, str]]:
-    """Yield (name in the archive, path) of the files in a folder, in order."""
-    for parent, folders, files in os.walk(folder):
+    """Yield (name in the archive, path) of the files in a folder, in order. Links to folders are folders.
+
+    Raises ValueError for a link to a folder that it is in, and for names that are no text.
+    """
+    above = {folder: frozenset((os.path.realpath(folder),))}
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("."))
+        outer = above.pop(parent)
+        for name in folders:
+            full = os.path.join(parent, name)
+            real = os.path.realpath(full)
+            if real in outer:
+                raise ValueError(f"{full!a} is a link to a folder that it is in")
+            above[full] = outer | {real}
         for name in sorted(files):
             full = os.path.join(parent, name)
             if not name.startswith(".") and not name.endswith((".pyc", ".pyo")) and os.path.isfile(full):
-                yield os.path.relpath(full, root).replace(os.sep, "/"), full
+                inside = os.path.relpath(full, root).replace(os.sep, "/")
+                try:
+                    inside.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(f"{full!a} has a name that is no text, and no archive can have it") from None
+                yield inside, full
 
 
 def _packed(path: str, files: Iterable[tuple[str, str]]) -> bytes:
@@ -108,7 +127,7 @@ def _names(path: str, content: bytes) -> frozenset[str]:
             raise ValueError(f"{path} has the compiled file {entry}: only modules of pure Python can be uploaded")
         if entry.endswith(".py"):
             top = entry.partition("/")[0].removesuffix(".py")
-            if top.isidentifier() and top != "__init__":
+            if top.isidentifier() and top not in _NOT_IMPORTED:
                 names.add(top)
     if not names:
         raise ValueError(f"{path} has no module that could be imported: its name must be an identifier")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -142,6 +143,7 @@ class Operations:
         )
         self._references = ReferenceGroup()
         """This client's references."""
+        self._setup_lock = threading.Lock()
         self._worker_setup: WorkerSetup | None = None
         self._closed: errors.ScalerError | None = None
         self._has_left = False
@@ -599,11 +601,13 @@ class Operations:
     @property
     def worker_setup(self) -> WorkerSetup:
         """Worker plugins and uploaded modules of this client."""
-        if self._worker_setup is None:
-            from scaler.client.worker_setup import WorkerSetup
+        from scaler.client.worker_setup import WorkerSetup
 
-            self._worker_setup = WorkerSetup(self)
-        return self._worker_setup
+        with self._setup_lock:
+            # One for all threads: it counts what it sends, and workers go by that.
+            if self._worker_setup is None:
+                self._worker_setup = WorkerSetup(self)
+            return self._worker_setup
 
     def surround(self, environment: bytes, held: tuple[bytes, ...]) -> None:
         """Have the tasks that are submitted from now on find another environment, which names objects that are `held`."""

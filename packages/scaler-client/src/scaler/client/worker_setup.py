@@ -21,7 +21,7 @@ from scaler.client.object_reference import InnerReferences
 from scaler.client.surroundings import Surroundings
 from scaler.client.worker_lists import listed_workers
 from scaler.client.worker_run import checked_run_seconds, submitted_everywhere
-from scaler.serialization.edited_modules import EDITED_MODULES
+from scaler.serialization.edited_modules import EDITED_MODULES, stamps_of
 from scaler.serialization.faults import explain
 from scaler.serialization.pickling import dumps
 from scaler_protocol.ids import ObjectId, content_id
@@ -143,8 +143,14 @@ class WorkerSetup:
     def upload(self, paths: Any) -> None:
         """See `Client.upload_modules`."""
         self._require_own()
-        contents = {path: archive_of(path) for path in checked_paths(paths)}
+        listed = checked_paths(paths)
+        # Before the files are read: an edit that comes meanwhile is one after the upload.
+        stamps = [stamped for path in listed for stamped in stamps_of(sources_of(path))]
+        contents = {path: archive_of(path) for path in listed}
+        _require_apart(contents)
         with self._lock:
+            # At once: the engine, which wakes up for what is stored, looks for edits.
+            EDITED_MODULES.note_upload(stamps)
             uploads = dict(self._uploads)
             for path, (content, names) in contents.items():
                 # As the newest: it goes before others that have the same modules.
@@ -152,8 +158,6 @@ class WorkerSetup:
                 payload, held = self._payload(dumps(content))
                 uploads = {other: upload for other, upload in uploads.items() if not upload.names <= names}
                 uploads[path] = _Upload(payload, names, held)
-                for source in sources_of(path):
-                    EDITED_MODULES.note_upload(source)
             if [upload.payload for upload in uploads.values()] != [each.payload for each in self._uploads.values()]:
                 self._put(uploads=uploads)
 
@@ -231,6 +235,18 @@ class WorkerSetup:
             return operations.submit_pinned(client, pin, identity, (None,))
 
         return submitted_everywhere(workers, submit, operations.engine.futures.cancel)
+
+
+def _require_apart(contents: Mapping[str, tuple[bytes, frozenset[str]]]) -> None:
+    """Raise ValueError where two paths of one call have the same module: one of them would be left out."""
+    paths: dict[str, str] = {}
+    for path, (_, names) in contents.items():
+        for name in sorted(names):
+            other = paths.setdefault(name, path)
+            if other != path:
+                raise ValueError(
+                    f"{other} and {path} both have the module {name}: upload one of them, or one archive of both"
+                )
 
 
 def _checked_name(plugin: Any, name: Any) -> str:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scaler.serialization.code_effects import global_names
@@ -51,10 +51,9 @@ class EditedModules:
                     self._stamps.setdefault(path, stamp)
                 ahead += map(origin_of, list(vars(sys.modules[name]).values()))
 
-    def note_upload(self, path: str) -> None:
-        """A module was uploaded from this file."""
-        stamp = _stamp(path)
-        if stamp is not None:
+    def note_upload(self, stamps: Iterable[tuple[str, Stamp]]) -> None:
+        """Modules are uploaded from these files, which were like this before they were read."""
+        for path, stamp in stamps:
             self._stamps[path] = stamp
             self._uploaded.add(path)
 
@@ -82,6 +81,14 @@ class EditedModules:
 
 EDITED_MODULES = EditedModules()
 """Those of this process."""
+
+
+def stamps_of(paths: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
+    """Yield each file that is there, with what changes when it is written."""
+    for path in paths:
+        stamp = _stamp(path)
+        if stamp is not None:
+            yield path, stamp
 
 
 def _origins(function: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from scaler_protocol.payloads.environment_body import EnvironmentParts, PluginPart, unframe_environment
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 _VIEWS_MAX = 2
 """So many sets of modules are kept for each client: the newest, and the one before it, whose tasks may still come."""
+
+_LOADED_MAX = 8
+"""So many environments of each client are kept loaded: it may have several serializers at a time."""
 
 
 class PluginFailedError(Exception):
@@ -115,6 +118,7 @@ class Environments:
             loaded = self._loaded.get(key)
             if loaded is None:
                 loaded = self._loaded[key] = self._load(body, fetch)
+                self._drop_oldest(loaded.parts.owner)
             parts = loaded.parts
             owner = self._owners[parts.owner]
             self._show(loaded.view)
@@ -146,6 +150,12 @@ class Environments:
             raise NotRestoredError("the environment", error) from error
         return _Loaded(parts, serializer, view)
 
+    def _drop_oldest(self, owner_id: bytes) -> None:
+        """Drop what was loaded first of a client's environments. Whoever needs it yet loads it again."""
+        keys = [key for key, loaded in self._loaded.items() if loaded.parts.owner == owner_id]
+        for key in keys[:-_LOADED_MAX]:
+            del self._loaded[key]
+
     def _archive(self, payload: bytes, fetch: FetchObject) -> Archive:
         archive = self._archives.get(payload)
         if archive is None:
@@ -162,14 +172,14 @@ class Environments:
             old = owner.views.pop(next(iter(owner.views)))
             # Whoever needs them yet loads them again.
             self._loaded = {name: loaded for name, loaded in self._loaded.items() if loaded.view is not old}
-            used = {
-                archive
-                for others in self._owners.values()
-                for each in others.views.values()
-                for archive in each.archives
-            }
-            self._archives = {name: archive for name, archive in self._archives.items() if archive in used}
+            self._drop_archives()
         return view
+
+    def _drop_archives(self) -> None:
+        """Keep those that are in a client's modules."""
+        views = [view for owner in self._owners.values() for view in owner.views.values()]
+        used = {archive for view in views for archive in view.archives}
+        self._archives = {name: archive for name, archive in self._archives.items() if archive in used}
 
     # --- plugins
 
@@ -201,10 +211,12 @@ class Environments:
         owner.by_name.pop(name, None)
         try:
             self._call(known.plugin, "teardown")
-        except BaseException as error:
-            logger.warning(
-                "worker plugin %r: its teardown failed on worker %s", name, self._worker.name, exc_info=error
-            )
+        except (Exception, SystemExit) as error:
+            # What else there is ends the task before which this happens.
+            self._log_teardown(name, error)
+
+    def _log_teardown(self, name: str, error: BaseException) -> None:
+        logger.warning("worker plugin %r: its teardown failed on worker %s", name, self._worker.name, exc_info=error)
 
     def _call(self, plugin: Any, method: str) -> None:
         function = getattr(plugin, method, None)
@@ -223,17 +235,24 @@ class Environments:
         for name in reversed(list(owner.plugins)):
             # It may import modules that it has been set up with.
             self._show(views[-1] if views else None)
-            self._tear_down(owner, name)
+            try:
+                self._tear_down(owner, name)
+            except BaseException as error:
+                # No task runs that this could end.
+                self._log_teardown(name, error)
         self._show(None)
         del self._owners[owner_id]
         self._loaded = {key: loaded for key, loaded in self._loaded.items() if loaded.parts.owner != owner_id}
-        if not self._owners:
-            self._archives.clear()
+        self._drop_archives()
 
     def end_all(self) -> None:
         """The process ends."""
         for owner in list(self._owners):
             self.end(owner)
+
+    def has_plugins_of(self, owners: Iterable[bytes]) -> bool:
+        """Whether something of these clients is set up."""
+        return any(owner in self._owners and self._owners[owner].plugins for owner in owners)
 
     @property
     def has_plugins(self) -> bool:

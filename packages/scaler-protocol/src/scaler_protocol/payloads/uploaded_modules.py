@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.abc import InspectLoader, MetaPathFinder, ResourceLoader
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
@@ -71,7 +71,8 @@ def _sources(archive: Archive, entries: Iterable[str]) -> dict[str, Source]:
         is_package = entry == _INIT[1:] or entry.endswith(_INIT)
         path = entry[: -len(_INIT)] if is_package else entry[:-3]
         parts = path.split("/")
-        if not all(part.isidentifier() for part in parts):
+        if not all(part.isidentifier() for part in parts) or parts[0] == "__main__":
+            # That one is the program of an archive that can be run. The process has a `__main__` of its own.
             continue
         for count in range(1, len(parts)):
             # Folders without `__init__.py`.
@@ -155,19 +156,19 @@ class UploadedModules(MetaPathFinder):
         if self.shown is not None:
             self._hide(self.shown)
         if view is not None and view.sources:
-            self._hidden = _taken(view.top_level)
-            sys.modules.update(view.modules)
-            view.modules = {}
+            self._hidden = {**_put_aside(view.modules), **_taken(view.top_level)}
+            # Without the view's own, which go with it again.
             self._names_before = set(sys.modules)
+            _put_back(view.modules)
+            view.modules = {}
             self.shown = view
 
     def _hide(self, view: View) -> None:
         self.shown = None
         view.modules = {**_dependent_modules(view, set(sys.modules) - self._names_before), **_taken(view.top_level)}
-        for name in view.modules:
-            sys.modules.pop(name, None)
+        _put_aside(view.modules)
         hidden, self._hidden = self._hidden, {}
-        sys.modules.update(hidden)
+        _put_back(hidden)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -196,6 +197,33 @@ def _taken(top_level: set[str]) -> dict[str, ModuleType]:
     """Remove the modules under these names from `sys.modules`, and return them."""
     names = [name for name in list(sys.modules) if name.partition(".")[0] in top_level]
     return {name: sys.modules.pop(name) for name in names}
+
+
+def _put_aside(names: Iterable[str]) -> dict[str, ModuleType]:
+    """Remove modules from `sys.modules`, and from packages that stay there, and return them."""
+    taken = {name: sys.modules.pop(name) for name in list(names) if name in sys.modules}
+    for name, module in taken.items():
+        package, _, last = name.rpartition(".")
+        attributes = _attributes(package)
+        if attributes is not None and attributes.get(last) is module:
+            # `from package import module` asks the package first.
+            del attributes[last]
+    return taken
+
+
+def _put_back(modules: Mapping[str, ModuleType]) -> None:
+    """Have modules in `sys.modules` that were put aside, and in the packages that stayed."""
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        package, _, last = name.rpartition(".")
+        attributes = _attributes(package) if package not in modules else None
+        if attributes is not None:
+            attributes.setdefault(last, module)
+
+
+def _attributes(package: str) -> dict[str, Any] | None:
+    module = sys.modules.get(package) if package else None
+    return vars(module) if type(module) is ModuleType else None
 
 
 def _dependent_modules(view: View, new: Iterable[str]) -> dict[str, ModuleType]:

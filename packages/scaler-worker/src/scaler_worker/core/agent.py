@@ -97,6 +97,7 @@ class AgentCore:
             events.ProcessorResults: self._completion.on_results,
             events.ProcessorBlocked: self._on_blocked,
             events.ProcessorUnblocked: self._nesting.on_unblocked,
+            events.ProcessorTeardown: self._on_teardown,
             events.ProcessorUnfinished: self._nesting.on_unfinished,
             events.ProcessorGaveBack: self._on_gave_back,
             events.ProcessorFaulty: self._lifecycle.on_faulty,
@@ -285,6 +286,11 @@ class AgentCore:
         if self._functions.end_environments(message.client):
             for processor in self._processors.by_number.values():
                 self._state.outbox.add(effects.EndEnvironment(processor.number, message.client))
+
+    def _on_teardown(self, event: events.ProcessorTeardown, now: float) -> None:
+        processor = self._processors.by_number.get(event.processor)
+        if processor is not None:
+            processor.note_teardown(event.begins, now)
 
     # --- what a processor says that it may not
 

@@ -41,6 +41,7 @@ class Dispatcher:
         self._lending = state.lending
         self._parents = state.lending.parents
         self._durations = state.durations
+        self._functions = state.functions
         self._bodies = state.functions.bodies
         self._outbox = state.outbox
         self._returns = returns
@@ -174,6 +175,10 @@ class Dispatcher:
                 forgotten,
             )
         )
+        owner = self._functions.left_owner(tasks.batch.serializer)
+        if owner:
+            # They set up what has been torn down.
+            self._outbox.add(effects.EndEnvironment(processor.number, owner))
 
     def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
         """Return how many tasks like `head` the processor should be handed now."""

@@ -75,7 +75,7 @@ class TaskEndings:
         for processor in list(self._processors.values()):
             if not processor.rows or processor.state is State.STOPPING:
                 continue
-            if timeout and now >= processor.front_since + timeout:
+            if timeout and now >= processor.begun_at + timeout:
                 text = f"the task ran for more than {timeout:g} s and was ended (task timeout)"
                 self._end(processor, processor.front_index, Status.TIMED_OUT, text, now)
             if now >= _kill_due(processor):
@@ -96,7 +96,7 @@ class TaskEndings:
         for processor in self._processors.values():
             if processor.rows and processor.state is not State.STOPPING:
                 if timeout and processor.front_index not in processor.endings:
-                    deadline = min(deadline, processor.front_since + timeout)
+                    deadline = min(deadline, processor.begun_at + timeout)
                 if processor.rows > 1 and not processor.taking_back:
                     deadline = min(deadline, processor.front_since + TAKE_BACK_SECONDS)
                 if processor.endings:
@@ -114,4 +114,4 @@ class TaskEndings:
 def _kill_due(processor: Processor) -> float:
     """When the running task's politeness ends: infinite unless it is being ended."""
     ending = processor.endings.get(processor.front_index) if processor.endings else None
-    return inf if ending is None else max(ending.since, processor.front_since) + CANCEL_GRACE_SECONDS
+    return inf if ending is None else max(ending.since, processor.begun_at) + CANCEL_GRACE_SECONDS

@@ -74,6 +74,14 @@ class ProcessorBlocked:
 
 
 @value
+class ProcessorTeardown:
+    """A processor has begun, or ended, to tear down the plugins of clients that have left; it runs no task meanwhile."""
+
+    processor: int
+    begins: bool
+
+
+@value
 class ProcessorUnblocked:
     """The blocked task goes on. `unfinished`: clients inside still have unanswered tasks."""
 
@@ -256,6 +264,7 @@ Event = (
     | ProcessorReady
     | ProcessorResults
     | ProcessorBlocked
+    | ProcessorTeardown
     | ProcessorUnblocked
     | ProcessorUnfinished
     | ProcessorGaveBack

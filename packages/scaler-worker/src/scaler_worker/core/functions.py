@@ -12,11 +12,14 @@ from scaler_protocol.wire import messages as m
 FUNCTIONS_PER_PROCESSOR_MAX = 2048
 """Loaded functions a processor keeps, as many as a client remembers; the least recently used one goes first."""
 
+LEFT_MAX = 10_000
+"""Clients that have left which an agent remembers."""
+
 
 class FunctionTable:
     """Bodies by id. A body lives as long as one of the clients that defined it."""
 
-    __slots__ = ("_environments", "_of_client", "_users", "bodies")
+    __slots__ = ("_environments", "_left", "_of_client", "_users", "bodies")
 
     def __init__(self) -> None:
         self.bodies: dict[bytes, bytes] = {}
@@ -24,6 +27,8 @@ class FunctionTable:
         self._of_client: dict[bytes, set[bytes]] = {}
         self._environments: set[bytes] = set()
         """Clients whose environments processors may have been sent."""
+        self._left: dict[bytes, None] = {}
+        """Clients that have left: those inside their tasks may outlive them, and their tasks have their environment."""
 
     def define(self, message: m.FunctionDefine) -> None:
         """Keep the bodies of functions that a client needs.
@@ -32,6 +37,8 @@ class FunctionTable:
         another client's function.
         """
         client = message.client
+        # It is here again.
+        self._left.pop(client, None)
         for function, body in zip(message.ids, message.bodies.split(), strict=True):
             if is_named_by_content(function, body, message.serializer):
                 self.bodies.setdefault(function, body)
@@ -45,7 +52,17 @@ class FunctionTable:
         """A client has left: return whether processors may have an environment of it."""
         had = client in self._environments
         self._environments.discard(client)
+        self._left[client] = None
+        if len(self._left) > LEFT_MAX:
+            del self._left[next(iter(self._left))]
         return had
+
+    def left_owner(self, serializer: bytes) -> bytes:
+        """Return the client whose environment this is, if it has left: tasks have set it up again. Empty if not."""
+        if not self._left or not serializer:
+            return b""
+        owner = environment_owner(self.bodies.get(serializer, b""))
+        return owner if owner in self._left else b""
 
     def drop_client(self, client: bytes) -> list[bytes]:
         """Forget what only this client needed; return those ids."""

@@ -10,6 +10,9 @@ from scaler_protocol.wire.messages import ProcessorState
 from scaler_worker.core.functions import KnownFunctions
 from scaler_worker.core.slices import TaskSlice
 
+TEARDOWN_SECONDS_MAX = 12.0
+"""So long a teardown is believed to go on. Processors end themselves before that."""
+
 
 @dataclass(slots=True, frozen=True)
 class Ending:
@@ -26,7 +29,8 @@ class Processor:
 
     `pipe` holds what was handed to it and is not answered, in order; its first row is the one running.
 
-    `front_since` is when that row became the first. `endings` are tasks of the pipe, by index, that are being cancelled.
+    `front_since` is when that row became the first. `free_at` is when a teardown between two tasks has ended, or will have at
+    the latest. `endings` are tasks of the pipe, by index, that are being cancelled.
     `unfinished_since` is when a client inside last began to have unanswered tasks, or its task last went on after it was
     blocked. `lent_unasked` says of a BLOCKED one that it did not ask for it, `lent_index` for which task this last was so (see
     `lending`).
@@ -43,6 +47,7 @@ class Processor:
     pipe: deque[TaskSlice] = field(default_factory=deque)
     rows: int = 0
     front_since: float = 0.0
+    free_at: float = 0.0
     idle_since: float = 0.0
     unfinished_since: float = 0.0
     lent_unasked: bool = False
@@ -60,6 +65,15 @@ class Processor:
     def front_index(self) -> int:
         """The index of the first row that the processor has not answered."""
         return self.pipe[0].index if self.pipe else self.next_index
+
+    @property
+    def begun_at(self) -> float:
+        """When the first row has begun at the earliest."""
+        return max(self.front_since, self.free_at)
+
+    def note_teardown(self, begins: bool, now: float) -> None:
+        """A teardown begins, or has ended."""
+        self.free_at = now + TEARDOWN_SECONDS_MAX if begins else now
 
     def may_give_back(self, generation: int, next_index: int) -> bool:
         """Whether it can have dropped what it was handed from `next_index` on, and raised its generation to this.

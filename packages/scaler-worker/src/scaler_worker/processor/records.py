@@ -30,7 +30,7 @@ Bytes = bytes | bytearray | memoryview
 
 
 TRUE, FALSE = b"\x01", b"\x00"
-"""Bodies of UNFINISHED and UNBLOCKED."""
+"""Bodies of UNFINISHED, UNBLOCKED and TEARDOWN."""
 
 PID_BYTES = 4
 """A READY record is the process id of its sender: the template's report of it may come later."""
@@ -78,6 +78,8 @@ class Kind(IntEnum):
     """RELAY, and clients inside have unanswered tasks from now on."""
     SEVERAL = 48
     """Several short records in one packet, which is sent and read as one."""
+    TEARDOWN = 49
+    """Between two tasks, the plugins of clients that have left are torn down. One byte: this begins, or it has ended."""
 
 
 WHOLE, IN_PARTS, BOXED = 0, 1, 2

@@ -48,7 +48,7 @@ from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.placed_payloads import PlacedPayloads
 from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.process_state import ProcessState
-from scaler_worker.processor.records import PID_BYTES, Bytes, Kind, output_parts
+from scaler_worker.processor.records import FALSE, PID_BYTES, TRUE, Bytes, Kind, output_parts
 from scaler_worker.processor.result_buffer import ResultBuffer
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import CANCEL_SIGNAL, RunningTask
@@ -318,9 +318,17 @@ class Processor:
     def _end_environments(self) -> None:
         """Tear down the worker plugins of clients that have left."""
         gone = self._inbox.gone_clients
+        if not self._environments.has_plugins_of(gone):
+            while gone:
+                self._environments.end(gone.pop())
+            return
+        # Nobody waits for this, and what takes its time is no task.
+        self._results.flush()
+        self._tasks.send(Kind.TEARDOWN, [TRUE])
         with _limited_in_time(self._environments):
             while gone:
                 self._environments.end(gone.pop())
+        self._tasks.send(Kind.TEARDOWN, [FALSE])
 
     def _end_all_environments(self) -> None:
         """Tear down all worker plugins: the process ends. Another one sets up its own."""

@@ -301,6 +301,8 @@ class ProcessorLink:
             if output.stream == STDERR:
                 self._note_stderr(output.data)
             return output if self._unsent.admits(len(body)) else None
+        if kind == Kind.TEARDOWN:
+            return events.ProcessorTeardown(number, body == TRUE)
         if kind == Kind.CHUNK_FAILURES:
             return events.ChunkFailures(number, *read_chunk_failures(body))
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
