@@ -104,7 +104,7 @@ class AsyncWorkerCalls:
         same content is left as it is; one of other content is torn down first.
 
         If the set-up fails on a worker, raises WorkerRunError with the errors of each, and the plugin is not registered. Where it
-        fails later, on a worker that has joined, tasks end with WorkerPluginError. `docs/workers.md` has the rest.
+        fails later, on a worker that has joined, tasks end with WorkerPluginError. `docs/plugins.md` has the rest.
         """
         return await in_thread(partial(self._own().register_worker_plugin, plugin, name, timeout=timeout))
 
