@@ -93,6 +93,36 @@ def test_nested_work_is_under_the_name_of_the_client_that_it_is_for() -> None:
     assert names(harness) == {"pricing": (0, 2, 0), "": (0, 0, 0)}
 
 
+def test_no_count_goes_back_when_the_client_that_nested_work_is_for_leaves_or_comes() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", workers=2, capacity=100)
+    root = Client(harness, "pricing")
+    nested = NestedClient(harness, "nested|host|1", agent, root.id)
+    deeper = NestedClient(harness, "nested|host|2", agent, nested.id)
+    for client in (nested, deeper):
+        client.define()
+        client.submit(5)
+    agent.answer(agent.tasks())
+    assert names(harness) == {"pricing": (0, 10, 0)}
+    nested.submit(2)
+    agent.answer(agent.tasks())
+    root.send(m.Goodbye("done"))
+    # These are not told to anybody before it leaves.
+    assert names(harness) == {"pricing": (0, 12, 0), "": (0, 0, 0)}
+    deeper.submit(3)
+    agent.answer(agent.tasks())
+    assert names(harness) == {"pricing": (0, 12, 0), "": (0, 3, 0)}
+    again = Client(harness, "pricing")
+    assert again.id == root.id
+    deeper.submit(4)
+    agent.answer(agent.tasks())
+    assert names(harness) == {"pricing": (0, 16, 0), "": (0, 3, 0)}
+    nested.send(m.Goodbye("done"))
+    deeper.submit(1)
+    agent.answer(agent.tasks())
+    assert names(harness) == {"pricing": (0, 16, 0), "": (0, 4, 0)}
+
+
 def test_clients_that_claim_to_be_inside_each_other_do_no_harm() -> None:
     harness = Harness()
     agent = Agent(harness, "agent")

@@ -229,7 +229,7 @@ class Monitor:
         """A client is gone. Keep how its tasks ended; forget what was kept for its failures, which will not arrive."""
         for key in [key for key in self._short_forms if key[0] == client.id]:
             del self._short_forms[key]
-        self._client_tallies.keep(given_name(owner_of(client, clients)), client)
+        self._client_tallies.drop(client, clients)
 
     # --- what is told
 

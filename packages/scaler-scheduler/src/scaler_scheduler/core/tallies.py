@@ -38,28 +38,49 @@ class Tallies:
 
 
 class ClientTallies:
-    """Tasks by the name given to their client, those of clients that have left included."""
+    """Tasks by the name given to their client, those of clients that have left included.
+
+    The name of a nested client changes while it is connected: the client for which it works comes and leaves. So each task
+    that has ended is counted once, under the name of that time, and stays there.
+    """
 
     def __init__(self) -> None:
-        self._left = Tallies()
+        self._ended = Tallies()
+        self._counted: dict[bytes, tuple[int, int]] = {}
+        """By connected client: how many of its tasks that succeeded, and that failed, are in there."""
 
-    def keep(self, name: str, client: ClientRecord) -> None:
-        """A client leaves: keep how its tasks ended, under its name."""
-        tally = self._left.of(name)
-        tally.succeeded += client.finished_count
-        tally.failed += client.failed_count
+    def drop(self, client: ClientRecord, clients: dict[bytes, ClientRecord]) -> None:
+        """A client leaves, and is not among the connected ones any more. What works for it changes its name after this."""
+        self._count(given_name(owner_of(client, clients)), client)
+        self._counted.pop(client.id, None)
+        before: dict[bytes, ClientRecord] | None = None
+        leaving = {client.id}
+        while leaving:
+            inside = [one for one in clients.values() if one.parent in leaving and one.id not in leaving]
+            if inside and before is None:
+                before = {**clients, client.id: client}
+            for one in inside:
+                assert before is not None
+                self._count(given_name(owner_of(one, before)), one)
+            leaving = {one.id for one in inside}
 
     def with_connected(self, clients: Iterable[tuple[str, ClientRecord, int]]) -> tuple[m.Tally, ...]:
         """Return all counts, with those of the connected clients, each with its name and its unfinished tasks."""
-        # Who is counted apart now stays so.
-        here = [(self._left.of(name).name, client, unfinished) for name, client, unfinished in clients]
-        counts = {tally.name: tally for tally in self._left.all()}
-        for name, client, unfinished in here:
+        here = [(self._count(name, client), unfinished) for name, client, unfinished in clients]
+        counts = {tally.name: tally for tally in self._ended.all()}
+        for name, unfinished in here:
             tally = counts[name]
             tally.unfinished += unfinished
-            tally.succeeded += client.finished_count
-            tally.failed += client.failed_count
         return tuple(counts.values())
+
+    def _count(self, name: str, client: ClientRecord) -> str:
+        """Count what has ended since the last time under this name. Return the name under which that is."""
+        tally = self._ended.of(name)
+        succeeded, failed = self._counted.get(client.id, (0, 0))
+        self._counted[client.id] = client.finished_count, client.failed_count
+        tally.succeeded += client.finished_count - succeeded
+        tally.failed += client.failed_count - failed
+        return tally.name
 
 
 def owner_of(client: ClientRecord, clients: dict[bytes, ClientRecord]) -> ClientRecord | None:
