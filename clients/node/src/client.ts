@@ -131,6 +131,7 @@ export class Client {
   private storage: Storage | null = null;
   private storageAddress = "";
   private isFlushDue = false;
+  private isRoomDue = false;
   private unusable: ScalerError | null = null;
   private isClosed = false;
   private goodbye: { readonly due: number; readonly text: string } | null = null;
@@ -153,7 +154,8 @@ export class Client {
       role: ROLE_CLIENT,
       protocolVersion: PROTOCOL_VERSION,
       softwareVersion: `${SOFTWARE_VERSION} (Node ${process.versions.node})`,
-      name: options.name ?? `node-${process.pid}`,
+      // Without a name, the one that the scheduler knows to be nobody's choice.
+      name: options.name ?? `client|${hostname()}|${process.pid}`,
       incarnation: this.id,
       hostname: hostname(),
       pid: process.pid,
@@ -466,8 +468,23 @@ export class Client {
       this.storage?.delete([task.object.id]);
     }
     tell();
-    if (this.waitingForRoom.length > 0) {
-      this.waitingForRoom.shift()?.resolve();
+    this.offerRoomSoon();
+  }
+
+  private offerRoomSoon(): void {
+    if (!this.isRoomDue && this.waitingForRoom.length > 0) {
+      this.isRoomDue = true;
+      setImmediate(() => this.offerRoom());
+    }
+  }
+
+  /** Wake as many as there is room for. Whoever has given up takes none: the next ones are woken after their turn. */
+  private offerRoom(): void {
+    this.isRoomDue = false;
+    const room = this.queueLimit - this.tasks.size;
+    if (room > 0) {
+      this.waitingForRoom.splice(0, room).forEach(({ resolve }) => resolve());
+      this.offerRoomSoon();
     }
   }
 

@@ -31,6 +31,8 @@ interface Request {
   readonly resolve: (buffers: Buffer[]) => void;
   readonly reject: (error: StorageError) => void;
   deadline: number;
+  /** Gets: until when to ask for an object that may come. */
+  comingUntil: number;
   due: number;
   repeats: number;
   refusal: string;
@@ -124,7 +126,8 @@ export class Storage {
         reject(new StorageError("the client was closed"));
         return;
       }
-      const times = { deadline: 0, due: 0, repeats: 0, refusal: "", isUnheard: false };
+      const comingUntil = seconds() + COMING_MAX;
+      const times = { deadline: 0, comingUntil, due: 0, repeats: 0, refusal: "", isUnheard: false };
       const request: Request = { kind, frames, size, resolve, reject, ...times };
       if (kind === "put") {
         this.waitingPuts.push(request);
@@ -235,7 +238,7 @@ export class Storage {
     if (request?.kind !== "get") {
       return;
     }
-    if (isMissing && mayCome && seconds() < request.deadline + COMING_MAX) {
+    if (isMissing && mayCome && seconds() < request.comingUntil) {
       // Under another number, so that a late answer to this one does not end the wait.
       this.pending.delete(number);
       this.begin(request);

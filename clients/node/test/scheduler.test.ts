@@ -1,12 +1,14 @@
 /** The client against schedulers that no real one is: silent, refusing, sending nonsense, limiting credit. */
 
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 
 import { Router } from "zeromq";
 
 import { encodeHeader, type Kind, type Message } from "../src/capnp.js";
 import { Client, ConnectionRefusedError, DisconnectedError, StorageError, TaskEndedError } from "../src/index.js";
+import { Storage } from "../src/storage.js";
 import { decode, encodeEnvelope, readU64, SEQUENCED, UNSEQUENCED, writeU32 } from "../src/wire.js";
 
 class FakeScheduler {
@@ -171,6 +173,79 @@ test("nonsense ends the client, and rejects what is unanswered", async () => {
   });
   const client = await Client.connect(scheduler.address);
   await assert.rejects(client.submit("operator:neg", [1]), /sends what cannot be read/);
+  await client.close();
+  scheduler.router.close();
+});
+
+test("a get ends, however long the server says that the object may come", async (t) => {
+  let milliseconds = 0;
+  let gets = 0;
+  const server = await FakeScheduler.start((message, self) => {
+    if (message.kind === "objectGet") {
+      gets += 1;
+      milliseconds += 100_000;
+      void self.say("objectData", { request: message.body.request, missing: true, mayCome: gets < 20 });
+    } else {
+      void self.welcome(message);
+    }
+  });
+  t.mock.method(performance, "now", () => milliseconds);
+  const identity = randomBytes(16);
+  const storage = new Storage(server.address, identity, { incarnation: identity }, undefined, () => undefined);
+  await assert.rejects(storage.get(randomBytes(16)), /does not have the value any more/);
+  assert.equal(gets, 6);
+  await storage.close("done", 100);
+  server.router.close();
+});
+
+test("a client without a name has the default one, which is no name to count by", async () => {
+  const scheduler = await FakeScheduler.start((message, self) => void self.welcome(message));
+  const client = await Client.connect(scheduler.address);
+  const [hello] = scheduler.got;
+  assert.ok(hello?.kind === "hello");
+  assert.equal(hello.body.name, `client|${hello.body.hostname}|${hello.body.pid}`);
+  await client.close();
+  scheduler.router.close();
+});
+
+test("room goes to those who still wait for it, and to no more than there is room for", async () => {
+  let answer: (() => void) | null = null;
+  let isHeld = true;
+  const scheduler = await FakeScheduler.start((message, self) => {
+    if (message.kind === "taskBatch") {
+      const { client, numbers } = message.body;
+      const count = readU64(numbers).length;
+      const lengths = writeU32(Array(count).fill(2));
+      const say = () =>
+        void self.say("resultBatch", { client, numbers, payloadLengths: lengths }, Buffer.from("J1".repeat(count)));
+      if (isHeld) {
+        answer = say;
+      } else {
+        say();
+      }
+    } else {
+      void self.welcome(message);
+    }
+  });
+  const client = await Client.connect(scheduler.address, { queueLimit: 1 });
+  const first = client.submit("operator:neg", [1]);
+  // These have given up meanwhile: nothing follows.
+  void client.ready();
+  void client.ready();
+  const others = [1, 2, 3].map(async (number) => {
+    await client.ready();
+    return client.submit("operator:neg", [number]);
+  });
+  const until = Date.now() + 10_000;
+  while (answer === null) {
+    assert.ok(Date.now() < until);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  isHeld = false;
+  (answer as () => void)();
+  await first;
+  const late = new Promise((resolve) => setTimeout(() => resolve("nobody was woken"), 5000).unref());
+  assert.deepEqual(await Promise.race([Promise.all(others), late]), [1, 1, 1]);
   await client.close();
   scheduler.router.close();
 });
