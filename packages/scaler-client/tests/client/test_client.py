@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaler import Client, ScalerFuture, Serializer, errors
+from scaler import Client, ScalerExecutor, ScalerFuture, Serializer, errors
 from scaler.client.object_channel import SOON_BYTES_MAX
 from scaler.client.snapshots import key_of
 from scaler.client.stored_objects import StoredObjects
@@ -845,3 +845,11 @@ class TestWhatIsShown:
             cluster.send_all(m.Notice("no worker has gpu"))
             wait_until(lambda: "no worker has gpu" in caplog.text)
         assert caplog.records[0].levelname == "WARNING"
+
+
+def test_a_map_of_an_executor_names_itself_where_an_option_does_not_exist(cluster: InProcessCluster) -> None:
+    keywords = "timeout, chunksize, buffersize, label, tags"
+    with ScalerExecutor(cluster.address) as executor:
+        with pytest.raises(TypeError, match=rf"^map\(\) has no option chunk; the options are {keywords}$"):
+            executor.map(abs, [1], chunk=2)  # type: ignore[call-overload]
+        assert list(executor.map(abs, [-1], label="curves")) == [1]

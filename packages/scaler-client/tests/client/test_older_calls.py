@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scaler import Client
+from scaler import Client, by_name
 from scaler.client import older_calls
 from scaler.client.serializer.default import DefaultSerializer
 from scaler.testing import InProcessCluster
@@ -210,3 +210,9 @@ def test_a_serializer_may_be_derived_from_the_default_one(cluster: InProcessClus
     with Client(cluster.address, serializer=Marked) as client:
         assert client.serializer is Marked
         assert client.submit(lambda value: value + 1, 2).result(20) == 3
+
+
+def test_a_function_that_is_named_gets_all_keywords(client: Client) -> None:
+    assert client.submit(by_name("builtins:dict"), profiling=True).result() == {"profiling": True}
+    assert by_name.__doc__ is not None
+    assert "`profiling=True` too" in by_name.__doc__

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from scaler import Client, WorkerRunError, errors
+from scaler import AsyncClient, Client, WorkerRunError, errors
 from scaler.client.worker_lists import workers_by_name
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import read_records
 
 
 def fail(text: str) -> None:
@@ -52,6 +55,31 @@ def test_who_does_not_answer_in_time_is_cancelled(cluster: InProcessCluster, cli
     wait_until(lambda: client.operations.engine.unanswered_count == 0)
     cluster.resume()
     assert client.run(pow, 2, 2) == {"in-process": 4}
+
+
+def test_with_options_its_calls_are_labelled_and_end_with_the_others(cluster: InProcessCluster, client: Client) -> None:
+    nightly = client.with_options(label="nightly")
+    assert nightly.run(pow, 2, 10) == {"in-process": 1024}
+    labels = [read_records(each.options)[0] for each in cluster.received if isinstance(each, m.TaskBatch)]
+    assert [[record.label for record in records] for records in labels] == [["nightly"]]
+    cluster.hold()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(nightly.run_verbose, pow, (2, 2), timeout=20)
+        wait_until(lambda: client.operations.engine.unanswered_count == 1)
+        client.clear()
+        with pytest.raises(WorkerRunError, match="the client was cleared"):
+            running.result(10)
+    cluster.resume()
+
+
+def test_a_coroutine_s_calls_are_labelled_too(cluster: InProcessCluster) -> None:
+    async def run() -> dict[str, int]:
+        async with AsyncClient(cluster.address) as client:
+            return await client.with_options(label="nightly").run(pow, 2, 10)
+
+    assert asyncio.run(run()) == {"in-process": 1024}
+    (batch,) = (each for each in cluster.received if isinstance(each, m.TaskBatch))
+    assert [record.label for record in read_records(batch.options)[0]] == ["nightly"]
 
 
 def test_a_scheduler_that_does_not_answer(cluster: InProcessCluster, client: Client) -> None:

@@ -1298,3 +1298,11 @@ def test_a_batch_without_results_answers_nothing(core: ClientCore, scheduler: Sc
     assert scheduler.take(effects.Completed) == []
     scheduler.answer([number], 0.4)
     assert [completed.numbers for completed in scheduler.take(effects.Completed)] == [[number]]
+
+
+def test_tasks_with_options_wait_in_the_group_that_they_share(core: ClientCore, scheduler: Scheduler) -> None:
+    scheduler.welcome(0.0, credit=0)
+    numbers = submit(core, 2, options=b'{"label":"curves"}') + submit(core, 1, options=b'{"label":"books"}')
+    # Raises where one of them waits in a group that is not its own.
+    core.check_invariants()
+    assert core.unanswered_count == len(numbers)

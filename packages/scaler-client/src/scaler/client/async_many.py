@@ -199,9 +199,9 @@ async def run_everywhere(
     return_exceptions = checked_switch("return_exceptions", return_exceptions)
     (positional, keyword), _ = with_tasks((tuple(args), dict(kwargs or {})))
     loop = asyncio.get_running_loop()
-    beginning = loop.run_in_executor(
-        None, partial(client.operations.begin_run, client, fn, positional, keyword, timeout)
-    )
+    options = client.options_of("run_verbose", {})
+    begin_run = client.operations.begin_run
+    beginning = loop.run_in_executor(None, partial(begin_run, client.source, fn, positional, keyword, timeout, options))
     try:
         run = await asyncio.shield(beginning)
     except asyncio.CancelledError:

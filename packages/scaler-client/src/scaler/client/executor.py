@@ -346,6 +346,8 @@ class ScalerExecutor(Executor):
         Raises TypeError and ValueError for sizes that are no positive integers. `options`: see `with_options`.
         """
         if options:
+            # Whatever is no keyword at all ends up here too.
+            self._client.operations.no_options.with_given(options, "map", ("timeout", "chunksize", "buffersize"))
             return self.with_options(**options).map(
                 fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
             )

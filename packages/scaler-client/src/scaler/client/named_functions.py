@@ -14,7 +14,9 @@ def by_name(name: str) -> Callable[..., Any]:
 
     For functions that this program cannot import, or should not: `client.submit(scaler.by_name("pricing.models:value"), 5)`.
     Arguments and results are pickled as always. If the name leads nowhere, the task raises what the import raises,
-    AttributeError, or TypeError for what cannot be called. Raises ValueError at once for what is no such name.
+    AttributeError, or TypeError for what cannot be called. Nobody here knows its arguments, so all keywords of `submit` are
+    its own, `profiling=True` too: to measure such tasks, make the client with `profiling=True`. Raises ValueError at once for
+    what is no such name.
     """
     check_name(name)
     return functools.partial(call_named, name)

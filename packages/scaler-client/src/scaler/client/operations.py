@@ -205,10 +205,11 @@ class Operations:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None = None,
+        options: CallOptions = NO_OPTIONS,
     ) -> ScalerFuture:
         """Submit a call for one worker, see `connected_workers`."""
         here = self._here()
-        return self._submit(client, here, here.group(m.TaskKind.CALL, pin), fn, args, kwargs or {})
+        return self._submit(client, here, here.group(m.TaskKind.CALL, pin, options=options), fn, args, kwargs or {})
 
     def _submit(
         self,
@@ -258,7 +259,7 @@ class Operations:
         return future
 
     def begin_run(
-        self, client: FutureSource, fn: Callable[..., Any], args: Any, kwargs: Any, timeout: Any
+        self, client: FutureSource, fn: Callable[..., Any], args: Any, kwargs: Any, timeout: Any, options: CallOptions
     ) -> WorkerRun:
         """Submit a call on every worker, once it is known which there are."""
         seconds, began = checked_run_seconds(timeout), time.monotonic()
@@ -268,7 +269,7 @@ class Operations:
         cancel = self.engine.futures.cancel
 
         def submit(pin: m.Capabilities) -> ScalerFuture:
-            return self.submit_pinned(client, pin, fn, positional, keyword)
+            return self.submit_pinned(client, pin, fn, positional, keyword, options)
 
         return WorkerRun(submitted_everywhere(workers, submit, cancel), seconds, began, cancel)
 
@@ -280,10 +281,11 @@ class Operations:
         kwargs: Any,
         timeout: Any,
         return_exceptions: bool,
+        options: CallOptions = NO_OPTIONS,
     ) -> dict[str, Any]:
         """See `Client.run_verbose`."""
         return_exceptions = checked_switch("return_exceptions", return_exceptions)
-        run = self.begin_run(client, fn, args, kwargs, timeout)
+        run = self.begin_run(client, fn, args, kwargs, timeout, options)
         with self.engine.waiting.blocking():
             run.wait()
         return run.outcomes(return_exceptions)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from scaler.client.future import FutureOwner
+from scaler.client.future import FutureOwner, FutureSource
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
     from scaler.client.operations import Operations
     from scaler.client.signatures import Args, Coro, Kwargs, P, Paths, V
+    from scaler_protocol.wire.call_options import CallOptions
 
 
 class WorkerCalls:
@@ -20,6 +21,15 @@ class WorkerCalls:
     owner: FutureOwner
     serializer: AnySerializer | None
     profiling: bool
+
+    @property
+    def source(self) -> FutureSource:
+        """The client whose futures these are, see `ClientCalls`."""
+        raise NotImplementedError
+
+    def options_of(self, call: str, given: Mapping[str, Any]) -> CallOptions:
+        """Return what a call with these keywords asks for, see `ClientCalls`."""
+        raise NotImplementedError
 
     @overload
     def run(self, fn: Callable[P, Coro[V]], /, *args: P.args, **kwargs: P.kwargs) -> dict[str, V]: ...
@@ -95,7 +105,9 @@ class WorkerCalls:
 
         Futures and references may be among the arguments: the results of futures are waited for.
         """
-        return self.operations.run(self, fn, args, kwargs, timeout, return_exceptions)
+        return self.operations.run(
+            self.source, fn, args, kwargs, timeout, return_exceptions, self.options_of("run_verbose", {})
+        )
 
     def register_worker_plugin(self, plugin: Any, name: str | None = None, *, timeout: float = 60.0) -> list[str]:
         """Have `plugin.setup(worker)` called in every process that runs tasks of this client, before its first task there.
@@ -107,16 +119,16 @@ class WorkerCalls:
         same content is left as it is; one of other content is torn down first.
 
         If the set-up fails on a worker, raises WorkerRunError with the errors of each, and the plugin is not registered. Where it
-        fails later, on a worker that has joined, tasks end with WorkerPluginError. `docs/workers.md` has the rest.
+        fails later, on a worker that has joined, tasks end with WorkerPluginError. `docs/plugins.md` has the rest.
         """
-        return self.operations.worker_setup.register(self, plugin, name, timeout)
+        return self.operations.worker_setup.register(self.source, plugin, name, timeout)
 
     def unregister_worker_plugin(self, name: str, *, timeout: float = 60.0) -> list[str]:
         """Have a plugin torn down, where it is set up. Returns the names of the workers that have done so in time.
 
         Others do so before their next task of this client. Raises ValueError where no plugin of this name is registered.
         """
-        return self.operations.worker_setup.unregister(self, name, timeout)
+        return self.operations.worker_setup.unregister(self.source, name, timeout)
 
     def worker_plugins(self) -> dict[str, Any]:
         """Return the plugins that are registered, by their names. They are this client's objects, which nobody has set up."""

@@ -25,7 +25,8 @@ def check_tasks(table: TaskTable, answers: Answers, endings: Endings) -> None:
         raise InvariantError("a task waits twice to leave")
     for group in table.groups():
         for number in (*group.pending, *group.again):
-            if number in numbers and table.tasks[number].source is not group:
+            # Of tasks with options the source is a copy of the group, with the same queues.
+            if number in numbers and table.tasks[number].source.pending is not group.pending:
                 raise InvariantError(f"task {number} waits in a group that is not its own")
 
 

@@ -32,15 +32,15 @@ class CallOptions(NamedTuple):
     tags: tuple[tuple[str, str], ...] = ()
     """Names with values, in the order of names."""
 
-    def with_given(self, given: Mapping[str, Any], call: str) -> CallOptions:
+    def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
         """Return these options with others in place of them; None leaves one as it is, tags are joined by name.
 
         Raises TypeError for an option that does not exist and for values of the wrong type, ValueError for other values that
-        are impossible; each error names the option, and the first one `call`.
+        are impossible; each error names the option, and the first one `call`, with its own `keywords` beside the options.
         """
         unknown = given.keys() - set(self._fields)
         if unknown:
-            there_are = ", ".join(self._fields)
+            there_are = ", ".join((*keywords, *self._fields))
             raise TypeError(f"{call}() has no option {', '.join(sorted(unknown))}; the options are {there_are}")
         values = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
         if "tags" in values:
