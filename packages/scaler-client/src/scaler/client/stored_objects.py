@@ -68,7 +68,7 @@ class StoredObjects:
         self._looks_at_shared = False
         """Whether a step waits that looks for values which only their copies keep alive."""
         self._stored: set[bytes] = set()
-        """What this client has stored itself, and uses."""
+        """What this client has given to storage itself, and uses: known to the channel, or stored already."""
         self._coming: set[Key] = set()
         """Of values whose copies will be among them: handed to the channel, and not copied yet."""
         self._references = ReferenceTable()
@@ -221,7 +221,7 @@ class StoredObjects:
         held = HeldObject(use)
         # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
         size = sum(map(len, flattened))
-        owner.steps.do(partial(self._count_stored, use, size))
+        owner.steps.do(partial(self._count, use, size))
         if size < SOON_BYTES_MAX:
             # One more copy of a small value costs less than waiting for another thread to make it.
             unchanging = [buffer if type(buffer) is bytes else bytes(buffer) for buffer in flattened]
@@ -249,11 +249,6 @@ class StoredObjects:
     def _count(self, use: ObjectUse, size: int = 0) -> None:
         self._core.hold_object(use.object_id, size)
         self._uses.count(use)
-
-    def _count_stored(self, use: ObjectUse, size: int) -> None:
-        """As `_count`, for an object that is about to be stored."""
-        self._count(use, size)
-        self._stored.add(use.object_id)
 
     def _count_inner(self, use: ObjectUse) -> None:
         """As `_count`, for a use as good as a reference: what its task returns may become one."""
@@ -320,6 +315,7 @@ class StoredObjects:
         self._coming.discard(key)
         if self._core.holds_object(bytes(held)):
             # Otherwise its task was cancelled meanwhile, and it is deleted already.
+            self._stored.add(bytes(held))
             self._snapshots.add(bytes(held), key, copy)
         left = self._snapshots.left()
         # With a server that ends, all copies look like this, and are needed for the next one.
