@@ -4,10 +4,9 @@ from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client
 from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
-from scaler.client.named_functions import by_name
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
-from scaler.client.worker_plugin import WorkerPlugin, worker_plugin
+from scaler.client.worker_calls import WorkerPlugin, by_name, worker_plugin
 from scaler.errors import (
     ClientCancelledException,
     ClientQuitException,

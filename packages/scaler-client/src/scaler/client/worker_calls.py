@@ -1,7 +1,11 @@
-"""The methods of `Client` that reach every worker. Apart from it for the room that their signatures take."""
+"""What programs have for their workers: methods of `Client` that reach each of them, plugins, functions that only they import.
+
+Apart from `Client` for the room that the signatures take; in one module because `import scaler` imports it.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,6 +15,7 @@ from scaler.serialization.serializer import AnySerializer
 if TYPE_CHECKING:
     from scaler.client.operations import Operations
     from scaler.client.signatures import Args, Coro, Kwargs, P, Paths, V
+    from scaler_protocol.runtime.worker_plugins import PluginWorker
     from scaler_protocol.wire.call_options import CallOptions
 
 
@@ -146,3 +151,58 @@ class WorkerCalls:
         Raises ValueError for what cannot be imported from an archive, FileNotFoundError, TypeError for what is no path.
         """
         self.operations.worker_setup.upload(paths)
+
+
+def by_name(name: str) -> Callable[..., Any]:
+    """Return a function that calls the function of this name where it runs, and imports it there: "package.module:function".
+
+    For functions that this program cannot import, or should not: `client.submit(scaler.by_name("pricing.models:value"), 5)`.
+    Arguments and results are pickled as always. If the name leads nowhere, the task raises what the import raises,
+    AttributeError, or TypeError for what cannot be called. Nobody here knows its arguments, so all keywords of `submit` are
+    its own, `profiling=True` too: to measure such tasks, make the client with `profiling=True`. Raises ValueError at once for
+    what is no such name.
+    """
+    # Not with `import scaler`: it takes as long as a third of all else.
+    from scaler_protocol.payloads.plain import call_named, check_name
+
+    check_name(name)
+    return functools.partial(call_named, name)
+
+
+def worker_plugin(name: str) -> Any:
+    """Return the plugin of this name that was set up in this process for the client of the running task.
+
+    It is the object whose `setup` was called: what that has stored on it is there. Raises KeyError where there is none, as
+    outside tasks.
+    """
+    from scaler_protocol.runtime.worker_plugins import plugin_here
+
+    return plugin_here(name)
+
+
+class WorkerPlugin:
+    """Set up in every process that runs tasks of a client, and torn down when the client leaves.
+
+        class Database(WorkerPlugin):
+            name = "database"
+
+            def setup(self, worker):
+                self.connection = connect()
+
+            def teardown(self, worker):
+                self.connection.close()
+
+        client.register_worker_plugin(Database())
+
+    Tasks find the object by `scaler.worker_plugin("database")`. A plugin need not be derived from this class: an object with one
+    of the two methods will do. Both may be coroutine functions.
+    """
+
+    name: str | None = None
+    """The name under which it is registered, where none is given; None: the name of its class."""
+
+    def setup(self, worker: PluginWorker) -> object:
+        """Called in each process before the first task of the client that is submitted after the registration."""
+
+    def teardown(self, worker: PluginWorker) -> object:
+        """Called when the client leaves, or the plugin is unregistered or replaced, or the process ends in order."""

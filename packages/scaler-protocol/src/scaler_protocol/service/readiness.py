@@ -114,6 +114,9 @@ class Readiness:
             return
         try:
             os.write(self._ready_fd, json.dumps({kind: value}).encode() + b"\n")
+        except BrokenPipeError:
+            # The parent has ended, or stops this process before it was ready: nobody wants to know.
+            return
         except OSError as error:
             logger.warning("cannot report to the parent process: %s", error)
 

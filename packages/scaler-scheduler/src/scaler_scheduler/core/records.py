@@ -84,7 +84,7 @@ class Note(NamedTuple):
 class TaskOptions:
     """What all tasks of a batch share. One instance per distinct combination and client, so `is` compares them."""
 
-    __slots__ = ("bare", "capabilities", "client", "depth", "flags", "kind", "note", "serializer", "signature")
+    __slots__ = ("_bare", "capabilities", "client", "depth", "flags", "kind", "note", "serializer", "signature")
 
     def __init__(
         self,
@@ -108,8 +108,12 @@ class TaskOptions:
         """Capability names that decide who may run the task; empty where capabilities are not enforced."""
         self.note = note
         """Label and tags; None without both."""
-        self.bare = self if bare is None else bare
+        self._bare = bare
+
+    @property
+    def bare(self) -> TaskOptions:
         """The same options without the note."""
+        return self if self._bare is None else self._bare
 
 
 class Task:

@@ -161,7 +161,7 @@ class TaskExecution:
                 raise
             except BaseException:
                 # Exceptions are objects of the user's too.
-                result = self._failed(row, UNDESCRIBED, int((ended_at - started_at) * 1e6))
+                result = self._undescribed(row, int((ended_at - started_at) * 1e6))
             if function is not None and result[3] is not None and result[3].status == FAILED:
                 # Of one that raises each time, too: results before a function that is not known to be quick leave one by one.
                 function.note_seconds(ended_at - started_at)
@@ -305,6 +305,15 @@ class TaskExecution:
         if unavailable is not None:
             return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
         return self._failed(row, self._failures.payload(error), microseconds)
+
+    def _undescribed(self, row: Row, microseconds: int) -> Result:
+        try:
+            return self._failed(row, UNDESCRIBED, microseconds)
+        except AgentGoneError:
+            raise
+        except BaseException:
+            # Built-in functions may be gone too.
+            return (row.task_index, UNDESCRIBED, microseconds, Extra(FAILED))
 
     def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
         """Return the result of a task with this failure payload; a large one goes into storage as large values do."""

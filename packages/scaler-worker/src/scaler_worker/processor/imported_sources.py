@@ -13,6 +13,7 @@ import sys
 from scaler_protocol.runtime.origins import source_of
 
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _CLIENTS_MAX = 256
 
 Stamp = tuple[int, int]
@@ -46,8 +47,7 @@ class ImportedSources:
 
 
 def _is_users(path: str) -> bool:
-    library = os.path.dirname(os.__file__) + os.sep
-    return not path.startswith(library) and not any(part in path for part in _INSTALLED)
+    return not path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED)
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -93,8 +93,6 @@ class TaskLoop:
             if buffer and (function is None or function.seconds > SLOW_SECONDS):
                 results.flush()
             result, ended_at = run(row, function, state)
-            if function is None:
-                sources.note()
             buffer.append(result)
             readers = chain_results.readers
             if readers and row.task_index in readers and (result[3] is None or not result[3].status):
@@ -123,6 +121,9 @@ class TaskLoop:
                     # Before the next task can feel what this one has left.
                     self._look_after(state)
                     is_due = False
+                    if function is None:
+                        # Not before: with what the task has left of the interpreter, nothing here may work.
+                        sources.note()
         chain_results.clear()
         # What is here already is more work for certain; what may come is not. A task that came alone is not kept waiting.
         if buffer and (self._inbox.came_alone or not self._channel.has_waiting()):
@@ -131,3 +132,5 @@ class TaskLoop:
         if is_due or ended_at >= self._looked_after_at + LOOK_AFTER_SECONDS:
             self._looked_after_at = ended_at
             self._look_after(state)
+            if is_due:
+                sources.note()
