@@ -17,7 +17,7 @@ from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status
 from scaler_protocol.wire.task_lists import PORTION_ROWS, RESULT_ROWS
 from scaler_worker.core import effects, events
-from scaler_worker.core.capacity import HELD_BYTES, HELD_FEW
+from scaler_worker.core.capacity import GROWTH, HELD_BYTES, HELD_FEW
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
 from scaler_worker.core.lifecycle import FAILED_STARTS_MAX
@@ -88,13 +88,13 @@ def test_capacity_follows_the_measured_duration() -> None:
 
 @pytest.mark.parametrize("where", ["arguments", "inputs", "results"])
 def test_capacity_follows_the_bytes_of_messages(where: str) -> None:
-    harness = AgentHarness(slots=2, queue_limit=2000)
-    for number in range(200):
+    harness = AgentHarness(slots=2, queue_limit=1000)
+    for number in range(250):
         harness.submit([number])
         harness.finish(harness.holder(number), microseconds=1)
-    assert harness.look().capacity == 4000
+    assert harness.look().capacity == 2000
     large = bytes(65_536)
-    for number in range(200, 300):
+    for number in range(250, 350):
         fields: dict[str, Any] = {}
         if where == "arguments":
             fields["payloads"] = Packed.of([large])
@@ -104,10 +104,21 @@ def test_capacity_follows_the_bytes_of_messages(where: str) -> None:
         harness.finish(harness.holder(number), microseconds=1, payload=large if where == "results" else None)
     held = harness.look().capacity
     assert 0.9 * HELD_BYTES <= held / 2 * len(large) <= 1.1 * HELD_BYTES
-    for number in range(300, 400):
+    for number in range(350, 450):
         harness.submit([number])
         harness.finish(harness.holder(number), microseconds=1)
-    assert harness.look().capacity == 4000
+    assert harness.look().capacity == 2000
+
+
+def test_a_new_agent_wants_few_tasks_until_it_has_seen_some() -> None:
+    harness = AgentHarness(slots=2, queue_limit=1000)
+    harness.submit([0])
+    harness.finish(harness.holder(0), microseconds=1)
+    assert harness.look().capacity == 2 * HELD_FEW
+    for number in range(1, 50):
+        harness.submit([number])
+        harness.finish(harness.holder(number), microseconds=1)
+    assert harness.look().capacity == 2 * 50 * GROWTH
 
 
 def test_of_tasks_with_very_large_messages_a_few_are_wanted_all_the_same() -> None:

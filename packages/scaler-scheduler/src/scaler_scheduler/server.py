@@ -17,7 +17,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError, cannot_listen
 from scaler_protocol.service.hangup import on_hangup
-from scaler_protocol.service.memory import give_back_free_memory, look_at_new_objects, rss_bytes
+from scaler_protocol.service.memory import UnusedMemory, give_back_free_memory, look_at_new_objects, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.security_settings import server_security
@@ -102,6 +102,7 @@ class _Server:
         self._left: list[effects.Effect] = []
         """Effects that the last turn had no time for."""
         self._was_loaded = False
+        self._unused_memory = UnusedMemory()
         self._store_child = store
         self._store: StoreLink
         self._webhooks: Webhooks | None = None
@@ -422,13 +423,15 @@ class _Server:
             self._publisher.refresh_authorities()
 
     def _give_back_memory(self) -> None:
-        """Return free memory to the system after a large load, when no task is left."""
+        """Return free memory to the system: after a large load, when no task is left, and what a load does not use again."""
         unfinished = self._core.unfinished_count
         if unfinished >= LARGE_LOAD_TASKS:
             self._was_loaded = True
         elif unfinished == 0 and self._was_loaded:
             self._was_loaded = False
             give_back_free_memory()
+            return
+        self._unused_memory.look()
 
     def _tick(self) -> events.Tick:
         now, unix_time = time.monotonic(), time.time()

@@ -34,9 +34,56 @@ def look_at_new_objects() -> None:
     gc.freeze()
 
 
+UNUSED_BYTES = 32 * 1024 * 1024
+"""Free memory that a process may keep for what comes next."""
+
+UNUSED_LOOKS = 6
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "blocks", "fast", "maps", "mapped", "most", "fast_bytes", "used", "free", "top")
+    ]
+
+
+class UnusedMemory:
+    """Notices that the C library keeps free memory that a busy process does not come to use, and returns it.
+
+    Values of some 100 KB that lived side by side leave holes between others, which the C library never returns by itself.
+    """
+
+    def __init__(self) -> None:
+        self._ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+        """Only glibc from 2.33 on has it. It takes microseconds."""
+        if self._ask is not None:
+            self._ask.restype = _Mallinfo
+        self._looks = 0
+        """So many in a row have found too much."""
+        self._left_bytes = 0
+        """How much this process used after the last time: what was returned is still counted as free."""
+
+    def look(self) -> bool:
+        """Call it some times a second. Returns whether memory was returned: a millisecond for each 15 MiB."""
+        if self._ask is None or self._ask().free < UNUSED_BYTES or rss_bytes() < self._left_bytes + UNUSED_BYTES // 2:
+            self._looks = 0
+            return False
+        self._looks += 1
+        if self._looks < UNUSED_LOOKS:
+            return False
+        self._looks = 0
+        _trim()
+        self._left_bytes = rss_bytes()
+        return True
+
+
 def give_back_free_memory() -> None:
     """Collect garbage and return free pages to the system. Call it in quiet moments, because it takes milliseconds."""
     gc.collect()
+    _trim()
+
+
+def _trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     # C libraries other than glibc have no such function and need none.
     if malloc_trim is not None:

@@ -10,12 +10,15 @@ from scaler_worker.core.state import AgentState
 HELD_MICROSECONDS = 50_000
 """Work an agent wants to hold per slot."""
 
-HELD_BYTES = 8 * 1024 * 1024
+HELD_BYTES = 2 * 1024 * 1024
 """Bytes of messages that the tasks an agent wants to hold take per slot. Of quick tasks with large values it would hold hundreds
 of MiB otherwise, and what reads the results of a graph's rows would stand behind all of them."""
 
 HELD_FEW = 8
 """So many per slot are wanted whatever they take: a slot would have nothing to do while the next are on their way."""
+
+GROWTH = 4
+"""A slot wants at most so many times what this agent has seen end."""
 
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
@@ -60,6 +63,8 @@ class Capacity:
             wanted = 1
         else:
             wanted = ceil(HELD_MICROSECONDS / mean) + 1
+            # The next ones may be of another kind: a new agent had thousands of a graph's rows after one quick task.
+            wanted = min(wanted, max(HELD_FEW, GROWTH * self._message_bytes.ended))
             each = self._message_bytes.each
             if wanted * each > HELD_BYTES:
                 wanted = min(wanted, max(HELD_FEW, int(HELD_BYTES / each)))

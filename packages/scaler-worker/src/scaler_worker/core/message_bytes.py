@@ -9,10 +9,12 @@ WEIGHT_KEPT = 0.9
 class MessageBytes:
     """Moving averages over all tasks. What lies in storage or in shared memory is in no message, and does not count."""
 
-    __slots__ = ("_made", "_read")
+    __slots__ = ("_made", "_read", "ended")
 
     def __init__(self) -> None:
         self._read = self._made = 0.0
+        self.ended = 0
+        """So many tasks have shown what they take."""
 
     @property
     def each(self) -> float:
@@ -26,5 +28,6 @@ class MessageBytes:
 
     def note_made(self, tasks: int, size_bytes: int) -> None:
         """So many tasks have ended, with results of so many bytes in all."""
+        self.ended += tasks
         each = size_bytes / tasks
         self._made = each + WEIGHT_KEPT**tasks * (self._made - each)
