@@ -63,6 +63,8 @@ class ClientDriver:
         self.references = References(core, random)
         self.at_hand: dict[bytes, bytes] = {}
         """Objects whose values the application still has, or the client copies of them."""
+        self.stored: dict[bytes, None] = {}
+        """What storage has said that it has, and tasks still need."""
         self.cancel_confirmed = 0
         self.unservable_notices = 0
         self.recent: deque[Entry] = deque(maxlen=30)
@@ -310,6 +312,7 @@ class ClientDriver:
         elif isinstance(effect, effects.DeleteObjects):
             for object_id in effect.object_ids:
                 self.at_hand.pop(object_id, None)
+                self.stored.pop(object_id, None)
             self.storage.delete(effect.object_ids, self.core.client_id)
         elif isinstance(effect, effects.CancelConfirmed):
             self.cancel_confirmed += len(effect.numbers)
@@ -348,11 +351,17 @@ class ClientDriver:
             if self.core.holds_object(object_id):
                 self.ledger.kinds["objects sent again"] += 1
                 self._put(object_id, content)
+        gone = [one for one in (*self.stored, *self.core.stored_results) if one not in self.at_hand]
+        if gone:
+            self.ledger.kinds["objects said to be gone"] += len(gone)
+            self.storage.tell(m.ObjectsGone(tuple(gone)))
 
     def _put(self, object_id: bytes, content: bytes) -> None:
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if not isinstance(completion, Done):
                 self.handle(events.ObjectRefused(object_id, f"object {object_id.hex()} is not stored: {completion}"))
+            elif self.core.holds_object(object_id):
+                self.stored[object_id] = None
 
         self.storage.put(object_id, self.core.client_id, content, answered)
 

@@ -49,6 +49,7 @@ class SchedulerProcess(Process):
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.storage.on_message = self._on_storage_message
+        self.storage.on_welcome = lambda: self.core.handle(events.StoreReplaced(), self.clock.now)
         self.monitors = random.randint(0, 1)
         network.listen(address, self)
         self.plan_deadline()
@@ -107,7 +108,7 @@ class SchedulerProcess(Process):
                 self.storage.delete(effect.message.ids, effect.message.owner)
             elif isinstance(effect.message, m.ClientGone):
                 self.storage.end_owner(effect.message.client)
-            elif isinstance(effect.message, m.Shutdown):
+            elif isinstance(effect.message, m.Shutdown | m.ObjectsGone):
                 self.storage.tell(effect.message)
         elif isinstance(effect, effects.KeepOwner):
             self.storage.keep_owner(effect.client)

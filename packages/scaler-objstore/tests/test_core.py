@@ -516,6 +516,32 @@ def test_stores_of_hosts_have_time_to_say_what_they_have_of_a_client_that_has_it
     ]
 
 
+def test_who_waits_already_waits_no_longer_than_the_stores_of_hosts_may_take() -> None:
+    store = Store()
+    start, store.now = 0.0, Limits().home_away_seconds - 2.0
+    store.core.handle(events.Tick(), start)
+    store.say(AGENT, m.ObjectGet(7, X, wait_seconds=10.0))
+    assert store.say(ALICE, m.ObjectsGone((X,))) == []
+    assert store.say(BOB, m.ObjectGet(3, X, wait_seconds=10.0)) == []
+    store.now += 2.0
+    store.core.handle(events.Tick(), store.now)
+    assert store.effects() == [
+        effects.Send(BOB, m.ObjectData(3, X, missing=True, gone=True)),
+        effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True)),
+    ]
+
+
+def test_a_scheduler_says_what_will_not_come_too() -> None:
+    store = Store()
+    store.put(ALICE, Y, b"here")
+    store.now = Limits().home_away_seconds
+    store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0))
+    assert store.say(SCHEDULER, m.ObjectsGone((X, Y))) == [
+        effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True))
+    ]
+    assert store.get(AGENT, Y) == [b"here"]
+
+
 def test_what_a_store_of_a_host_has_is_not_gone() -> None:
     store = Store()
     store.say(ALICE, m.ObjectsGone((X,)))

@@ -9,7 +9,7 @@ from harness import Agent, Client, Harness
 from test_core_graphs import submit_graph
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core import effects, events
+from scaler_scheduler.core import effects, events, lost_results
 
 Named = tuple[bytes, int, int]
 
@@ -32,6 +32,10 @@ class Cluster:
 
     def lose(self, *ids: bytes) -> None:
         self.harness.core.handle(events.ObjectsLost("host-7", ids), self.harness.now)
+        self.harness.settle()
+
+    def replace_store(self) -> None:
+        self.harness.core.handle(events.StoreReplaced(), self.harness.now)
         self.harness.settle()
 
     def logged(self) -> list[str]:
@@ -170,6 +174,25 @@ def test_a_row_that_needs_a_failed_one_cannot_run_again() -> None:
     ((status, text),) = cluster.client.results().values()
     assert status == m.Status.MISSING_OBJECT
     assert b"what it needs has failed" in text
+
+
+def test_a_new_object_store_is_told_which_results_others_still_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lost_results, "GONE_AT_ONCE_MAX", 2)
+    cluster = Cluster()
+    submit_graph(cluster.client, [[], [], [], [], [0, 1, 2, 3], [4]], [5])
+    tasks = cluster.agent.tasks()
+    for task, letter in zip(tasks[:3], "abc", strict=True):
+        cluster.answer_with(task, big(letter))
+    cluster.replace_store()
+    told = cluster.harness.to_store()
+    assert told == [m.ObjectsGone((big("a"), big("b"))), m.ObjectsGone((big("c"),))]
+    # What the client is told of it names itself, and what nobody reads is deleted.
+    cluster.answer_with(tasks[3], big("d"))
+    (reader,) = cluster.agent.tasks()
+    cluster.agent.answer([reader])
+    cluster.harness.to_store()
+    cluster.replace_store()
+    assert cluster.harness.to_store() == []
 
 
 def test_losses_that_nobody_needs_change_nothing() -> None:

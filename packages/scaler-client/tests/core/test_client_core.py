@@ -719,6 +719,19 @@ def test_an_answer_is_left_in_storage_until_somebody_asks(
     assert core.unanswered_tokens() == []
 
 
+def test_what_workers_have_stored_is_known_while_it_is_used(core: ClientCore) -> None:
+    core.hold_object(b"sent")
+    for _ in range(2):
+        core.hold_object(OBJECT_ID)
+        core.note_result(OBJECT_ID)
+    core.check_invariants()
+    assert core.stored_results == {OBJECT_ID}
+    core.release_objects((OBJECT_ID, b"sent"))
+    assert core.stored_results == {OBJECT_ID}
+    core.release_objects((OBJECT_ID,))
+    assert core.stored_results == set()
+
+
 class TestAnswersThatOtherRowsRead:
     """The scheduler gives a large result of a graph's row to the client at once: its object has to outlive its readers."""
 
@@ -729,6 +742,14 @@ class TestAnswersThatOtherRowsRead:
 
     def answer(self, scheduler: Scheduler) -> None:
         scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
+
+    def test_it_is_known_as_stored_by_a_worker_until_then(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.begin(core, scheduler)
+        self.answer(scheduler)
+        assert core.stored_results == {OBJECT_ID}
+        core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
+        scheduler.answer([2], 0.4, payloads=[b"Psmall"])
+        assert core.stored_results == set()
 
     def deleted(self, scheduler: Scheduler) -> bool:
         scheduler.exchange(0.5)

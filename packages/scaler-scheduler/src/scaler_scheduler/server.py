@@ -143,7 +143,12 @@ class _Server:
                 stack.enter_context(on_hangup(self._refresh_keys))
             self._take_in = self._core.handle if self._guard is None else self._guard.handle
             self._store = StoreLink(
-                str(store_address), config.incarnation, self._security, self._on_store_status, self._on_objects_lost
+                str(store_address),
+                config.incarnation,
+                self._security,
+                self._on_store_status,
+                self._on_objects_lost,
+                self._on_store_replaced,
             )
             stack.callback(self._store.close)
             logger.info("scheduler listens on %s. %s", bound, self._how_to_watch())
@@ -273,6 +278,10 @@ class _Server:
         self._core.handle(events.ObjectsLost(message.host, message.ids), now)
         self._registration.schedule()
 
+    def _on_store_replaced(self, now: float) -> None:
+        self._core.handle(events.StoreReplaced(), now)
+        self._registration.schedule()
+
     # --- the loop
 
     def _turn(self) -> None:
@@ -377,7 +386,7 @@ class _Server:
 
     def _tell_store(self, message: m.Message, now: float) -> None:
         # Whoever started another server stops it.
-        if isinstance(message, m.ObjectDelete | m.ClientGone):
+        if isinstance(message, m.ObjectDelete | m.ClientGone | m.ObjectsGone):
             self._store.tell(message, now)
         elif self._store_child is not None:
             assert isinstance(message, m.Shutdown)

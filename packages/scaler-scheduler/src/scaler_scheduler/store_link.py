@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError, WrongServerKeyError
-from scaler_protocol.objects.storage import CHECK_SECONDS, StoreRequests, TooManyRequestsError
+from scaler_protocol.objects.storage import CHECK_SECONDS, StoreChanged, StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -48,14 +48,17 @@ class StoreLink:
         security: ServerSecurity | None,
         on_status: Callable[[m.StoreStatus, float], None],
         on_lost: Callable[[m.ObjectsLost, float], None],
+        on_replaced: Callable[[float], None],
     ) -> None:
         """Begin to connect.
 
-        `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, both with the time.
+        `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, `on_replaced` when another
+        server answers than before, all with the time.
         """
         self._loop = asyncio.get_running_loop()
         self._on_status = on_status
         self._on_lost = on_lost
+        self._on_replaced = on_replaced
         self._requests = StoreRequests(
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid()),
             # By its hello the server knows that there is somebody who tells it which clients have ended.
@@ -112,8 +115,8 @@ class StoreLink:
         """Keep the objects of a client, which came back."""
         self._requests.keep_owner(client)
 
-    def tell(self, message: m.ObjectDelete | m.ClientGone | m.Shutdown, now: float) -> None:
-        """Have objects deleted, or the server stopped."""
+    def tell(self, message: m.ObjectDelete | m.ClientGone | m.ObjectsGone | m.Shutdown, now: float) -> None:
+        """Have objects deleted, say which are not to be waited for, or have the server stopped."""
         try:
             if isinstance(message, m.ObjectDelete):
                 self._requests.delete(message.ids, message.owner, now)
@@ -155,8 +158,8 @@ class StoreLink:
                     self._on_status(message, now)
                 elif isinstance(message, m.ObjectsLost):
                     self._on_lost(message, now)
-                else:
-                    self._requests.receive(message, now)
+                elif any(isinstance(one, StoreChanged) for one in self._requests.receive(message, now)):
+                    self._on_replaced(now)
             except WireError as error:
                 logger.warning("dropped a message of the object storage server: %s", error)
         if link.has_received:

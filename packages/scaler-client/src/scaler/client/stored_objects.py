@@ -147,7 +147,7 @@ class StoredObjects:
         `inner`: uses of objects that references inside of the result may name.
         """
         share = ObjectUse(object_id)
-        self._owner.steps.do(partial(self._count_first, share, group, inner))
+        self._owner.steps.do(partial(self._count_kept, share, group, inner))
         return ObjectReference.with_share(share, self._owner.client_id, "", 0)
 
     def drop_references(self, group: ReferenceGroup) -> None:
@@ -278,6 +278,12 @@ class StoredObjects:
         self._count(share)
         self._references.add(share, group)
 
+    def _count_kept(self, share: ObjectUse, group: ReferenceGroup, inner: tuple[bytes, ...]) -> None:
+        """As `_count_first`, for the result of a task."""
+        self._count_first(share, group, inner)
+        self._core.note_result(share.object_id)
+        self._meet_storage()
+
     def _count_share(self, share: ObjectUse, ticket: int) -> None:
         object_id = share.object_id
         taken = self._references.take_ticket(object_id, ticket)
@@ -362,6 +368,18 @@ class StoredObjects:
             )
         return self._channel
 
+    def _meet_storage(self) -> ObjectChannel | None:
+        """Open the channel, unless it is there: by it this client learns of a new server, which it tells of lost results.
+
+        Returns None where that cannot be, or this client has closed: all that is left goes with it. With the lock held.
+        """
+        if self._channel is None and not self._is_closed:
+            try:
+                self._open_channel()
+            except errors.ScalerError:
+                return None
+        return self._channel
+
     def follow_storage(self) -> None:
         """Have what waits for an answer of object storage asked where it is now. Without the lock."""
         if self._channel is not None:
@@ -371,6 +389,7 @@ class StoredObjects:
     def fetch(self, fetch: effects.FetchObject) -> None:
         """Get the object that answers a task, and give it to the core, unless it stays where it is. Without the lock."""
         if self._results.leave(fetch):
+            self._owner.steps.do(self._meet_storage)
             return
         try:
             with self._owner.lock:
@@ -384,15 +403,10 @@ class StoredObjects:
         channel = self._channel
         if channel is None:
             # Results: workers have stored them.
-            if self._is_closed:
-                # All that is left goes with the client.
-                return
-            try:
-                with self._owner.lock:
-                    channel = self._open_channel()
-            except errors.ScalerError:
-                return
-        channel.delete(object_ids)
+            with self._owner.lock:
+                channel = self._meet_storage()
+        if channel is not None:
+            channel.delete(object_ids)
 
     def close(self) -> None:
         """Close the channel. Idempotent."""
@@ -435,7 +449,9 @@ class StoredObjects:
         coming = channel.unanswered()
         with self._owner.lock:
             kept = self._snapshots.all()
-            gone = self._stored.difference(coming, (object_id for object_id, _ in kept))
+            # A result that the new server was given before this client knew of it, or found on its disk, it keeps.
+            gone = self._stored.union(self._core.stored_results)
+            gone.difference_update(coming, (object_id for object_id, _ in kept))
             self._results.forget_kept()
         channel.tell_gone(list(gone))
         logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))

@@ -158,6 +158,7 @@ class StoredResults:
     def _count(self, number: int, object_id: bytes) -> ObjectUse:
         use = ObjectUse(object_id)
         self._core.hold_object(object_id)
+        self._core.note_result(object_id)
         self._uses.count(use)
         assert use.reference is not None
         self._numbers[use.reference] = number

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from typing import Protocol
 
 from scaler.core import effects, events
@@ -123,6 +123,8 @@ class ClientCore:
         """See `TaskSender.flush_or_hold`: as `flush`, but a few tasks may be held back for a moment, to form a batch."""
         self.hold_object = self._uses.hold
         """Counts one more use of an object of this client: it is not deleted before `release_objects` or its task."""
+        self.note_result = self._uses.note_result
+        """Says that an object that is held is the result of a task: workers have stored it, and this client has no copy."""
         self.leave: Callable[[int, object], bool] = self._answers.leave
         """See `Answers.leave`: in place of fetching an answer."""
         self.is_left: Callable[[int], bool] = self._answers.left.__contains__
@@ -197,6 +199,11 @@ class ClientCore:
     def holds_object(self, object_id: bytes) -> bool:
         """Whether some use of an object is counted."""
         return object_id in self._uses.counts
+
+    @property
+    def stored_results(self) -> Set[bytes]:
+        """Objects of which some use is counted, and which workers have stored."""
+        return self._uses.results
 
     def is_refused(self, object_id: bytes) -> bool:
         """Whether storage has refused an object of which some use is counted: a task with it would fail."""

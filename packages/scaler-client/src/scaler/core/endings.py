@@ -54,6 +54,7 @@ class Endings:
         graph = task.source
         if isinstance(graph, Graph) and graph.unanswered > 1 and not len(graph.submit.earlier):
             self._uses.hold(object_id)
+            self._uses.note_result(object_id)
             self._uses.awaited.add(object_id)
             graph.answers.append(object_id)
 
@@ -62,6 +63,7 @@ class Endings:
         for graph in self._table.graphs.values():
             if graph.first_number <= number < graph.first_number + graph.rows and not len(graph.submit.earlier):
                 self._uses.hold(object_id)
+                self._uses.note_result(object_id)
                 graph.answers.append(object_id)
                 return True
         return False

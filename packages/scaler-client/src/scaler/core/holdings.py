@@ -57,6 +57,8 @@ class ObjectUses:
         """Answers that are being fetched, or kept in a moment: the last use may end before, and then they stay."""
         self.refused: dict[bytes, str] = {}
         """Objects that storage would not take, with its reason, for as long as somebody uses them."""
+        self.results: set[bytes] = set()
+        """Objects that workers have stored: results of tasks, for as long as somebody uses them."""
 
     def hold(self, object_id: bytes, size: int = 0) -> None:
         """Count one more use. `size`: the object's bytes; 0 where they are not known."""
@@ -65,6 +67,10 @@ class ObjectUses:
             self.awaited.discard(object_id)
         if size:
             self.sizes[object_id] = size
+
+    def note_result(self, object_id: bytes) -> None:
+        """An object that is held is the result of a task."""
+        self.results.add(object_id)
 
     def release(self, object_ids: Iterable[bytes]) -> tuple[bytes, ...]:
         """Undo one `hold` each; return those that nobody needs any more."""
@@ -77,6 +83,7 @@ class ObjectUses:
                 del self.counts[object_id]
                 self.refused.pop(object_id, None)
                 self.sizes.pop(object_id, None)
+                self.results.discard(object_id)
                 if object_id not in self.awaited:
                     free.append(object_id)
         return tuple(free)

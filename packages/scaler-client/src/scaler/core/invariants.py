@@ -52,6 +52,8 @@ def check_objects(table: TaskTable, uses: ObjectUses, endings: Endings) -> None:
         raise InvariantError("tasks name objects that are not held")
     if any(count <= 0 for count in uses.counts.values()):
         raise InvariantError("an object is kept that nobody uses")
+    if not uses.results <= uses.counts.keys():
+        raise InvariantError("a result is known as stored that nobody uses")
 
 
 def check_deadlines(kept: float, due: float, *, bounded: bool) -> None:

@@ -1,4 +1,4 @@
-"""Objects that earlier servers had, and of which their clients have no copy to send again. Nobody waits for them."""
+"""Objects that earlier servers had, and that nobody can send again, as clients or the scheduler say. Nobody waits for them."""
 
 from __future__ import annotations
 

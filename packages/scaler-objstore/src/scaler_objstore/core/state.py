@@ -63,7 +63,7 @@ class StoreState:
         self.leases = Leases(limits.retention_seconds)
         self.refused_puts = RefusedPuts(limits.refused_puts_max, limits.refused_put_seconds)
         self.gone = GoneObjects(limits.gone_objects_max)
-        """What no client can send again."""
+        """What nobody can send again."""
         self.started_at = float("inf")
         """When the first event came."""
         self.arriving_until = float("-inf")
@@ -89,6 +89,12 @@ class StoreState:
         In the first seconds of a server that is not so: the stores of other hosts may still say that they have it.
         """
         return object_id in self.gone and now >= self.started_at + self.limits.home_away_seconds
+
+    def awaited_until(self, object_id: bytes, deadline: float) -> float:
+        """Return until when an object that is not here is waited for, at the longest until this deadline."""
+        if object_id not in self.gone:
+            return deadline
+        return min(deadline, self.started_at + self.limits.home_away_seconds)
 
     def send(self, address: bytes, message: m.Message) -> None:
         """Send a message."""

@@ -785,7 +785,8 @@ class ObjectWanted:
 class ObjectsGone:
     """Agent to object storage: the store of this host does not have these objects, or has deleted them as told.
 
-    Client to object storage that is new to it: these objects of mine were stored before, and I have no copy to send again.
+    Client to object storage that is new to it: these objects of mine were stored before, and I have no copy to send again;
+    workers have stored the results among them. Scheduler likewise: these results of rows, which others need, were stored before.
     """
 
     ids: tuple[bytes, ...]

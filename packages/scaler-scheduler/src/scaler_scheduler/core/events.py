@@ -44,6 +44,11 @@ class StoreLost:
 
 
 @value
+class StoreReplaced:
+    """Another object storage server answers than before: what that one had in memory only is lost."""
+
+
+@value
 class StoreReported:
     """The object storage server said how much it holds."""
 
@@ -110,6 +115,7 @@ Event = (
     Incoming
     | PeerUnreachable
     | StoreLost
+    | StoreReplaced
     | StoreReported
     | ObjectsLost
     | StopAnnounced

@@ -20,6 +20,9 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, ClientRecord
 from scaler_scheduler.core.state import SchedulerState
 
+GONE_AT_ONCE_MAX = 10_000
+"""Most objects that one message to object storage names."""
+
 
 class LostResults:
     """Looks for the rows whose results are lost, and has them run again."""
@@ -44,6 +47,22 @@ class LostResults:
                 ]
                 if rows:
                     self._run_again(client, graph, rows, event, now)
+
+    def on_store_replaced(self) -> None:
+        """Tell the new object storage server which results an earlier one had: those that it has not, it need not wait for.
+
+        They were stored before this scheduler heard of them. Those of tasks that are over their clients name.
+        """
+        gone = {
+            object_id: None
+            for client in self._clients.values()
+            for graph in client.all_graphs()
+            for row in graph.holders
+            for object_id in graph.results[row].objects
+        }
+        ids = tuple(gone)
+        for start in range(0, len(ids), GONE_AT_ONCE_MAX):
+            self._outbox.to_store(m.ObjectsGone(ids[start : start + GONE_AT_ONCE_MAX]))
 
     def take_up_returned(self, now: float) -> None:
         """Rows that agents have had since before this scheduler may have come back: run what they need, for them to run."""

@@ -27,7 +27,7 @@ class MessageOutbox(Outbox[effects.Effect]):
         self._monitor = monitor
         self._agents = agents
 
-    def to_store(self, message: m.ClientGone | m.ObjectDelete | m.Shutdown) -> None:
+    def to_store(self, message: m.ClientGone | m.ObjectDelete | m.ObjectsGone | m.Shutdown) -> None:
         """Send a message to the object storage server."""
         self.add(effects.ToStore(message))
 

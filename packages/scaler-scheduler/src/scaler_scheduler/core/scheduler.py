@@ -101,6 +101,8 @@ class SchedulerCore:
                 self._scaling.on_webhook(event, now)
         elif isinstance(event, events.StoreLost):
             self._outbox.log("warning", f"object storage server: {event.reason}")
+        elif isinstance(event, events.StoreReplaced):
+            self._lost_results.on_store_replaced()
         elif isinstance(event, events.StoreReported):
             self._state.pressure.on_report(event.status)
             self._monitor_reports.on_store_report(event)

@@ -58,7 +58,7 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
     gone = state.will_not_come(message.id, now)
     # A comparison with NaN is false, so NaN does not wait.
     if held is None and message.wait_seconds > 0 and not gone:
-        deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
+        deadline = state.awaited_until(message.id, now + min(message.wait_seconds, state.limits.wait_seconds_max))
         if state.waiters.add(replace(waiter, deadline=deadline)):
             return
     state.send(address, m.ObjectData(message.request, message.id, missing=True, gone=gone))
@@ -89,4 +89,7 @@ def answer_expired(state: StoreState, now: float) -> None:
             state.send(waiter.peer, unreached(waiter.request, held))
             continue
         may_come = is_arriving and waiter.object_id not in state.gone
-        state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True, may_come=may_come))
+        gone = state.will_not_come(waiter.object_id, now)
+        state.send(
+            waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True, may_come=may_come, gone=gone)
+        )

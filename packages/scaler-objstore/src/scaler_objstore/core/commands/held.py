@@ -44,9 +44,10 @@ def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.Objec
 def objects_gone(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsGone, now: float) -> None:
     """An agent's store does not have these objects: answer who waits for one that no other store has.
 
-    A client has no copy of them: who waits for one that is nowhere is answered, and nobody waits for it from now on.
+    A client or a scheduler says that an earlier server had them, and that nobody sends them again: who waits for one that is
+    nowhere is answered, and nobody waits for it from now on.
     """
-    if peer.role is m.Role.CLIENT:
+    if peer.role is not m.Role.AGENT:
         _will_not_come(state, message.ids, now)
         return
     for object_id in message.ids:
@@ -68,8 +69,11 @@ def _will_not_come(state: StoreState, object_ids: Iterable[bytes], now: float) -
     ]
     state.gone.add(nowhere)
     for object_id in nowhere:
-        for waiter in state.waiters.take_for(object_id) if state.will_not_come(object_id, now) else ():
-            state.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True, gone=True))
+        for waiter in state.waiters.take_for(object_id):
+            until = state.awaited_until(object_id, waiter.deadline)
+            if until <= now or not state.waiters.add(replace(waiter, deadline=until)):
+                gone = state.will_not_come(object_id, now)
+                state.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True, gone=gone))
 
 
 def home_left(state: StoreState, address: bytes, now: float) -> None:

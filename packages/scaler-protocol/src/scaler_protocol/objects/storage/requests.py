@@ -332,7 +332,7 @@ class StoreRequests:
         """Send a message that needs no answer, or that the owner repeats.
 
         Of an agent: only `ObjectsGone`, and to the store of its host how much of an incomplete put is there. Of a client: only
-        `ObjectsGone`.
+        `ObjectsGone`. Of a scheduler: all but `ObjectPut`.
         """
         self.introduce(now)
         self._outgoing.append(message)
