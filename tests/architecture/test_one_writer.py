@@ -32,8 +32,8 @@ WRITERS = {
     "linked_rows": "ClientRecord.links ClientRecord.recent",
     "placement": "AgentRecord.newcomers",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
-    "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_notes "
-    "ClientRecord.hello ClientRecord.session",
+    "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_asks "
+    "ClientRecord.has_notes ClientRecord.hello ClientRecord.session",
     "sessions": "AgentRecord.last_seen AgentRecord.lost_at ClientRecord.last_seen",
     "unservable": "ClientRecord.unservable_reported",
 }

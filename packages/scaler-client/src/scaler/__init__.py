@@ -31,6 +31,7 @@ from scaler.local.combo import SchedulerClusterCombo
 from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
 from scaler_protocol.version import SOFTWARE_VERSION as __version__
+from scaler_protocol.wire.call_options import Retries
 
 __all__ = [
     "AsyncClient",
@@ -47,6 +48,7 @@ __all__ = [
     "ObjectStorageException",
     "ProcessorDiedError",
     "RemoteTaskError",
+    "Retries",
     "ScalerError",
     "ScalerExecutor",
     "ScalerFuture",

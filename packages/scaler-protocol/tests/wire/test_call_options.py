@@ -12,6 +12,8 @@ from scaler_protocol.wire.call_options import (
     NO_OPTIONS,
     RECORD_BYTES_MAX,
     CallOptions,
+    Retries,
+    asked_of,
     encode_record,
     join_records,
     read_records,
@@ -25,7 +27,22 @@ OPTIONS = st.builds(
     CallOptions,
     st.one_of(st.just(""), TEXTS),
     st.dictionaries(TEXTS, st.one_of(st.just(""), TEXTS), max_size=4).map(lambda tags: tuple(sorted(tags.items()))),
-)
+    st.one_of(
+        st.none(),
+        st.builds(
+            Retries,
+            st.integers(1, 1000),
+            st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
+            st.floats(0, 1e6),
+            st.floats(1, 1000),
+            st.floats(0, 1e6),
+        ),
+    ),
+    st.floats(0, 1e6),
+    st.floats(0, 1e6),
+    st.integers(-1_000_000, 1_000_000),
+    st.booleans(),
+).filter(lambda options: options.idempotent or options.retries is None)
 
 
 @given(st.lists(OPTIONS, min_size=1, max_size=20))
@@ -79,7 +96,7 @@ def test_a_call_has_its_own_options_beside_those_of_the_client() -> None:
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"labels": "x"}, TypeError, r"map\(\) has no option labels; the options are label, tags"),
+        ({"labels": "x"}, TypeError, r"map\(\) has no option labels; the options are label, tags, retries, "),
         ({"label": 7}, TypeError, "label must be a str, not 7"),
         ({"label": ""}, ValueError, "label '' is not one line"),
         ({"label": "a\nb"}, ValueError, "label .* is not one line"),
@@ -92,6 +109,28 @@ def test_a_call_has_its_own_options_beside_those_of_the_client() -> None:
         ({"tags": {"a": "\0"}}, ValueError, "tags: the value of 'a'"),
         ({"tags": {"a": "x" * 201}}, ValueError, "tags: the value of 'a'.* has more than 200 characters"),
         ({"tags": {str(n): "" for n in range(21)}}, ValueError, "tags has 21 entries; a task can have 20 at most"),
+        ({"retries": -1}, ValueError, "retries must be from 0 to 1000, not -1"),
+        ({"retries": True}, TypeError, "retries must be an int, not True"),
+        ({"retries": 1.5}, TypeError, "retries must be an int, not 1.5"),
+        ({"retries": Retries(1, on=())}, ValueError, "retries: `on` needs 1 to 20 exception classes"),
+        ({"retries": Retries(1, on=int)}, TypeError, "retries: `on` needs exception classes, not <class 'int'>"),
+        ({"retries": Retries(1, wait_seconds=-1)}, ValueError, "retries: wait_seconds must be from 0"),
+        (
+            {"retries": Retries(1, wait_max_seconds=float("inf"))},
+            ValueError,
+            "retries: wait_max_seconds must be from 0",
+        ),
+        ({"retries": Retries(1, backoff=0.5)}, ValueError, "retries: backoff must be from 1 to 1000, not 0.5"),
+        ({"retries": {"times": 1, "often": True}}, TypeError, "retries has fields that Retries has not"),
+        ({"timeout_seconds": 0}, ValueError, "timeout_seconds must be more than 0, not 0"),
+        ({"timeout_seconds": "1"}, TypeError, "timeout_seconds must be a number of seconds, not '1'"),
+        ({"timeout_seconds": float("nan")}, ValueError, "timeout_seconds must be a number, not nan"),
+        ({"deadline_seconds": -2}, ValueError, "deadline_seconds must be more than 0, not -2"),
+        ({"deadline_seconds": 10**400}, ValueError, "deadline_seconds is too large"),
+        ({"priority": 1.0}, TypeError, "priority must be an int, not 1.0"),
+        ({"priority": 10**7}, ValueError, "priority must be from -1000000 to 1000000"),
+        ({"idempotent": 0}, TypeError, "idempotent must be True or False, not 0"),
+        ({"idempotent": False, "retries": 1}, ValueError, "idempotent=False never runs twice"),
     ],
 )
 def test_impossible_values_are_named_with_their_option(
@@ -110,5 +149,47 @@ def test_tags_of_client_and_call_together_are_bounded() -> None:
 def test_the_largest_record_is_bounded() -> None:
     wide = "\U0001f600"
     tags = {f"{n:02}{wide * 98}": wide * 200 for n in range(20)}
-    largest = NO_OPTIONS.with_given({"label": wide * 100, "tags": tags}, "map")
+    retries = Retries(1000, on=tuple(wide * 199 + str(n % 10) for n in range(20)), wait_seconds=1 / 3, backoff=4 / 3)
+    limits = {"timeout_seconds": 1e7 / 3, "deadline_seconds": 1e7 / 3, "priority": -(10**6)}
+    largest = NO_OPTIONS.with_given({"label": wide * 100, "tags": tags, "retries": retries, **limits}, "map")
     assert len(encode_record(largest)) < RECORD_BYTES_MAX
+
+
+class OurError(ValueError):
+    pass
+
+
+def test_exceptions_are_known_by_their_full_names() -> None:
+    options = NO_OPTIONS.with_given({"retries": Retries(2, on=(OSError, OurError))}, "map")
+    assert options.retries is not None
+    assert options.retries.on == ("builtins.OSError", f"{__name__}.OurError")
+    assert options.retries.covers(["x.Own", "builtins.OSError", "builtins.Exception"])
+    assert not options.retries.covers(["builtins.ValueError", "builtins.Exception"])
+    assert NO_OPTIONS.with_given({"retries": 2}, "map").retries == Retries(2, ("builtins.Exception",))
+    assert NO_OPTIONS.with_given({"retries": Retries(1, on=KeyError)}, "map").retries == Retries(
+        1, ("builtins.KeyError",)
+    )
+
+
+def test_a_call_may_take_back_what_the_client_asks_for() -> None:
+    ours = NO_OPTIONS.with_given(
+        {"retries": 2, "timeout_seconds": 3, "deadline_seconds": 4, "priority": 5}, "with_options"
+    )
+    inf = float("inf")
+    theirs = {"retries": 0, "timeout_seconds": inf, "deadline_seconds": inf, "priority": 0, "idempotent": True}
+    assert ours.with_given(theirs, "map") == NO_OPTIONS
+
+
+def test_each_wait_is_longer_up_to_a_bound() -> None:
+    retries = Retries(9, wait_seconds=0.5, backoff=3.0, wait_max_seconds=10.0)
+    assert [retries.wait_before(retry) for retry in (1, 2, 3, 4, 999)] == [0.5, 1.5, 4.5, 10.0, 10.0]
+    assert Retries(9).wait_before(999) == 0.0
+    assert Retries(9, wait_seconds=2, backoff=1.0).wait_before(999) == 2.0
+    assert Retries(9, wait_seconds=90).wait_before(1) == 60.0
+
+
+@given(OPTIONS)
+def test_agents_get_what_they_must_know_once(options: CallOptions) -> None:
+    sent = asked_of(options.for_agents)
+    assert sent == options._replace(label="", tags=(), deadline_seconds=0.0)
+    assert (options.asks is None) == (options._replace(label="", tags=()) == NO_OPTIONS)

@@ -437,4 +437,4 @@ def _restore(
     client = client_type(None if current_task_context() is not None else address, **settings)
     if options is None:
         return client
-    return client.with_options(label=options.label or None, tags=dict(options.tags) or None)
+    return client.with_options(**options.given)

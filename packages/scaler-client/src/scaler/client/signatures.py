@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Type
 from scaler.client.async_future import AsyncFuture
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
+from scaler_protocol.wire.call_options import Retries
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -70,6 +71,11 @@ class TaskOptions(TypedDict, total=False):
 
     label: str | None
     tags: Mapping[str, str] | None
+    retries: int | Retries | None
+    timeout_seconds: float | None
+    deadline_seconds: float | None
+    priority: int | None
+    idempotent: bool | None
 
 
 class LazyOptions(TaskOptions, total=False):

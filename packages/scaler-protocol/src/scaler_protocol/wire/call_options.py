@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from math import inf, isfinite
+from operator import index
 from typing import Any, Final, NamedTuple
 
 from scaler_protocol.runtime.names import shown, shown_type
@@ -17,11 +19,49 @@ TAGS_MAX = 20
 TAG_NAME_CHARACTERS_MAX = 100
 TAG_VALUE_CHARACTERS_MAX = 200
 
-RECORD_BYTES_MAX = 32 * 1024
+RETRIES_MAX = 1000
+RETRY_EXCEPTIONS_MAX = 20
+EXCEPTION_NAME_CHARACTERS_MAX = 200
+SECONDS_MAX = 366 * 86400.0
+BACKOFF_MAX = 1000.0
+PRIORITY_MAX = 1_000_000
+
+RECORD_BYTES_MAX = 48 * 1024
 """More than any record takes."""
 
 _REMEMBERED = 256
 _REMEMBERED_BYTES_MAX = 1024
+
+
+class Retries(NamedTuple):
+    """How often, after which errors and when a task runs again that has failed.
+
+    The first attempt is not counted: with `times=3` a task runs four times at most.
+    """
+
+    times: int
+    """How often it runs again, at most."""
+    on: Any = (Exception,)
+    """An exception class or several: after these, and those derived from them. In the options of a call: their full names."""
+    wait_seconds: float = 0.0
+    """How long it waits before it runs for the second time. It waits at the scheduler, so that no worker is held."""
+    backoff: float = 2.0
+    """Each further wait is so many times longer."""
+    wait_max_seconds: float = 60.0
+    """But not longer than this."""
+
+    def wait_before(self, retry: int) -> float:
+        """Return how many seconds to wait before a retry, counted from 1."""
+        wait = self.wait_seconds
+        for _ in range(retry - 1 if wait else 0):
+            wait *= self.backoff
+            if wait >= self.wait_max_seconds or self.backoff == 1.0:
+                break
+        return min(wait, self.wait_max_seconds)
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Whether a task runs again after an exception whose class and bases have these full names."""
+        return not set(self.on).isdisjoint(names)
 
 
 class CallOptions(NamedTuple):
@@ -31,6 +71,16 @@ class CallOptions(NamedTuple):
     """What the work is called; empty: nothing."""
     tags: tuple[tuple[str, str], ...] = ()
     """Names with values, in the order of names."""
+    retries: Retries | None = None
+    """When a task that has failed runs again; None: never. `on` has full names."""
+    timeout_seconds: float = 0.0
+    """How long one attempt may run; 0: no limit."""
+    deadline_seconds: float = 0.0
+    """How long after it was submitted the task ends, whatever it does then; 0: no limit."""
+    priority: int = 0
+    """Tasks of higher priority go before others of the same client and depth."""
+    idempotent: bool = True
+    """Whether the task may run twice. If not, it ends with an error where it may have begun and its worker is lost."""
 
     def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
         """Return these options with others in place of them; None leaves one as it is, tags are joined by name.
@@ -45,7 +95,32 @@ class CallOptions(NamedTuple):
         values = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
         if "tags" in values:
             values["tags"] = _as_tags({**dict(self.tags), **dict(values["tags"])})
-        return self._replace(**values)
+        options = self._replace(**values)
+        if options.retries is not None and not options.idempotent:
+            raise ValueError("retries: a task with idempotent=False never runs twice, so it cannot have any")
+        return options
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What `with_given` makes these options of."""
+        given = {name: value for name, value in self._asdict().items() if value != getattr(NO_OPTIONS, name)}
+        return {**given, "tags": dict(self.tags)} if self.tags else given
+
+    @property
+    def asks(self) -> CallOptions | None:
+        """These options without what is only for people; None where nothing is left."""
+        asks = self._replace(label="", tags=())
+        return None if asks == NO_OPTIONS else asks
+
+    @property
+    def for_agents(self) -> bytes:
+        """The `options` of a batch that goes to an agent, all rows of which ask for this; empty for nothing."""
+        return join_records((encode_record(self._replace(label="", tags=(), deadline_seconds=0.0)),))
+
+    @property
+    def is_per_item(self) -> bool:
+        """Whether each item of a map needs a task of its own, as what is asked for concerns single calls."""
+        return self.retries is not None or self.timeout_seconds > 0.0 or not self.idempotent
 
 
 NO_OPTIONS: Final = CallOptions()
@@ -81,7 +156,102 @@ def _one_line(what: str, text: str, limit: int) -> str:
     return str(text)
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {"label": _as_label, "tags": _as_tags}
+def _as_retries(value: Any) -> Retries | None:
+    if isinstance(value, Mapping):
+        # From a record.
+        try:
+            value = Retries(**value)
+        except TypeError:
+            raise TypeError(f"retries has fields that Retries has not: {shown(value)}") from None
+    retries = value if isinstance(value, Retries) else Retries(value)
+    times = _as_int("retries", retries.times, 0, RETRIES_MAX)
+    on = retries.on if isinstance(retries.on, tuple | list) else (retries.on,)
+    if not on or len(on) > RETRY_EXCEPTIONS_MAX:
+        raise ValueError(f"retries: `on` needs 1 to {RETRY_EXCEPTIONS_MAX} exception classes, not {len(on)}")
+    names = tuple(map(_as_exception_name, on))
+    wait = _as_seconds("retries: wait_seconds", retries.wait_seconds)
+    wait_max = _as_seconds("retries: wait_max_seconds", retries.wait_max_seconds)
+    backoff = _as_number("retries: backoff", retries.backoff)
+    if not 1.0 <= backoff <= BACKOFF_MAX:
+        raise ValueError(f"retries: backoff must be from 1 to {BACKOFF_MAX:g}, not {backoff:g}")
+    return Retries(times, names, wait, backoff, wait_max) if times else None
+
+
+def _as_exception_name(value: Any) -> str:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return exception_name(value)
+    if isinstance(value, str) and 0 < len(value) <= EXCEPTION_NAME_CHARACTERS_MAX:
+        return str(value)
+    raise TypeError(f"retries: `on` needs exception classes, not {shown(value)}")
+
+
+def exception_name(kind: type) -> str:
+    """Return the full name of an exception class, by which it is known where a task runs."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _as_limit_of(what: str) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        seconds = _as_number(what, value)
+        if seconds == inf:
+            return 0.0
+        if not seconds > 0.0:
+            raise ValueError(f"{what} must be more than 0, not {seconds:g}; inf: no limit")
+        return _as_seconds(what, seconds)
+
+    return check
+
+
+def _as_seconds(what: str, value: Any) -> float:
+    seconds = _as_number(what, value)
+    if not 0.0 <= seconds <= SECONDS_MAX:
+        raise ValueError(f"{what} must be from 0 to {SECONDS_MAX:g} seconds, not {seconds:g}")
+    return seconds
+
+
+def _as_number(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number of seconds, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is too large: {shown(value)}") from None
+    if not isfinite(number) and number != inf:
+        raise ValueError(f"{what} must be a number, not {number}")
+    return number
+
+
+def _as_int(what: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{what} must be an int, not {shown(value)}")
+    try:
+        number = int(index(value))
+    except TypeError:
+        raise TypeError(f"{what} must be an int, not {shown(value)}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{what} must be from {least} to {most}, not {shown(number)}")
+    return number
+
+
+def _as_priority(value: Any) -> int:
+    return _as_int("priority", value, -PRIORITY_MAX, PRIORITY_MAX)
+
+
+def _as_idempotent(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"idempotent must be True or False, not {shown(value)}")
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "label": _as_label,
+    "tags": _as_tags,
+    "retries": _as_retries,
+    "timeout_seconds": _as_limit_of("timeout_seconds"),
+    "deadline_seconds": _as_limit_of("deadline_seconds"),
+    "priority": _as_priority,
+    "idempotent": _as_idempotent,
+}
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -92,7 +262,9 @@ def encode_record(options: CallOptions) -> bytes:
     # Not with this module, which every client imports.
     import json
 
-    record = {name: dict(value) if name == "tags" else value for name, value in options._asdict().items() if value}
+    record = options.given
+    if options.retries is not None:
+        record["retries"] = options.retries._asdict()
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -134,6 +306,11 @@ def _read(options: bytes) -> tuple[Sequence[CallOptions], Sequence[int]]:
 
 # Most messages of a client have the same options.
 _read_again = lru_cache(maxsize=_REMEMBERED)(_read)
+
+
+def asked_of(options: bytes) -> CallOptions:
+    """Return what the rows of a batch to an agent ask for. Raises ValueError for anything but what `for_agents` returns."""
+    return read_records(options)[0][0] if options else NO_OPTIONS
 
 
 def tags_text(options: CallOptions) -> str:

@@ -334,7 +334,8 @@ class TaskBatch:
     )
     """For each of `objects`: its bytes, 0 where the client does not know them."""
     options: bytes = b""
-    """From clients: the options of the rows (see `task_options`); empty where no row has any."""
+    """The options of the rows (see `call_options`): from clients those of each row, to agents one record for all of them, without
+    what agents need not know. Empty where no row has any."""
 
 
 @record

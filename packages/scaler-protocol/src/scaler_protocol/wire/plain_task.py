@@ -32,4 +32,4 @@ def is_plain(serializer: bytes, objects: Sized, carried: Carried, graph: object 
 
 def run_plainly(batch: m.TaskBatch) -> bool:
     """Whether the tasks of a batch are plain in what a processor gets of them."""
-    return not batch.serializer and not any(len(getattr(batch, name)) for name in _BEYOND_IN_RUN)
+    return not batch.serializer and not batch.options and not any(len(getattr(batch, name)) for name in _BEYOND_IN_RUN)

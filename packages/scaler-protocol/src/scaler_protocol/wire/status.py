@@ -37,3 +37,6 @@ class Status(IntEnum):
     UNREADABLE = 12
     """To the client only: who should run the task cannot read its payload where that lies (PLACED in
     `scaler_protocol.payloads.framing`). It did not run, and its client sends it again with the payload in the message."""
+    RETRY = 13
+    """To the scheduler only: the function raised, and its options ask for another attempt after such an exception. The payload is
+    what the client gets if there is none: a failure, or what a map's chunk is answered with."""

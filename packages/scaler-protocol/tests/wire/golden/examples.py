@@ -146,7 +146,9 @@ EXAMPLES: dict[str, m.Message] = {
         numbers=array("Q", [1, 2]),
         functions=(FUNCTION,),
         payloads=Packed.of([b"first", b"second"]),
-        options=b'{"records":[{"label":"pricing"},{"tags":{"desk":"rates"}}],"rows":[1,0]}',
+        options=b'{"records":[{"label":"pricing","retries":{"times":2,"on":["builtins.OSError"],"wait_seconds":0.5,"backoff":2.0,'
+        b'"wait_max_seconds":60.0},"timeout_seconds":30.0,"deadline_seconds":3600.0},{"tags":{"desk":"rates"},"priority":-1,'
+        b'"idempotent":false}],"rows":[1,0]}',
     ),
     "task-batch-of-chains": m.TaskBatch(
         client=CLIENT,

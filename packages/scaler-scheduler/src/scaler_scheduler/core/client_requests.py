@@ -137,7 +137,7 @@ class ClientRequests:
             records, _ = read_records(batch.options)
         except ValueError as error:
             raise SessionError(f"{client.name}: {error}") from None
-        return [self._options(client, batch, kind, flags, self._note_of(record)) for record in records]
+        return [self._options(client, batch, kind, flags, self._note_of(record), record.asks) for record in records]
 
     def _options_by_row(self, options: Sequence[TaskOptions], batch: m.TaskBatch) -> list[TaskOptions]:
         """Return the options of each row of a batch with several records."""
@@ -159,6 +159,7 @@ class ClientRequests:
         kind: int,
         flags: int,
         note: Note | None = None,
+        asks: CallOptions | None = None,
     ) -> TaskOptions:
         """Return what the tasks share, after a look at whether they may be run like this."""
         functions, serializer = batch.functions, batch.serializer
@@ -168,7 +169,7 @@ class ClientRequests:
         enforce = self._policy.enforces_capabilities
         if batch.capabilities and not enforce and pinned_slot(batch.capabilities) is None:
             tell_ignored(client, self._policy.name, self._outbox)
-        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce, note)
+        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce, note, asks)
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         with self._rows.answered_together():

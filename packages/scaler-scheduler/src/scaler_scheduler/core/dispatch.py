@@ -99,6 +99,7 @@ class Dispatch:
             inputs=Packed.of(inputs),
             input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
             chain_ends=chain_ends,
+            options=options.for_agents,
             **carried_columns([task.carried for task in tasks]),
         )
         if self._monitor.listening:
@@ -115,6 +116,7 @@ class Dispatch:
         if (
             known is None
             or function not in known
+            or options.asks is not None
             or not is_plain(options.serializer, task.objects, task.carried, task.graph)
         ):
             return False

@@ -22,6 +22,7 @@ from scaler_protocol.capabilities import pinned_agent
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
+from scaler_protocol.wire.call_options import CallOptions
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello, Tally
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graph_arrival import GraphArrival
@@ -84,7 +85,19 @@ class Note(NamedTuple):
 class TaskOptions:
     """What all tasks of a batch share. One instance per distinct combination and client, so `is` compares them."""
 
-    __slots__ = ("_bare", "capabilities", "client", "depth", "flags", "kind", "note", "serializer", "signature")
+    __slots__ = (
+        "_bare",
+        "asks",
+        "capabilities",
+        "client",
+        "depth",
+        "flags",
+        "for_agents",
+        "kind",
+        "note",
+        "serializer",
+        "signature",
+    )
 
     def __init__(
         self,
@@ -96,6 +109,7 @@ class TaskOptions:
         serializer: bytes,
         signature: Names,
         note: Note | None,
+        asks: CallOptions | None,
         bare: TaskOptions | None,
     ) -> None:
         self.client = client
@@ -108,12 +122,26 @@ class TaskOptions:
         """Capability names that decide who may run the task; empty where capabilities are not enforced."""
         self.note = note
         """Label and tags; None without both."""
+        self.asks = asks
+        """All other options of the call; None without any."""
+        self.for_agents = b"" if asks is None else asks.for_agents
+        """What agents are sent of them."""
         self._bare = bare
 
     @property
     def bare(self) -> TaskOptions:
         """The same options without the note."""
         return self if self._bare is None else self._bare
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether the tasks may not run a second time."""
+        return self.asks is not None and not self.asks.idempotent
+
+    @property
+    def priority(self) -> int:
+        """Which of the client's tasks of this depth go first: those of higher priority."""
+        return 0 if self.asks is None else self.asks.priority
 
 
 class Task:
@@ -295,12 +323,15 @@ class ClientRecord(_SessionRecord):
         "failed_item_count",
         "finished_count",
         "graphs",
+        "has_asks",
         "has_notes",
         "ignored_capabilities_reported",
         "links",
+        "overdue",
         "parent",
         "places",
         "recent",
+        "retried",
         "tasks",
         "unservable_reported",
         "withdrawn",
@@ -339,9 +370,17 @@ class ClientRecord(_SessionRecord):
         """Capabilities and kinds of notice it was told about."""
         self.ignored_capabilities_reported = False
         """Whether it was told that its tasks' capabilities are ignored."""
-        self._options: dict[tuple[int, int, int, Capabilities, bytes, tuple[str, str] | None], TaskOptions] = {}
+        self._options: dict[
+            tuple[int, int, int, Capabilities, bytes, tuple[str, str] | None, CallOptions | None], TaskOptions
+        ] = {}
         self.has_notes = False
         """Whether any of its tasks had a label or tags."""
+        self.has_asks = False
+        """Whether any of its tasks had other options."""
+        self.retried: dict[int, int] = {}
+        """How often unfinished tasks have been tried again after an error of their own."""
+        self.overdue: set[int] = set()
+        """Tasks at agents whose deadline is over: they are cancelled, and the client is told why."""
 
     def options_for(
         self,
@@ -352,12 +391,13 @@ class ClientRecord(_SessionRecord):
         serializer: bytes,
         enforce: bool,
         note: Note | None = None,
+        asks: CallOptions | None = None,
     ) -> TaskOptions:
         """Return the instance for this combination. `enforce`: whether capabilities decide who may run the tasks.
 
         Raises SessionError if there are too many capabilities.
         """
-        key = (depth, kind, flags, capabilities, serializer, None if note is None else (note.label, note.tags))
+        key = (depth, kind, flags, capabilities, serializer, None if note is None else (note.label, note.tags), asks)
         options = self._options.get(key)
         if options is None:
             excess = excess_of_capabilities(capabilities)
@@ -371,8 +411,10 @@ class ClientRecord(_SessionRecord):
             bare = None
             if note is not None:
                 self.has_notes = True
-                bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce)
-            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature, note, bare)
+                bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce, asks=asks)
+            if asks is not None:
+                self.has_asks = True
+            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature, note, asks, bare)
             self._options[key] = options
         return options
 

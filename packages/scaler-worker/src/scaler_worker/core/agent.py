@@ -33,6 +33,7 @@ from scaler_protocol.session import (
     SilenceWatch,
 )
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import asked_of
 from scaler_protocol.wire.messages import Status
 from scaler_worker.core import effects, events
 from scaler_worker.core.capacity import Capacity
@@ -250,7 +251,10 @@ class AgentCore:
         tasks = TaskSlice(batch, 0, rows)
         bodies = self._functions.bodies
         needed = (*batch.functions, batch.serializer) if batch.serializer else batch.functions
-        if not all(map(bodies.__contains__, needed)):
+        if batch.options and not _is_readable(batch.options):
+            text = f"worker agent {self._state.options.name} cannot read the options of the task"
+            self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
+        elif not all(map(bodies.__contains__, needed)):
             unknown = next(function for function in needed if function not in bodies)
             text = f"function {unknown.hex()} was not sent to worker agent {self._state.options.name}"
             self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
@@ -344,3 +348,11 @@ class AgentCore:
         line = self._silence.look(now)
         if line is not None:
             self._state.log(*line)
+
+
+def _is_readable(options: bytes) -> bool:
+    try:
+        asked_of(options)
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import CallOptions, asked_of
 from scaler_protocol.wire.columns import Column
 
 
@@ -45,6 +46,11 @@ class TaskSlice:
     def depth(self) -> int:
         """How deeply all rows are nested."""
         return self.batch.depth
+
+    @property
+    def asked(self) -> CallOptions:
+        """What all rows ask for. To look at `batch.options` first, which is mostly empty, takes less time."""
+        return asked_of(self.batch.options)
 
     @property
     def numbers(self) -> Column:

@@ -15,7 +15,7 @@ from scaler_worker.processor.records import PACKET_BYTES_MAX, Bytes, Reader, raw
 VIEWED_BYTES_MIN = 32 * 1024
 """Payloads of this size, on average, are not copied out of their record. To copy smaller ones takes less time than a view."""
 
-_TASKS = struct.Struct("=QIIHBBHHHBBIBI16s16s")
+_TASKS = struct.Struct("=QIIHBBHHHBBIBIH16s16s")
 assert len(CARRIED) <= 32
 
 
@@ -41,6 +41,8 @@ class Tasks(NamedTuple):
     """What each row carries (see `batch_rows.CARRIED`); empty where none carries anything."""
     new_functions: list[tuple[bytes, bytes]]
     forgotten: list[bytes]
+    options: bytes = b""
+    """What all rows ask for, see `call_options.asked_of`; empty for nothing."""
 
 
 def tasks_parts(
@@ -63,6 +65,7 @@ def tasks_parts(
     carried: Sequence[Column] = ((),) * len(CARRIED),
     new_functions: Sequence[tuple[bytes, bytes]],
     forgotten: Sequence[bytes],
+    options: bytes = b"",
 ) -> list[Bytes]:
     """Return the body of a TASKS record, in parts."""
     header = _TASKS.pack(
@@ -80,6 +83,7 @@ def tasks_parts(
         len(inputs),
         1 if len(input_sources) else 0,
         sum(1 << position for position, column in enumerate(carried) if len(column)),
+        len(options),
         client,
         serializer,
     )
@@ -97,6 +101,7 @@ def tasks_parts(
         if len(input_sources):
             parts.append(raw_column("I", input_sources))
     parts += (raw_column(spec.typecode, column) for spec, column in zip(CARRIED, carried, strict=True) if len(column))
+    parts.append(options)
     return parts
 
 
@@ -117,6 +122,7 @@ def read_tasks(body: bytes) -> Tasks:
         input_count,
         has_sources,
         carried_bits,
+        options_length,
         client,
         serializer,
     ) = _TASKS.unpack_from(body)
@@ -146,6 +152,7 @@ def read_tasks(body: bytes) -> Tasks:
             for position, spec in enumerate(CARRIED)
         ]
         carried = list(zip(*columns, strict=True))
+    options = reader.strings([options_length])[0] if options_length else b""
     return Tasks(
         first_index,
         generation,
@@ -162,6 +169,7 @@ def read_tasks(body: bytes) -> Tasks:
         carried,
         new_functions,
         forgotten,
+        options,
     )
 
 
@@ -191,5 +199,5 @@ def read_one_task(body: bytes) -> Tasks:
     payload = body[_ONE_TASK.size :]
     return new_tuple(
         Tasks,
-        (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, (), [], []),
+        (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, (), [], [], b""),
     )

@@ -498,6 +498,7 @@ def _tasks_record(effect: effects.SendTasks) -> list[Bytes]:
         carried=[getattr(batch, spec.name)[tasks.start : tasks.stop] for spec in CARRIED],
         new_functions=effect.functions,
         forgotten=effect.forgotten,
+        options=batch.options,
     )
 
 

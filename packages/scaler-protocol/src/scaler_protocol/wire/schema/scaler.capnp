@@ -1,6 +1,6 @@
 @0xc3b1d5a0f2e94711;
 
-# The Scaler wire protocol, version 4.
+# The Scaler wire protocol, version 5.
 #
 # One message is a list of ZeroMQ frames:
 #
@@ -174,7 +174,7 @@ struct TaskBatch {
   inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the input is the result of the task n rows before
   chainEnds @16 :Data;                   # U32, S→A: the rows before each end are a chain, which one processor runs in order; empty: there are no chains
   objectSizes @17 :Data;                 # U64, C→S: the bytes of each of `objects`, 0: not known; empty: none is known
-  options @18 :Data;                     # C→S: `TaskOptions` of the rows; empty: no row has any
+  options @18 :Data;                     # C→S, S→A: options of the rows, to agents one record for all; empty: no row has any
 }
 
 struct ResultBatch {
@@ -269,6 +269,12 @@ struct GraphSubmit {
 #
 #   label   text, 1 to 100 characters
 #   tags    object of text to text, at most 20 entries; a key has 1 to 100 characters, a value at most 200
+#   retries             object: `times` (1 to 1000), `on` (full names of exception classes, 1 to 20), `wait_seconds`, `backoff` (from 1),
+#                       `wait_max_seconds`: how often a task runs again that has raised one of these
+#   timeout_seconds     number: how long one attempt may run
+#   deadline_seconds    number, to the scheduler only: how long after it was submitted the task ends
+#   priority            integer: higher ones go first among the tasks of one client and depth
+#   idempotent          false: the task never runs twice
 
 
 struct Notice {
