@@ -24,10 +24,12 @@ WRITERS = {
     "graph_rows": "ClientRecord.arriving ClientRecord.graphs",
     "graphs": "Graph._attempts Graph._missing Graph._needed_again Graph._readers Graph._mean_microseconds "
     "Graph.attempts_before Graph.failing Graph.followed Graph.given Graph.holders Graph._looked_for_roots Graph.losses "
-    "Graph.makers Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted Graph.with_inputs",
+    "Graph.makers Graph.results Graph.returned Graph.runs_once Graph.states Graph.unfinished Graph.waiting Graph.wanted "
+    "Graph.with_inputs",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
-    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks ClientRecord.withdrawn "
+    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.overdue ClientRecord.retried ClientRecord.tasks "
+    "ClientRecord.withdrawn "
     "Task.agent Task.attempt Task.canceled Task.chain Task.failures Task.graph Task.state",
     "linked_rows": "ClientRecord.links ClientRecord.recent",
     "placement": "AgentRecord.newcomers",

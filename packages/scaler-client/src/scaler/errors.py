@@ -68,7 +68,7 @@ class TaskNotFoundError(ScalerError):
 
 
 class TaskTimeoutError(ScalerError, TimeoutError):
-    """The task ran longer than its worker allows and was ended."""
+    """The task ran longer than it may and was ended, or was not done when its deadline was over; the text says which."""
 
 
 class TaskNotRunError(ScalerError):

@@ -18,7 +18,7 @@ from scaler.client.linked_items import LinkedItem, LinkedItems
 from scaler.client.object_uses import take_out_inner
 from scaler.client.placed_payloads import PlacedBuffers
 from scaler.client.sleepers import Sleepers
-from scaler.core.chunking import ChunkPlanner
+from scaler.core.chunking import ITEMS_MAX, ChunkPlanner
 from scaler.core.effects import Payload
 from scaler.core.tasks import TaskGroup
 from scaler.errors import ScalerError, SerializationError
@@ -106,8 +106,12 @@ class MapRun:
         total: int | None,
         ordered: bool = True,
         on_items_done: Callable[[int], None] | None = None,
+        is_per_item: bool = False,
     ) -> None:
-        """`total`: how many items there are, None where nobody knows. `ordered`: whether results are in the items' order."""
+        """`total`: how many items there are, None where nobody knows. `ordered`: whether results are in the items' order.
+
+        `is_per_item`: whether each item is a chunk of its own.
+        """
         self._engine = engine
         self._packer = packer
         self._group = group
@@ -122,7 +126,7 @@ class MapRun:
         self._split: deque[list[Any] | LinkedItem] = deque()
         """Items that were taken for one chunk, and are sent apart because some have futures."""
         self._on_items_done = on_items_done
-        self._planner = ChunkPlanner(total)
+        self._planner = ChunkPlanner(total, 1 if is_per_item else ITEMS_MAX)
         self._began = time.monotonic()
         self._exhausted = False
         self._changed = Sleepers()

@@ -392,6 +392,7 @@ class Operations:
             total=items.total,
             ordered=ordered,
             on_items_done=on_items_done,
+            is_per_item=options.is_per_item,
         )
 
     def get(

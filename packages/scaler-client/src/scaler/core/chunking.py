@@ -35,8 +35,9 @@ _SMOOTHING = 0.3
 class ChunkPlanner:
     """Plans the chunks of one map. `remaining` is the number of items to come, or None where nobody knows."""
 
-    def __init__(self, remaining: int | None) -> None:
+    def __init__(self, remaining: int | None, items_max: int = ITEMS_MAX) -> None:
         self.remaining = remaining
+        self._items_max = items_max
         self.in_flight = 0
         self.limit = IN_FLIGHT_START
         self._item_seconds: float | None = None
@@ -55,7 +56,7 @@ class ChunkPlanner:
         if self._item_seconds is None:
             return 1
         size = TARGET_SECONDS / max(self._item_seconds, 1e-9)
-        size = min(size, GROWTH_MAX * self._largest_measured, ITEMS_MAX)
+        size = min(size, GROWTH_MAX * self._largest_measured, self._items_max)
         for item_bytes, placed in (
             (self._item_payload_bytes, self._payloads_placed),
             (self._item_result_bytes, self._results_placed),

@@ -5,7 +5,7 @@ exception is or does, nothing here raises because of it. The modules need the st
 classes that travel by value. So they can travel by value themselves.
 """
 
-from scaler_protocol.failures.facts import TEXT_MAX, Run, text_of, type_name_of
+from scaler_protocol.failures.facts import TEXT_MAX, Run, full_names_of, text_of, type_name_of
 from scaler_protocol.failures.payload import (
     brief_failure_payload,
     failure_payload,
@@ -22,6 +22,7 @@ __all__ = [
     "StandIn",
     "brief_failure_payload",
     "failure_payload",
+    "full_names_of",
     "load_exception",
     "named_failure_payload",
     "named_text_of",

@@ -119,6 +119,19 @@ def type_name_of(kind: type) -> str:
     return name if type(module) is not str or module in ("builtins", "__main__") else f"{module}.{name}"
 
 
+def full_names_of(kind: type) -> list[str]:
+    """Return the full names of a class and of all its bases. Runs nobody's code."""
+    names = []
+    for one in type.__dict__["__mro__"].__get__(kind):
+        try:
+            module = type.__dict__["__module__"].__get__(one)
+        except AttributeError:
+            module = None
+        if type(module) is str:
+            names.append(f"{module}.{type.__dict__['__qualname__'].__get__(one)}")
+    return names
+
+
 def is_simple(error: BaseException) -> bool:
     """Whether an exception is one of the interpreter's own whose text is that of a few short arguments.
 

@@ -26,6 +26,17 @@ SECONDS_MAX = 366 * 86400.0
 BACKOFF_MAX = 1000.0
 PRIORITY_MAX = 1_000_000
 
+TIMEOUT_NAMES = (
+    "scaler.errors.TaskTimeoutError",
+    "scaler.errors.ScalerError",
+    "builtins.TimeoutError",
+    "builtins.OSError",
+    "builtins.Exception",
+    "builtins.BaseException",
+    "builtins.object",
+)
+"""The full names of the error of a task that ran too long, and of its bases."""
+
 RECORD_BYTES_MAX = 48 * 1024
 """More than any record takes."""
 

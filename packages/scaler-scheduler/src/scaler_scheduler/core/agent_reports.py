@@ -115,7 +115,7 @@ class AgentReports:
             returned.append(task)
         for task in returned:
             if task.state is not _DROPPED and self._lifecycle.is_unwanted(task):
-                self._answers.answer(task, m.Status.CANCELED, b"", now)
+                self._answers.answer_unwanted(task, now)
         # What needed a cancelled one has ended with it.
         returned = [task for task in returned if task.state is not _DROPPED]
         if self._monitor.listening:

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import pick_rows
+from scaler_protocol.wire.call_options import TIMEOUT_NAMES
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
+
+_OWN_ERRORS = frozenset({m.Status.RETRY, m.Status.TIMED_OUT})
+"""After these a task may run again, if it was submitted with retries."""
+
+_TRIED_AGAIN = frozenset({m.Status.PROCESSOR_DIED, m.Status.RETRY})
+"""Of results that came before their client: these are no answers."""
 
 
 class Answers:
@@ -82,7 +89,12 @@ class Answers:
                 payloads = batch.payloads.split()
             if task.canceled:
                 self._rows.free_objects(client, objects.get(row, ()))
-                self.answer(task, m.Status.CANCELED, b"", now)
+                self.answer_unwanted(task, now, began=bool(len(batch.durations) and batch.durations[row]))
+            elif status in _OWN_ERRORS and self._has_retries(task, status):
+                self._rows.free_objects(client, objects.get(row, ()))
+                self._retry(task, agent, now)
+            elif status is m.Status.RETRY:
+                self._end_retried(task, agent, batch, row, payloads[row], objects.get(row, ()), now)
             elif status is m.Status.SKIPPED:
                 if self._monitor.listening:
                     self._monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
@@ -127,13 +139,57 @@ class Answers:
         it ran, so the attempt counts, and an agent that stops everything it is given comes to an end.
         """
         self._lifecycle.note_failed_attempt(task)
-        if task.failures < self._config.max_task_attempts:
+        if task.failures < self._config.max_task_attempts and not task.options.runs_once:
             self._lifecycle.requeue(task)
             return
         if status is m.Status.CANCELED:
             status = m.Status.WORKER_DIED
             payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
         self.answer(task, status, self._all_attempts_failed(task).encode() + payload, now)
+
+    def _has_retries(self, task: Task, status: m.Status) -> bool:
+        """Whether a task that has failed by itself is to run once more."""
+        asks = task.options.asks
+        if asks is None or asks.retries is None:
+            return False
+        if status is m.Status.TIMED_OUT and not asks.retries.covers(TIMEOUT_NAMES):
+            return False
+        return task.options.client.retried.get(task.number, 0) < asks.retries.times
+
+    def _retry(self, task: Task, agent: AgentRecord, now: float) -> None:
+        """An unassigned task has failed by itself and runs once more. It holds no worker while it waits for that."""
+        assert task.options.asks is not None
+        assert task.options.asks.retries is not None
+        if self._monitor.listening:
+            self._monitor.record(m.TaskEvent.RETURNED, (task,), (task.number,), agent.name, now)
+        wait = task.options.asks.retries.wait_before(self._lifecycle.note_retry(task))
+        if wait > 0.0:
+            self._lifecycle.delay(task, now + wait)
+        else:
+            self._lifecycle.requeue(task)
+
+    def _end_retried(
+        self,
+        task: Task,
+        agent: AgentRecord,
+        batch: m.ResultBatch,
+        row: int,
+        payload: bytes,
+        objects: Sequence[bytes],
+        now: float,
+    ) -> None:
+        """An unassigned task has failed by itself as often as it may: its last error is its client's."""
+        # A map's chunk succeeds, whatever becomes of its items.
+        status = m.Status.SUCCESS if task.options.kind == m.TaskKind.MAP_CHUNK else m.Status.FAILED
+        if task.graph is not None:
+            self._rows.finish(task, status, agent, batch, row, payload, objects, now)
+            return
+        self._lifecycle.drop(task, status, now, payload, agent.name, batch, row)
+        result = pick_rows(batch, [row])
+        result.statuses = [status]
+        if task.options.client.recent is not None:
+            task.options.client.recent.note(result)
+        self._outbox.send(task.options.client, result)
 
     def _end_named(
         self,
@@ -159,14 +215,45 @@ class Answers:
     def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
         """An unassigned task has lost its agent: `lost` says how."""
         if self._lifecycle.is_unwanted(task):
-            self.answer(task, m.Status.CANCELED, b"", now)
+            self.answer_unwanted(task, now)
+        elif task.options.runs_once and lost:
+            self.end_once(task, lost, now)
         elif task.failures >= self._config.max_task_attempts:
             self.answer(task, m.Status.WORKER_DIED, (self._all_attempts_failed(task) + lost).encode(), now)
         else:
             self._lifecycle.requeue(task)
 
+    def answer_unwanted(self, task: Task, now: float, *, began: bool = False) -> None:
+        """End an unassigned task that was stopped because its client has cancelled it, or its deadline is over."""
+        if task.number in task.options.client.overdue:
+            self.answer(task, m.Status.TIMED_OUT, self.overdue(task, "was running" if began else "waited"), now)
+        else:
+            self.answer(task, m.Status.CANCELED, b"", now)
+
+    def overdue(self, task: Task, state: str) -> bytes:
+        """Return the error of a task that is not done when its deadline is over; `state` says what it did."""
+        asks = task.options.asks
+        seconds = 0.0 if asks is None else asks.deadline_seconds
+        return (
+            f"{self._described(task)}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
+            + ("" if state != "waited" else " for a worker")
+        ).encode()
+
+    def end_once(self, task: Task, lost: str, now: float) -> None:
+        """End an unassigned task that may have begun and must not begin again."""
+        text = f"{self._described(task)}: it may have begun, and is not run again (idempotent=False); {lost}"
+        self.answer(task, m.Status.WORKER_DIED, text.encode(), now)
+
+    def end_unclaimed(self, tasks: Sequence[Task], now: float) -> None:
+        """End tasks that were announced again, and that no agent has said to hold, if they must not begin twice."""
+        for task in tasks:
+            self._lifecycle.withdraw(task)
+            self.end_once(task, "no worker has it after a restart of the scheduler", now)
+
     def _all_attempts_failed(self, task: Task) -> str:
         """Begin the error of a task that is not tried again."""
+        if task.options.runs_once:
+            return f"{self._described(task)}: it is not run again (idempotent=False); "
         return f"{self._described(task)}: attempt {task.failures} of {self._config.max_task_attempts} failed; "
 
     def _described(self, task: Task) -> str:
@@ -182,12 +269,14 @@ class Answers:
         for task in tasks:
             result = self._recovery.take_result(client.id, task.number)
             claim = self._recovery.take_claim(client.id, task.number)
-            if result is not None and not (len(result.statuses) and result.statuses[0] == m.Status.PROCESSOR_DIED):
+            if result is not None and not (len(result.statuses) and result.statuses[0] in _TRIED_AGAIN):
                 status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
                 self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
                 self._outbox.send(client, result)
             elif claim is not None:
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)
+            elif task.options.runs_once and (result is not None or not waiting):
+                self.end_once(task, "no worker has it any more", now)
             elif waiting:
                 self._lifecycle.hold_back(task)
             else:

@@ -15,6 +15,7 @@ from scaler_protocol.wire.batch_rows import CARRIED, carried_rows
 from scaler_protocol.wire.call_options import CallOptions, read_records, tags_text
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.credits import Credits
+from scaler_scheduler.core.deadlines import Deadlines
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
@@ -39,6 +40,7 @@ class ClientRequests:
         answers: Answers,
         client_credits: Credits,
         linked_recovery: LinkedRecovery,
+        deadlines: Deadlines,
         shutdown: Shutdown,
     ) -> None:
         self._protected = state.config.protected
@@ -53,6 +55,7 @@ class ClientRequests:
         self._answers = answers
         self._credits = client_credits
         self._linked_recovery = linked_recovery
+        self._deadlines = deadlines
         self._dispatch = Dispatch(state)
         self._shutdown = shutdown
         self.handlers: Mapping[type[Any], Handler[ClientRecord]] = {
@@ -106,6 +109,8 @@ class ClientRequests:
         self._lifecycle.enter(client, tasks)
         if self._is_limited:
             self._credits.use(client, len(tasks), now)
+        if client.has_asks:
+            self._deadlines.note(client, tasks, now)
         if self._monitor.listening:
             # The batch's own column wherever no task of it was dropped.
             filed = numbers if len(tasks) == len(numbers) else [task.number for task in tasks]
@@ -122,6 +127,9 @@ class ClientRequests:
         else:
             options = self._options(client, message, m.TaskKind.CALL, flags)
         client.places.note_sizes(message.objects, message.object_sizes)
+        if client.has_asks:
+            first = message.first_number + message.first_row
+            self._deadlines.note_rows(options, range(first, first + len(message.payloads)), now)
         if len(message.earlier):
             if self._is_limited:
                 self._credits.use(client, len(message.wanted), now)

@@ -65,6 +65,9 @@ class _Ended:
         """Graphs in which it goes on."""
 
 
+NOT_RUN_AGAIN = b"it may have begun before the scheduler was restarted, and is not run again (idempotent=False)"
+
+
 class _Failure(NamedTuple):
     """A row that has failed, while what needs it ends too. What follows it elsewhere has one of its own."""
 
@@ -198,6 +201,8 @@ class GraphRows:
         if client.links is not None:
             client.links.begin_graph(graph)
         self._options[graph] = options
+        if options.runs_once:
+            graph.let_run_once()
         for row in arrival.canceled:
             if graph.states[row] == RowState.WAITING:
                 self.fail(client, graph, row, m.Status.CANCELED, b"", 0, self._now)
@@ -207,6 +212,11 @@ class GraphRows:
                 rows = range(start, min(start + STEP_ROWS, graph.row_count))
                 found = self._recover(client, graph, rows, options)
                 yield len(rows) + ROOT_WORK * found
+            if options.runs_once:
+                for row in range(graph.row_count):
+                    if graph.states[row] == RowState.WAITING:
+                        self.fail(client, graph, row, m.Status.WORKER_DIED, NOT_RUN_AGAIN, 0, self._now)
+                        yield ROOT_WORK
         yield from graph.end_unread()
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
@@ -228,6 +238,13 @@ class GraphRows:
         submitted: Graph[AgentRecord] = Graph(arrival)
         if submitted.is_reannounced:
             self._stop_earlier(client, submitted, range(submitted.row_count))
+        if options.runs_once:
+            links.let_run_once()
+            if submitted.is_reannounced:
+                self.linked.end_unclaimed(client, message, NOT_RUN_AGAIN)
+                self._forget(client, links, message.earlier)
+                self._give_back(client)
+                return
         unknown = [number for number in message.earlier if not self.linked.may_need(number, options)]
         if unknown:
             self.linked.ask_for_values(client, message, unknown)

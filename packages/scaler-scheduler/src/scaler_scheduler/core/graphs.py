@@ -163,6 +163,8 @@ class Graph(Generic[Holder]):
         """Rows whose results have readers, and whose objects are the client's by now."""
         self._needed_again: list[LostRows] = []
         """See `take_needed_again`."""
+        self.runs_once = False
+        """Whether no row may run a second time, whatever becomes of its result."""
         self._attempts: dict[int, int] = {}
         """Of finished rows that did not succeed at once, the number of the attempt that did."""
         self._mean_microseconds: float | None = None
@@ -356,6 +358,8 @@ class Graph(Generic[Holder]):
 
     def need_again(self, lost: Sequence[int], attempts_max: int) -> LostRows:
         """As `lose`, where it is nobody's fault that the results are not here."""
+        if self.runs_once:
+            attempts_max = 0
         states, missing, readers, results = self.states, self._missing, self._readers, self.results
         rows, found = list(lost), set(lost)
         hopeless: list[int] = []
@@ -382,6 +386,10 @@ class Graph(Generic[Holder]):
             if is_hopeless:
                 hopeless.append(row)
         return LostRows(rows, hopeless, freed)
+
+    def let_run_once(self) -> None:
+        """Some of the rows may not run a second time, so none does."""
+        self.runs_once = True
 
     def note_lack(self, row: int) -> None:
         """A released row has found an input missing and is tried again. What was handed over behind it comes back later."""

@@ -44,7 +44,7 @@ def _check_tasks(state: SchedulerState) -> None:
     queued = [task for queue in state.ready.non_empty() for task in queue.tasks()]
     queued_set = set(queued)
     require(len(queued_set) == len(queued), "a task is queued twice")
-    recovering = state.recovering.keys()
+    recovering, delayed = state.recovering.keys(), state.timers.delayed.keys()
     require(
         state.ready.count == len(queued_set), f"{state.ready.count} tasks counted as ready, {len(queued_set)} queued"
     )
@@ -57,6 +57,7 @@ def _check_tasks(state: SchedulerState) -> None:
             require(task.number == number and task.options.client is client, f"{where} is filed wrongly")
             require((task in queued_set) == (task.state is TaskState.READY), f"{where}: state and queue disagree")
             require((task in recovering) == (task.state is TaskState.RECOVERING), f"{where}: state and list disagree")
+            require((task in delayed) == (task.state is TaskState.DELAYED), f"{where}: state and timers disagree")
             require(
                 (task.agent is not None) == (task.state is TaskState.ASSIGNED), f"{where}: agent and state disagree"
             )
@@ -66,8 +67,17 @@ def _check_tasks(state: SchedulerState) -> None:
             if task.agent is not None:
                 require(task in task.agent.tasks, f"{where} is not in its agent's table")
                 require(state.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
-    for task in queued_set | recovering:
+        require(
+            client.retried.keys() <= client.tasks.keys() | _waiting_rows(client), f"{client.name}: retries of no task"
+        )
+        require(client.overdue <= client.tasks.keys(), f"{client.name}: deadlines of no task")
+    for task in queued_set | recovering | delayed:
         require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
+
+
+def _waiting_rows(client: ClientRecord) -> set[int]:
+    """Return the numbers of rows that wait for others, some of which have come back."""
+    return {graph.first_number + row for graph in client.all_graphs() for row in graph.rows_in(RowState.WAITING)}
 
 
 def _check_agents(state: SchedulerState) -> None:

@@ -17,7 +17,7 @@ from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
-_RECOVERING, _DROPPED = TaskState.RECOVERING, TaskState.DROPPED
+_RECOVERING, _DROPPED, _DELAYED = TaskState.RECOVERING, TaskState.DROPPED, TaskState.DELAYED
 
 COMPACT_ABOVE_BYTES = 1024 * 1024
 
@@ -34,6 +34,7 @@ class TaskLifecycle:
         self._ready = state.ready
         self._functions = state.functions
         self._recovering = state.recovering
+        self._timers = state.timers
         self._monitor = state.monitor
         self._marks = state.marks
         self._durations = state.durations
@@ -81,14 +82,20 @@ class TaskLifecycle:
         task.state = _RECOVERING
         self._recovering[task] = None
 
-    def end_recovery(self) -> None:
-        """No agent has claimed the tasks that were held back: queue them. Of very many, the next ones with each call."""
+    def end_recovery(self) -> list[Task]:
+        """No agent has claimed the tasks that were held back: queue them. Of very many, the next ones with each call.
+
+        Returns those that stay, as they may not run a second time.
+        """
         tasks = list(islice(self._recovering, RECOVERED_MAX))
+        once = [task for task in tasks if task.options.runs_once]
         for task in tasks:
-            del self._recovering[task]
-            task.state = _READY
-            self._ready.add(task)
+            if not task.options.runs_once:
+                del self._recovering[task]
+                task.state = _READY
+                self._ready.add(task)
         self._marks.placement_due = True
+        return once
 
     # --- at an agent
 
@@ -152,16 +159,37 @@ class TaskLifecycle:
         """Whoever ran the task died: that attempt is used up."""
         task.failures += 1
 
-    def note_cancellation(self, task: Task, *, waiting_only: bool = False) -> None:
-        """The client of an assigned task wants no result; the caller tells the agent. `waiting_only`: unless it was begun."""
+    def note_cancellation(self, task: Task, *, waiting_only: bool = False, overdue: bool = False) -> None:
+        """The client of an assigned task wants no result; the caller tells the agent.
+
+        `waiting_only`: unless it was begun. `overdue`: because its deadline is over.
+        """
         if waiting_only:
             task.options.client.withdrawn.add(task.number)
         else:
             task.canceled = True
+        if overdue:
+            task.options.client.overdue.add(task.number)
 
     def is_unwanted(self, task: Task) -> bool:
         """Whether a task that was not run is not to be run any more."""
         return task.canceled or task.number in task.options.client.withdrawn
+
+    def note_retry(self, task: Task) -> int:
+        """A task has failed by itself. Return how often it has, while it was tried again."""
+        retried = task.options.client.retried
+        count = retried[task.number] = retried.get(task.number, 0) + 1
+        return count
+
+    def delay(self, task: Task, due: float) -> None:
+        """An unassigned task waits for its next attempt until it is `due`."""
+        task.state = _DELAYED
+        self._timers.delay(task, due)
+
+    def end_delay(self, task: Task) -> None:
+        """A task has waited long enough for its next attempt."""
+        del self._timers.delayed[task]
+        self.requeue(task)
 
     def unassign(self, task: Task) -> None:
         """The task leaves its agent; the caller says where it goes in the same step."""
@@ -201,6 +229,8 @@ class TaskLifecycle:
         """A task that no agent has leaves its queue for good; the caller says where it goes in the same step."""
         if task.state is _READY:
             self._ready.withdraw(task)
+        elif task.state is _DELAYED:
+            del self._timers.delayed[task]
         else:
             del self._recovering[task]
 
@@ -225,6 +255,9 @@ class TaskLifecycle:
             tasks.append(task)
         if client.has_notes:
             _count_by_label(dict.fromkeys(tasks), unfinished=-1, succeeded=1)
+        if client.retried:
+            for task in tasks:
+                client.retried.pop(task.number, None)
         forget, unassign = client.tasks.pop, agent.tasks.pop
         unfinished = self._functions.unfinished
         before = len(client.tasks)
@@ -256,6 +289,9 @@ class TaskLifecycle:
         duration = batch.durations[row] if batch is not None and len(batch.durations) else 0
         client = task.options.client
         client.tasks.pop(task.number, None)
+        if client.has_asks:
+            client.retried.pop(task.number, None)
+            client.overdue.discard(task.number)
         self._functions.unfinished[task.function] -= 1
         task.state = _DROPPED
         monitor = self._monitor
@@ -293,6 +329,8 @@ class TaskLifecycle:
                 self._agents.changed(agent)
             elif task.state is _RECOVERING:
                 del self._recovering[task]
+            elif task.state is _DELAYED:
+                del self._timers.delayed[task]
             task.state = _DROPPED
             task.agent = None
         self._monitor.canceled_count += len(client.tasks)

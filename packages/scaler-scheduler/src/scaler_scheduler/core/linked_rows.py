@@ -99,6 +99,15 @@ class LinkedRows:
         skipped = [m.Status.SKIPPED] * count
         self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
 
+    def end_unclaimed(self, client: ClientRecord, message: m.GraphSubmit, text: bytes) -> None:
+        """These rows came back after a restart, no agent has them, and they may not run a second time."""
+        count = len(message.wanted)
+        numbers = [message.first_number + row for row in message.wanted]
+        payloads = Packed.of([text] * count)
+        self._outbox.send(
+            client, m.ResultBatch(client.id, numbers, [0] * count, payloads, [m.Status.WORKER_DIED] * count)
+        )
+
     def note_answer(self, client: ClientRecord, answer: m.ResultBatch) -> None:
         """The client is sent this: it may name these tasks soon."""
         if client.recent is None:

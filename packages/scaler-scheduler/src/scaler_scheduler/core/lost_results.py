@@ -104,7 +104,7 @@ class LostResults:
                 self._take_back(client, links, graph.first_number + row)
         for row in found.hopeless:
             if graph.states[row] == RowState.WAITING:
-                if graph is client.links and graph.losses[row] < self._attempts_max:
+                if graph is client.links and graph.losses[row] < self._attempts_max and not graph.runs_once:
                     # The client has what it needs.
                     payload = b"".join(number.to_bytes(8, "little") for number in client.links.needs_of(row))
                     self._rows.fail(client, graph, row, m.Status.SKIPPED, payload, 0, now)
@@ -124,6 +124,11 @@ class LostResults:
 
     def _hopeless_text(self, graph: Graph[AgentRecord], row: int, objects: Sequence[bytes], host: str) -> str:
         number, losses = graph.first_number + row, graph.losses[row]
+        if graph.runs_once:
+            return (
+                f"task {number}: its result is needed again, as results were lost with the store of {host}, and it is not run "
+                "again (idempotent=False)"
+            )
         if losses < self._attempts_max:
             return (
                 f"task {number}: its result is needed again, as results were lost with the store of {host}, and what it needs "

@@ -199,7 +199,8 @@ class Placement:
         for task in tasks:
             extended.append(task)
             graph = task.graph
-            if graph is None:
+            if graph is None or task.options.asks is not None:
+                # What is asked for concerns each row by itself: one that runs again must find none behind it.
                 continue
             rows = graph.release_behind(task.number - graph.first_number)
             if rows:

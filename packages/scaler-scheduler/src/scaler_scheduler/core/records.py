@@ -6,6 +6,7 @@ class that module holds; `tests/architecture/test_one_writer.py` has the list.
     (graph row) ──predecessors done──▶ READY ──placed──▶ ASSIGNED ──result──▶ DROPPED
                  RECOVERING ──grace over──▶ ▲ │                 │
                       │                     │ └──cancelled──────┴──▶ DROPPED
+                      │       DELAYED ──due─┤                   └──error, retries left──▶ DELAYED
                       └──claimed by agent───┼────────────────▶ ASSIGNED ◀──assigned behind its predecessor── (graph row)
                                             └──agent lost, task returned, processor died (attempts left)
 
@@ -60,6 +61,8 @@ class TaskState(IntEnum):
     """Announced again after a restart; an agent may still claim to hold it."""
     DROPPED = 3
     """Answered, or only a row of its graph again. Only stale entries of queues still refer to it."""
+    DELAYED = 4
+    """Waits for its next attempt after an error of its own (see `timers`)."""
 
 
 class Chain:

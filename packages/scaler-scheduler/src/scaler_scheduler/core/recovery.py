@@ -26,7 +26,7 @@ RESULT_BYTES = 1_000
 """Memory that a claim, and a result without its payload, use at most."""
 
 
-UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED})
+UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED, Status.RETRY})
 """An agent's answers that call for another attempt."""
 
 

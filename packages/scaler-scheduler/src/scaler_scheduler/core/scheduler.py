@@ -7,6 +7,7 @@
 | `lifecycle`, `graph_rows`, `answers` | what state a task is in, which rows of graphs may run, how a task ends |
 | `placement`, `dispatch`, `rebalancing`, `credits` | who runs what, and who may submit more |
 | `departures`, `unservable` | what becomes of the tasks of peers that are gone, and of tasks that nobody can run |
+| `timers`, `deadlines` | when tasks that have failed run again, and which have run out of time |
 | `lost_results` | which rows of graphs run again because a host has taken their results with it |
 | `scaling`, `adapters` | how many workers are asked for |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
@@ -27,6 +28,7 @@ from scaler_scheduler.core.agent_reports import AgentReports
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.client_requests import ClientRequests
 from scaler_scheduler.core.credits import Credits
+from scaler_scheduler.core.deadlines import Deadlines
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.invariants import check_state
@@ -65,12 +67,13 @@ class SchedulerCore:
         self._credits = Credits(state)
         self._shutdown = Shutdown(state)
         self._rows = rows = GraphRows(state, self._lifecycle)
-        answers = Answers(state, self._lifecycle, rows)
+        self._answers = answers = Answers(state, self._lifecycle, rows)
         self._lost_results = LostResults(state, self._lifecycle, rows)
         self._departures = Departures(state, self._lifecycle, rows, answers)
         self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
+        self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery)
         requests = ClientRequests(
-            state, self._lifecycle, rows, answers, self._credits, self._linked_recovery, self._shutdown
+            state, self._lifecycle, rows, answers, self._credits, self._linked_recovery, self._deadlines, self._shutdown
         )
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._sessions = PeerSessions(
@@ -147,7 +150,12 @@ class SchedulerCore:
         """Return when the next Tick is due."""
         if self.has_more:
             return self._now
-        deadline = min(self._maintenance_at, self._rebalancing.next_deadline(), self._monitor_reports.next_deadline())
+        deadline = min(
+            self._maintenance_at,
+            self._rebalancing.next_deadline(),
+            self._monitor_reports.next_deadline(),
+            self._state.timers.next_deadline(),
+        )
         if self._linked_recovery.held or self._rows.held:
             deadline = min(deadline, self._recovery_ends_at)
         if self._scaling is not None:
@@ -196,7 +204,11 @@ class SchedulerCore:
     def _on_tick(self, tick: events.Tick, now: float) -> None:
         self._monitor_reports.on_tick(tick, now)
         if self._state.recovering and now >= self._recovery_ends_at:
-            self._lifecycle.end_recovery()
+            self._answers.end_unclaimed(self._lifecycle.end_recovery(), now)
+        if now >= self._state.timers.next_deadline():
+            self._deadlines.end_overdue(now)
+            for task in self._state.timers.take_due(now):
+                self._lifecycle.end_delay(task)
         if now >= self._maintenance_at:
             self._maintenance_at, round_is_over = self._rounds.go_on(now)
             if self._state.pressure.should_ask():

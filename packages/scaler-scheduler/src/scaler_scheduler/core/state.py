@@ -13,6 +13,7 @@ from scaler_scheduler.core.ready import ReadyQueues
 from scaler_scheduler.core.records import ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Recovery
 from scaler_scheduler.core.storage_pressure import StoragePressure
+from scaler_scheduler.core.timers import TaskTimers
 from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
@@ -50,6 +51,7 @@ class SchedulerState:
         self.lost_attempts = LostAttempts()
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
+        self.timers = TaskTimers()
         self.monitor = Monitor(config.incarnation)
         self.outbox = MessageOutbox(self.monitor, self.agents)
         self.durations = MeanSeconds()

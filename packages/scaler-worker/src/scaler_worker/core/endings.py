@@ -71,12 +71,13 @@ class TaskEndings:
 
     def tick(self, now: float) -> None:
         """End tasks at their time limit, kill processors whose task ignores that, and take back what waits behind long ones."""
-        timeout = self._timeout_seconds
         for processor in list(self._processors.values()):
             if not processor.rows or processor.state is State.STOPPING:
                 continue
+            timeout = self._timeout_of(processor)
             if timeout and now >= processor.begun_at + timeout:
-                text = f"the task ran for more than {timeout:g} s and was ended (task timeout)"
+                whose = "task timeout" if timeout == self._timeout_seconds else "timeout_seconds"
+                text = f"the task ran for more than {timeout:g} s and was ended ({whose})"
                 self._end(processor, processor.front_index, Status.TIMED_OUT, text, now)
             if now >= _kill_due(processor):
                 self._lifecycle.kill(processor)
@@ -92,9 +93,9 @@ class TaskEndings:
     def next_deadline(self) -> float:
         """When `tick` has something to do next."""
         deadline = inf
-        timeout = self._timeout_seconds
         for processor in self._processors.values():
             if processor.rows and processor.state is not State.STOPPING:
+                timeout = self._timeout_of(processor)
                 if timeout and processor.front_index not in processor.endings:
                     deadline = min(deadline, processor.begun_at + timeout)
                 if processor.rows > 1 and not processor.taking_back:
@@ -102,6 +103,14 @@ class TaskEndings:
                 if processor.endings:
                     deadline = min(deadline, _kill_due(processor))
         return deadline
+
+    def _timeout_of(self, processor: Processor) -> float:
+        """Return how long the task may run that is first in a processor's pipe; 0: no limit."""
+        front, timeout = processor.pipe[0], self._timeout_seconds
+        if front.batch.options:
+            own = front.asked.timeout_seconds
+            return min(own, timeout) if own and timeout else own or timeout
+        return timeout
 
     def _end(self, processor: Processor, index: int, status: Status, text: str, now: float) -> None:
         """Have a task that was handed over ended: first politely, then with its processor."""

@@ -135,6 +135,7 @@ class ProcessorLifecycle:
             own_end = Status.LIMIT_EXCEEDED if event.exceeded else Status.PROCESSOR_DIED
             pieces = self._answer_running(processor, pieces, index, own_end, reason, died, now)
             if pieces and pieces[0].index < index:
+                pieces = self._answer_lost(processor, pieces, index, reason)
                 # Answers were lost with the processor. The scheduler must hear of a chain's links from the last to the first:
                 # of those behind this task, of this task, of those before it.
                 self._returns.requeue(processor, [tasks for tasks in pieces if tasks.index > index])
@@ -155,6 +156,23 @@ class ProcessorLifecycle:
             if self._unstarted_deaths.is_too_many(front.client, front.numbers[0]):
                 return front.index
         return None
+
+    def _answer_lost(
+        self, processor: Processor, pieces: list[TaskSlice], running_index: int, reason: str
+    ) -> list[TaskSlice]:
+        """Answer tasks that have run, and whose answers are lost, if they may not run again; return all others."""
+        others: list[TaskSlice] = []
+        for tasks in pieces:
+            if tasks.index >= running_index or not tasks.batch.options or tasks.asked.idempotent:
+                others.append(tasks)
+                continue
+            # The one that ran is not here any more, so that no piece goes beyond it.
+            if not tasks.abandoned:
+                text = f"its answer was lost: {reason}"
+                self._state.results.add_ended(
+                    tasks.client, tasks.numbers, tasks.attempts, Status.PROCESSOR_DIED, text, 0, processor.slot
+                )
+        return others
 
     def _answer_running(
         self,

@@ -11,8 +11,8 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
-from scaler_protocol.failures import named_failure_payload
-from scaler_protocol.payloads.environments import Environments
+from scaler_protocol.failures import full_names_of, named_failure_payload
+from scaler_protocol.payloads.environments import Environments, PluginFailedError
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
@@ -31,6 +31,7 @@ from scaler_protocol.payloads.values import (
     unavailable_object,
 )
 from scaler_protocol.runtime.coroutines import completed, is_cancellation
+from scaler_protocol.wire.call_options import asked_of
 from scaler_protocol.wire.messages import Status, TaskFlag, TaskKind
 from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults, SkippedError
@@ -58,6 +59,10 @@ UNDESCRIBED = named_failure_payload("Exception", "the task raised an exception t
 CALL, MAP_CHUNK = int(TaskKind.CALL), int(TaskKind.MAP_CHUNK)
 PROFILE, STREAM_OUTPUT = int(TaskFlag.PROFILE), int(TaskFlag.STREAM_OUTPUT)
 SUCCESS, FAILED, CANCELED = int(Status.SUCCESS), int(Status.FAILED), int(Status.CANCELED)
+RETRY = int(Status.RETRY)
+
+_NOT_THEIR_OWN = frozenset((NotRestoredError, NotSerializableError, PluginFailedError))
+"""A task that ended with one of these would end so again."""
 
 _INLINE_TYPES = frozenset((type(None), bool, int, float))
 """Results whose pickle is small for certain, and needs no look at buffers."""
@@ -162,7 +167,7 @@ class TaskExecution:
             except BaseException:
                 # Exceptions are objects of the user's too.
                 result = self._undescribed(row, int((ended_at - started_at) * 1e6))
-            if function is not None and result[3] is not None and result[3].status == FAILED:
+            if function is not None and result[3] is not None and result[3].status in (FAILED, RETRY):
                 # Of one that raises each time, too: results before a function that is not known to be quick leave one by one.
                 function.note_seconds(ended_at - started_at)
         finally:
@@ -231,7 +236,11 @@ class TaskExecution:
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         measured = measurement.figures() if measurement is not None else None
-        return self._succeeded(row, started_at, ended_at, outcome, measured), ended_at
+        status = SUCCESS
+        if is_chunk and failures and tasks.options:
+            kind = self.chunks.failed_with
+            status = RETRY if kind not in _NOT_THEIR_OWN and _asks_for_another(row, kind) else SUCCESS
+        return self._succeeded(row, started_at, ended_at, outcome, measured, status), ended_at
 
     # --- arguments and values
 
@@ -271,7 +280,13 @@ class TaskExecution:
     # --- results
 
     def _succeeded(
-        self, row: Row, started_at: float, ended_at: float, outcome: Outcome, measured: Mapping[str, int] | None = None
+        self,
+        row: Row,
+        started_at: float,
+        ended_at: float,
+        outcome: Outcome,
+        measured: Mapping[str, int] | None = None,
+        status: int = SUCCESS,
     ) -> Result:
         size = 0
         if outcome.object_id:
@@ -283,8 +298,8 @@ class TaskExecution:
         elif len(outcome.payload) >= LARGE_BYTES_MIN:
             self._note_large(len(outcome.payload))
         extra = None
-        if outcome.object_id or measured:
-            extra = Extra(SUCCESS, measured or {}, outcome.object_id, size, bytes_of(outcome.buffers))
+        if outcome.object_id or measured or status:
+            extra = Extra(status, measured or {}, outcome.object_id, size, bytes_of(outcome.buffers))
         return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
 
     def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:
@@ -304,7 +319,8 @@ class TaskExecution:
         unavailable = unavailable_object(error)
         if unavailable is not None:
             return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
-        return self._failed(row, self._failures.payload(error), microseconds)
+        status = RETRY if row.tasks.options and kind not in _NOT_THEIR_OWN and _asks_for_another(row, kind) else FAILED
+        return self._failed(row, self._failures.payload(error), microseconds, status)
 
     def _undescribed(self, row: Row, microseconds: int) -> Result:
         try:
@@ -315,7 +331,7 @@ class TaskExecution:
             # Built-in functions may be gone too.
             return (row.task_index, UNDESCRIBED, microseconds, Extra(FAILED))
 
-    def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
+    def _failed(self, row: Row, payload: bytes, microseconds: int, status: int = FAILED) -> Result:
         """Return the result of a task with this failure payload; a large one goes into storage as large values do."""
         shown = payload if len(payload) <= FAILURE_KEPT_BYTES_MAX else shown_failure(payload)
         if shown is not payload:
@@ -324,17 +340,23 @@ class TaskExecution:
             payload, shown = plain_failure(payload), plain_failure(shown)
         outcome = inline_or_object(payload)
         if not outcome.object_id:
-            return row.task_index, payload, microseconds, Extra(FAILED)
+            return row.task_index, payload, microseconds, Extra(status)
         try:
             size = self._objects.write(outcome.object_id, outcome.buffers)
         except OSError:
-            return row.task_index, shown, microseconds, Extra(FAILED)
+            return row.task_index, shown, microseconds, Extra(status)
         return (
             row.task_index,
             outcome.payload,
             microseconds,
-            Extra(FAILED, {}, outcome.object_id, size, bytes_of(outcome.buffers)),
+            Extra(status, {}, outcome.object_id, size, bytes_of(outcome.buffers)),
         )
+
+
+def _asks_for_another(row: Row, kind: type) -> bool:
+    """Whether a task is to run again after an exception of this class."""
+    retries = asked_of(row.tasks.options).retries
+    return retries is not None and retries.covers(full_names_of(kind))
 
 
 def _unpickle(payload: bytes | memoryview) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -49,6 +49,8 @@ class MapChunks:
         self._running = running
         self._failures = failures
         self._load_arguments = load_arguments
+        self.failed_with: type[BaseException] = BaseException
+        """What the item raised that failed last."""
         self._items: Any = None
         """The iterator over the items of the chunk that runs."""
 
@@ -101,6 +103,7 @@ class MapChunks:
             except BaseException as error:
                 if running.is_forked:
                     leave(error)
+                self.failed_with = type(error)
                 failures[len(values)] = self._failures.item(error, not failures)
                 values.append(None)
                 running.check_canceled()

@@ -1,0 +1,91 @@
+"""Tasks that end at the time their client has set, wherever they are then: `deadline_seconds`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scaler_protocol.wire import messages as m
+from scaler_scheduler.core.answers import Answers
+from scaler_scheduler.core.dispatch import Dispatch
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.linked_recovery import LinkedRecovery
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.state import SchedulerState
+
+LOOK_AGAIN_SECONDS = 1.0
+"""When tasks are looked for again that have come back after a restart and not begun."""
+
+
+class Deadlines:
+    """Notes deadlines when tasks arrive, and ends what is not done in time."""
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        lifecycle: TaskLifecycle,
+        rows: GraphRows,
+        answers: Answers,
+        linked_recovery: LinkedRecovery,
+    ) -> None:
+        self._clients = state.clients
+        self._timers = state.timers
+        self._lifecycle = lifecycle
+        self._rows = rows
+        self._answers = answers
+        self._linked_recovery = linked_recovery
+        self._dispatch = Dispatch(state)
+
+    def note(self, client: ClientRecord, tasks: Iterable[Task], now: float) -> None:
+        """Tasks have arrived, of which some may have a deadline."""
+        by_seconds: dict[float, list[int]] = {}
+        for task in tasks:
+            asks = task.options.asks
+            if asks is not None and asks.deadline_seconds:
+                by_seconds.setdefault(asks.deadline_seconds, []).append(task.number)
+        for seconds, numbers in by_seconds.items():
+            self._timers.set_deadline(client.id, numbers, now + seconds)
+
+    def note_rows(self, options: TaskOptions, numbers: range, now: float) -> None:
+        """Rows of a graph have arrived, all with these options."""
+        if options.asks is not None and options.asks.deadline_seconds:
+            self._timers.set_deadline(options.client.id, numbers, now + options.asks.deadline_seconds)
+
+    def end_overdue(self, now: float) -> None:
+        """End tasks whose deadline is over. Of very many, the next ones with each call."""
+        overdue = self._timers.take_overdue(now)
+        if overdue is None:
+            return
+        client_id, numbers = overdue
+        client = self._clients.get(client_id)
+        if client is None:
+            return
+        to_agents: dict[AgentRecord, list[Task]] = {}
+        not_begun: list[int] = []
+        with self._rows.answered_together():
+            for number in numbers:
+                task = client.tasks.get(number)
+                if task is None:
+                    if not self._end_row(client, number, now):
+                        not_begun.append(number)
+                elif task.agent is None:
+                    self._answers.withdraw(task, m.Status.TIMED_OUT, self._answers.overdue(task, "waited"), now)
+                elif not task.canceled:
+                    self._lifecycle.note_cancellation(task, overdue=True)
+                    to_agents.setdefault(task.agent, []).append(task)
+        for agent, tasks in to_agents.items():
+            self._dispatch.cancel(agent, tasks)
+        if not_begun and (client.arriving or client in self._linked_recovery.held):
+            self._timers.set_deadline(client_id, not_begun, now + LOOK_AGAIN_SECONDS)
+
+    def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
+        """End a row that waits for others. Return whether its graph is known; else it has ended, or not begun."""
+        where = client.links if client.links is not None and client.links.knows(number) else client.graph_of(number)
+        if not isinstance(where, Graph):
+            return False
+        row = number - where.first_number
+        if where.states[row] == RowState.WAITING:
+            text = f"task {number}: it was not done when its deadline was over (deadline_seconds); it waited for other tasks"
+            self._rows.fail(client, where, row, m.Status.TIMED_OUT, text.encode(), 0, now)
+        return True
