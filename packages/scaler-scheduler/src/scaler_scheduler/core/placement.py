@@ -118,8 +118,9 @@ class Placement:
                 agents.reinsert(agent)
 
     def _place_newcomers(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
-        """Where agents want no more: give them the single tasks of clients that have no other, beyond what they want.
+        """Where agents want no more: give them some tasks beyond what they want.
 
+        These are the single tasks of clients that have no other, and tasks that are more urgent than others of their client.
         Such a task would wait for results to make room, and an agent may hold more than it wants by now. An agent runs it before
         what it holds of others. One whose tasks are so long that it holds none ahead gets none.
         """

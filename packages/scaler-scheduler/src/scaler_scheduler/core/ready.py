@@ -1,8 +1,8 @@
 """Tasks that wait for a worker: by capability signature, then depth (deeper first), then fairly by client.
 
 Tasks that no worker can run delay no others. Within a signature and depth, clients take turns of equal time: the
-single task of a client goes ahead of another client's million. The tasks of one client go in the order of their numbers
-(see `waiting_tasks`). A cancelled or claimed task is not searched for in its
+single task of a client goes ahead of another client's million. The tasks of one client go by priority, then in the order of
+their numbers (see `waiting_tasks`). A cancelled or claimed task is not searched for in its
 queue. Its entry stays and is skipped when its turn comes.
 """
 
@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
 from scaler_scheduler.core.storage_pressure import StoragePressure
-from scaler_scheduler.core.waiting_tasks import WaitingTasks
+from scaler_scheduler.core.waiting_tasks import PrioritizedTasks, WaitingTasks
 
 _READY = TaskState.READY
 
@@ -35,7 +35,7 @@ class _Line:
     __slots__ = ("begins", "entry", "given_seconds", "served_until", "share", "tasks")
 
     def __init__(self, share: Share) -> None:
-        self.tasks = WaitingTasks()
+        self.tasks: WaitingTasks | PrioritizedTasks = WaitingTasks()
         self.share = share
         self.served_until = 0.0
         """What the client has been given here, and elsewhere while it waits here, in virtual time."""
@@ -44,6 +44,16 @@ class _Line:
         self.begins = 0.0
         self.entry = 0
         """The number of its entry in the heap, which is the only one that counts; 0: it is about to get the first one."""
+
+    def prioritize(self, tasks: Sequence[Task]) -> None:
+        """Keep tasks apart by priority from now on, if any of these has one: they are about to be added."""
+        if type(self.tasks) is WaitingTasks and any(task.options.priority for task in tasks):
+            self.tasks = PrioritizedTasks(self.tasks)
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether the next task has a higher priority than others of its client that wait here."""
+        return type(self.tasks) is PrioritizedTasks and self.tasks.has_urgent
 
 
 class _ClientTurns:
@@ -73,6 +83,8 @@ class _ClientTurns:
     def add(self, client_id: bytes, tasks: Sequence[Task]) -> None:
         """Queue tasks among their client's others."""
         line = self._line(client_id)
+        if tasks[0].options.client.has_asks:
+            line.prioritize(tasks)
         line.tasks.add(tasks)
         if not line.entry:
             self._begin_turn(client_id, line)
@@ -80,6 +92,8 @@ class _ClientTurns:
     def add_first(self, client_id: bytes, task: Task) -> None:
         """Queue a task before its client's others."""
         line = self._line(client_id)
+        if task.options.asks is not None:
+            line.prioritize((task,))
         line.tasks.add_first(task)
         if not line.entry:
             self._begin_turn(client_id, line)
@@ -107,30 +121,35 @@ class _ClientTurns:
             elif moved < wanted:
                 return
 
+    def has_prioritized(self) -> bool:
+        """Whether tasks of some client have priorities."""
+        return any(type(line.tasks) is PrioritizedTasks for line in self.lines.values())
+
     def newcomer(self) -> tuple[bytes, _Line] | None:
-        """Return the line of the next task, if this is the only one that its client has; else None."""
+        """Return the line of the next task if its client has no other one, or less urgent ones in this line; else None."""
         head = self._head()
         if head is None:
             return None
         tasks = head[1].tasks
         if len(tasks) > 1:
-            return None
+            return head if head[1].has_urgent and tasks.first().state is _READY else None
         task = tasks.first()
         if task.state is not _READY or len(task.options.client.tasks) > 1:
             return None
         return head
 
     def take_newcomer(self) -> Task | None:
-        """Remove and return the next task, if it is the only one that its client has; else None."""
+        """Remove and return the next task, if it is one that `newcomer` finds; else None."""
         found = self.newcomer()
         if found is None:
             return None
         client_id, line = found
-        task = line.tasks.first()
-        # The only entry of its line, which ends with it.
+        taken: list[Task] = []
+        line.tasks.take(1, taken)
         self._charge(line, 1)
-        self._end(client_id, line)
-        return task
+        if not line.tasks:
+            self._end(client_id, line)
+        return taken[0]
 
     def _head(self) -> tuple[bytes, _Line] | None:
         """Return the line whose turn ends first. Turns that are over begin anew."""
@@ -249,15 +268,15 @@ class SignatureQueue:
         return taken
 
     def has_newcomer(self) -> bool:
-        """Whether the next task is the only one that its client has."""
+        """Whether the next task is the only one that its client has, or more urgent than others of its client."""
         if not self._depths:
             return False
         turns = self._turns[self._depths[-1]]
         # Nearly always one client waits, with more than one task.
-        return (len(turns.lines) > 1 or self.count == 1) and turns.newcomer() is not None
+        return (len(turns.lines) > 1 or self.count == 1 or turns.has_prioritized()) and turns.newcomer() is not None
 
     def take_newcomer(self) -> Task | None:
-        """Remove and return the next task, if it is the only one that its client has; else None."""
+        """Remove and return the next task, if it is one that `has_newcomer` speaks of; else None."""
         turns = self._turns[self._depths[-1]]
         task = turns.take_newcomer()
         if task is not None:

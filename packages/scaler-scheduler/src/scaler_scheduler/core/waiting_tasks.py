@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 
 from scaler_scheduler.core.meeting_places import BEST, NOWHERE, WORST
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
@@ -169,6 +169,85 @@ class WaitingTasks:
         """Forget all."""
         self._queue.clear()
         self._late.clear()
+
+
+class PrioritizedTasks:
+    """The same for tasks of several priorities: those of a higher one go first."""
+
+    __slots__ = ("_by_priority", "_priorities")
+
+    def __init__(self, usual: WaitingTasks) -> None:
+        """`usual`: those of priority 0."""
+        self._by_priority = {0: usual}
+        self._priorities = [0]
+        """Ascending."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_priority.values()))
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over all entries, those of the highest priority first."""
+        return chain.from_iterable(self._by_priority[priority] for priority in reversed(self._priorities))
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether the next task has a priority above the usual one, and others have a lower one."""
+        waiting = [priority for priority in self._priorities if self._by_priority[priority]]
+        return len(waiting) > 1 and waiting[-1] > 0
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Add tasks in the order of their numbers."""
+        for priority, some in groupby(tasks, _priority_of):
+            self._of(priority).add(list(some))
+
+    def add_first(self, task: Task) -> None:
+        """Add a task that goes before all others of its priority."""
+        self._of(task.options.priority).add_first(task)
+
+    def take(
+        self, limit: int, taken: list[Task], *, freeing_first: bool = False, agent: AgentRecord | None = None
+    ) -> int:
+        """As `WaitingTasks.take`."""
+        before = len(taken)
+        for priority in reversed(self._priorities):
+            tasks = self._by_priority[priority]
+            left = limit - (len(taken) - before)
+            if left and tasks:
+                tasks.take(left, taken, freeing_first=freeing_first, agent=agent)
+                if tasks:
+                    break
+        return len(taken) - before
+
+    def first(self) -> Task:
+        """Return the entry that is next; there is one."""
+        return next(
+            self._by_priority[priority].first()
+            for priority in reversed(self._priorities)
+            if self._by_priority[priority]
+        )
+
+    def some(self, limit: int) -> Iterator[Task]:
+        """Iterate over up to `limit` of the ready tasks that are among the next ones."""
+        return (task for task in islice(self, limit) if task.state is _READY)
+
+    def clear(self) -> None:
+        """Forget all."""
+        for tasks in self._by_priority.values():
+            tasks.clear()
+
+    def _of(self, priority: int) -> WaitingTasks:
+        tasks = self._by_priority.get(priority)
+        if tasks is None:
+            for empty in [other for other, waiting in self._by_priority.items() if not waiting]:
+                del self._by_priority[empty]
+                self._priorities.remove(empty)
+            tasks = self._by_priority[priority] = WaitingTasks()
+            insort(self._priorities, priority)
+        return tasks
+
+
+def _priority_of(task: Task) -> int:
+    return task.options.priority
 
 
 def _may_make_objects(task: Task, limit: int) -> bool:

@@ -1,4 +1,4 @@
-"""Tasks an agent holds and has not handed to a processor: deeper ones first, then fairly by client.
+"""Tasks an agent holds and has not handed to a processor: deeper ones first, then fairly by client, then by priority.
 
 Within a depth, slices stand in the order in which their next turns end, in *virtual* microseconds. A client's turns follow one
 another, and its first one begins where the turn that was taken last begins. So the slice of a client with little to do goes
@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Container, Iterator, Set
+from itertools import islice
 
 from scaler_worker.core.durations import DurationEstimates
 from scaler_worker.core.slices import TaskSlice, split_out
@@ -24,7 +25,7 @@ UNKNOWN_MICROSECONDS = 1000.0
 class TaskQueue:
     """Slices by depth. `count` is the number of tasks in it."""
 
-    __slots__ = ("_by_depth", "_clock", "_depths", "_durations", "_ends", "_rows", "count")
+    __slots__ = ("_by_depth", "_clock", "_depths", "_durations", "_ends", "_has_priorities", "_rows", "count")
 
     def __init__(self, durations: DurationEstimates) -> None:
         self._durations = durations
@@ -36,6 +37,8 @@ class TaskQueue:
         """Where the turn began that was taken last."""
         self._ends: dict[bytes, float] = {}
         """Where the last turn ends that each client has got since the queue was empty."""
+        self._has_priorities = False
+        """Whether any tasks had a priority since the queue was empty."""
         self.count = 0
 
     def __iter__(self) -> Iterator[TaskSlice]:
@@ -61,11 +64,14 @@ class TaskQueue:
             # Nobody waits, so time begins anew.
             self._clock = 0.0
             self._ends.clear()
-            if rows == 1:
+            self._has_priorities = False
+            if rows == 1 and not tasks.batch.options:
                 # It has no turn: what latency consists of.
                 self._line(tasks.batch.depth).append(tasks)
                 self._rows[client] = self.count = 1
                 return
+        if tasks.batch.options and tasks.priority:
+            self._has_priorities = True
         tasks.each = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
         tasks.begins = max(self._clock, self._ends.get(client, 0.0))
         self._ends[client] = tasks.begins + rows * tasks.each
@@ -77,7 +83,10 @@ class TaskQueue:
         if len(tasks):
             line = self._line(tasks.depth)
             tasks.begins = tasks.ends = min(tasks.ends, line[0].ends) if line else 0.0
-            line.appendleft(tasks)
+            if self._has_priorities:
+                self._put_back_by_priority(line, tasks)
+            else:
+                line.appendleft(tasks)
             self._count(tasks.client, len(tasks))
 
     def head(self, closed: Container[int] = ()) -> TaskSlice | None:
@@ -193,6 +202,24 @@ class TaskQueue:
         place = len(line)
         while place and line[place - 1].ends > tasks.ends:
             place -= 1
+        if self._has_priorities:
+            priority, client = tasks.priority, tasks.client
+            for earlier, other in enumerate(islice(line, place)):
+                if other.client == client and other.priority < priority:
+                    # It takes the other one's turn, so that other clients wait no longer.
+                    place, tasks.ends = earlier, other.ends
+                    tasks.begins = min(tasks.begins, other.begins)
+                    break
+        line.insert(place, tasks)
+
+    def _put_back_by_priority(self, line: deque[TaskSlice], tasks: TaskSlice) -> None:
+        """Queue at the front of a line, but behind tasks of the same client that have a higher priority."""
+        place, priority = 0, tasks.priority
+        for position, other in enumerate(line):
+            if other.client == tasks.client and other.priority > priority:
+                place = position + 1
+        if place:
+            tasks.begins = tasks.ends = line[place - 1].ends
         line.insert(place, tasks)
 
     def _count(self, client: bytes, rows: int) -> None:

@@ -53,6 +53,11 @@ class TaskSlice:
         return asked_of(self.batch.options)
 
     @property
+    def priority(self) -> int:
+        """Which tasks of one client go first: those of higher priority."""
+        return self.asked.priority if self.batch.options else 0
+
+    @property
     def numbers(self) -> Column:
         """The numbers of the rows."""
         return self.batch.numbers[self.start : self.stop]
