@@ -13,6 +13,7 @@ from scaler_protocol.ids import content_id
 from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
 from simulation.clock import Clock
@@ -21,6 +22,7 @@ from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.locality_watch import SAID_BYTES
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage
+from simulation.options import draw_options
 from simulation.process import Process
 from simulation.programs import Program, in_order
 from simulation.references import References
@@ -58,6 +60,8 @@ class ClientDriver:
         self.storage = storage
         self.random = random
         self.entries: dict[int, Entry] = {}
+        self.options_random: Random | None = None
+        """Where what calls ask for comes from; None: they ask for nothing."""
         self.unusable: effects.Unusable | None = None
         self.closed = False
         self.references = References(core, random)
@@ -94,10 +98,14 @@ class ClientDriver:
             depth=depth,
             needs=None if contents else [],
         )
+        options = self._options()
+        kind = self.random.choice((m.TaskKind.CALL, m.TaskKind.MAP_CHUNK))
         group = self.core.group(
-            kind=self.random.choice((m.TaskKind.CALL, m.TaskKind.MAP_CHUNK)),
+            # A chunk of a map never fails as a whole: its last failures are its answer.
+            kind=kind if options.retries is None else m.TaskKind.CALL,
             depth=depth,
             capabilities=tuple((name, -1) for name in sorted(capabilities)),
+            options=encode_record(options),
         )
         function = SimulatedFunction(*self.random.choice(FUNCTIONS))
         way = self.random.random()
@@ -105,12 +113,14 @@ class ClientDriver:
             entry.number = self.core.submit(
                 group, function.function_id, program.payload, tuple(objects), entry, carried_of(program.number)
             )
+            self.ledger.options.note(entry.key, options)
             self._submitted(entry)
             return entry
         # As a client in a task does it: a task that nothing goes before may leave before the core knows of it.
         carried = carried_of(program.number)
         task = Task(group, function.function_id, program.payload, tuple(objects), entry, carried)
         entry.number = self.core.take_number()
+        self.ledger.options.note(entry.key, options)
         self._submitted(entry)
         found = self.core.message_ahead(entry.number, task) if way < 0.6 and self.core.idle and not objects else None
         if found is not None:
@@ -164,6 +174,7 @@ class ClientDriver:
                 needs=None if is_read else needs,
             )
         entries = [rows[row] for row in wanted]
+        options = self._options()
         submit = m.GraphSubmit(
             client=self.core.client_id,
             first_number=0,
@@ -175,11 +186,14 @@ class ClientDriver:
             depth=depth,
             object_positions=positions,
             objects=tuple(objects),
+            options=join_records((encode_record(options),)),
             **carried_columns([carried_of(program.number) for program in programs]),
         )
         self.ledger.kinds["graphs"] += 1
         self.ledger.kinds["objects in graphs"] += len(objects)
         first = self.core.submit_graph(submit, entries)
+        for row in range(len(programs)):
+            self.ledger.options.note((self.core.client_id, first + row), options)
         for row, entry in zip(wanted, entries, strict=True):
             entry.number = first + row
             entry.siblings = entries
@@ -212,6 +226,7 @@ class ClientDriver:
 
     def _submit_rows(self, entry: Entry, rows: Sequence[Entry], earlier: Sequence[int]) -> None:
         """Submit these tasks as rows, each after those it needs; the last one is `entry`, the one that is wanted."""
+        options = self._options()
         place = {id(row): position for position, row in enumerate(rows)}
         needed = [
             [place[id(one)] for one in row.needs or ()] if not earlier else list(range(1, 1 + len(earlier)))
@@ -228,9 +243,13 @@ class ClientDriver:
             capabilities=tuple((name, -1) for name in sorted(entry.capabilities)),
             earlier=list(earlier),
             depth=entry.depth,
+            options=join_records((encode_record(options),)),
             **carried_columns([carried_of(row.program) for row in rows]),
         )
-        entry.number = self.core.submit_graph(submit, [entry]) + len(rows) - 1
+        first = self.core.submit_graph(submit, [entry])
+        for row in range(len(rows)):
+            self.ledger.options.note((self.core.client_id, first + row), options)
+        entry.number = first + len(rows) - 1
         self._submitted(entry)
 
     def _submit_anew(self, entry: Entry) -> None:
@@ -324,6 +343,9 @@ class ClientDriver:
             self.unservable_notices += 1
 
     # --- internal
+
+    def _options(self) -> CallOptions:
+        return NO_OPTIONS if self.options_random is None else draw_options(self.options_random)
 
     def _submitted(self, entry: Entry) -> None:
         self.entries[entry.number] = entry

@@ -110,6 +110,16 @@ class Plan:
     """Whether worker hosts have stores of their own."""
     homes_die: bool
     home_memory_bytes: int
+    options: bool = False
+    """Whether tasks of applications ask for something. No seed draws it: only tests have it."""
+
+    @property
+    def is_faultless(self) -> bool:
+        """Whether nothing goes wrong, and nobody ends before its tasks."""
+        faults = (self.kills, self.cuts, self.scheduler_dies, self.storage_dies, self.results_lost, self.stalls)
+        return not any(
+            (*faults, self.disk_faults, self.homes_die, self.spills, self.shutdown, self.task_timeout_seconds)
+        )
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
@@ -182,11 +192,17 @@ class Cluster:
     def __init__(self, seed: int, *, telling: bool = False, changes: Mapping[str, Any] | None = None) -> None:
         """`changes`: what is different from the plan that the seed draws, by its fields' names."""
         self.random = Random(seed)
+        self.options_random: Random | None = None
+        """Apart, so that what tasks ask for does not change what else happens in a run."""
         self.plan = replace(Plan.draw(self.random), **(changes or {}))
+        if self.plan.options:
+            self.options_random = Random(seed)
         self.clock = Clock()
         self.library = Library()
         self.ledger = Ledger(self.clock, self.library, ATTEMPTS_MAX, telling)
         self.network = Network(self.clock, self.random, through_codec=self.plan.through_codec)
+        self.ledger.options.is_strict = self.plan.is_faultless
+        self.ledger.options.has_time_limit = self.plan.task_timeout_seconds > 0
         self.ledger.excuses.timeouts_configured = self.plan.task_timeout_seconds > 0
         self.ledger.excuses.storage_limited = self.plan.disk_limit_bytes is not None
         self.disk = Disk(self.random) if self.plan.spills else None
@@ -288,6 +304,7 @@ class Cluster:
             self.random,
             timeout_seconds=self.random.choice((15.0, 60.0)),
         )
+        client.driver.options_random = self.options_random
         self.clients.append(client)
         return client
 

@@ -15,7 +15,8 @@ from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 from scaler_worker.core.deaths import UNSTARTED_DEATHS_MAX
 from simulation.clock import Clock
-from simulation.programs import Library
+from simulation.options import OptionsWatch
+from simulation.programs import Action, Library
 
 NAMES_OBJECT = re.compile(r"object [0-9a-f]{32}\b|result could not be stored|results were lost with the store of")
 NAMES_HOME = re.compile(r"in the store of agent \d+|lost with the store of agent \d+")
@@ -100,6 +101,7 @@ class Ledger:
     attempts_max: int
     telling: bool = False
     excuses: Excuses = field(default_factory=Excuses)
+    options: OptionsWatch = field(default_factory=OptionsWatch)
     open: dict[tuple[bytes, int], Entry] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -158,7 +160,9 @@ class Ledger:
         self.runs[key] += 1
         excuses = self.excuses
         again = excuses.process_deaths or excuses.processor_ends or excuses.silences or excuses.results_lost
-        again = again or excuses.homes_lost
+        again = again or excuses.homes_lost or self.options.may_run_again(key)
+        if self.runs[key] > 1 and self.options.runs_once(key):
+            raise SimulationError(f"task {key[1]} runs a second time, and must not", key)
         if self.runs[key] > 1 and not again:
             raise SimulationError(f"task {key[1]} runs a second time, and nothing was killed or cut", key)
 
@@ -169,6 +173,16 @@ class Ledger:
 
     def _problem(self, entry: Entry, status: m.Status, value: bytes) -> str:
         excuses = self.excuses
+        is_failing = self.library[entry.program].action is Action.FAIL
+        said = bytes(value).decode(errors="replace")
+        since = self.clock.now - entry.submitted_at
+        problem = self.options.problem(entry.key, status, said, since, always=is_failing)
+        if problem:
+            return problem
+        if "idempotent=False" in said and status in (m.Status.WORKER_DIED, m.Status.PROCESSOR_DIED):
+            return "" if excuses.any or excuses.processor_ends else f"nothing was lost: {said}"
+        if status is m.Status.TIMED_OUT and ("(timeout_seconds)" in said or "(deadline_seconds)" in said):
+            return "" if self.options.asked else f"no task has asked for this: {said}"
         if status is m.Status.SUCCESS:
             if entry.expected is None:
                 return "it succeeded, but must fail"

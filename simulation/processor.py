@@ -15,6 +15,7 @@ from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads.framing import frame_object, unframe_object
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_rows, report
+from scaler_protocol.wire.call_options import CallOptions
 from scaler_worker.core import effects, events
 from simulation.client import FUNCTIONS
 from simulation.clock import Timer
@@ -48,6 +49,7 @@ class _Row:
     inputs: list[bytes | int]
     """Payloads; a number stands for the result of the task with that index here."""
     objects: list[bytes]
+    options: CallOptions
     ending: tuple[int, str] | None = None
 
 
@@ -227,7 +229,17 @@ class Processor(Process):
             stored_inputs = {unframe_object(value) for value in row_inputs if isinstance(value, bytes)}
             objects = [object_id for object_id in objects if object_id not in stored_inputs]
             self._queue.append(
-                _Row(event.first_index + row, tasks.client, number, attempt, batch.depth, program, row_inputs, objects)
+                _Row(
+                    event.first_index + row,
+                    tasks.client,
+                    number,
+                    attempt,
+                    batch.depth,
+                    program,
+                    row_inputs,
+                    objects,
+                    tasks.asked,
+                )
             )
             self._host.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
             at += length
@@ -339,7 +351,11 @@ class Processor(Process):
         if self._running is not running:
             return
         row = running.row
-        if row.program.action is Action.FAIL:
+        options, is_failing = self._host.ledger.options, row.program.action is Action.FAIL
+        if options.raises((row.client, row.number), row.options, always=is_failing):
+            self._finish(running, _Answer(b"it raises, this time", m.Status.RETRY, self._elapsed(running)))
+            return
+        if is_failing:
             self._finish(running, _Answer(b"it raises", m.Status.FAILED, self._elapsed(running)))
             return
         failed = [child for child in running.children if child.end != "success"]

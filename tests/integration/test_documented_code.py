@@ -53,6 +53,7 @@ BEFORE = {
     "docs/capabilities.md": "from scaler import Client",
     "docs/errors.md": _CLIENT,
     "docs/names.md": _CLIENT,
+    "docs/options.md": _CLIENT,
     "docs/many.md": _CLIENT
     + """
         open("events.log", "w").write("one\\ntwo\\n")

@@ -107,6 +107,11 @@ class Client(ClientCalls, WorkerCalls):
         `label`: what the work is called, one line of up to 100 characters. `tags`: up to 20 names, of up to 100 characters, with
         values, of up to 200. Monitors show them with each task, and metrics count tasks by label; see `docs/names.md`.
 
+        `retries`: how often a task that has failed runs again, or a `Retries`, which says more. `timeout_seconds`: how long each
+        attempt may run. `deadline_seconds`: how long after it was submitted a task ends. `priority`: which tasks of this client
+        go first. `idempotent=False`: a task never runs twice, and ends with an error where it may have begun and its worker is
+        lost. See `docs/options.md`.
+
         Raises TypeError for options that do not exist, TypeError and ValueError for impossible values.
         """
         own = self.options_of("with_options", options)

@@ -190,8 +190,9 @@ class ClientCalls:
     ) -> ScalerFuture:
         """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
 
-        `options`: `label` and `tags`, see `Client.with_options`; also of the other methods here. Raises TypeError and ValueError
-        for capabilities that are no names with integers of 64 bits, and for options that do not exist or have impossible values.
+        `options`: `label`, `retries`, `priority` and others, see `Client.with_options`; also of the other methods here. Raises
+        TypeError and ValueError for capabilities that are no names with integers of 64 bits, and for options that do not exist or
+        have impossible values.
         """
         own = self.options_of("submit_verbose", options)
         return self.operations.submit_verbose(self.source, fn, args, kwargs, capabilities, own)
