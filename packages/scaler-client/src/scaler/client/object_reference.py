@@ -15,10 +15,10 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self
 
-from scaler.client.object_uses import ObjectUse
-
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
+
+    from scaler.client.object_uses import ObjectUse
 
     T = TypeVar("T", default=Any, covariant=True)
     """Of the object. Code that does not say it has references to anything."""
@@ -172,7 +172,12 @@ def _unpickled(object_id: bytes, owner: bytes, name: str, size_bytes: int, ticke
     """Return a reference from a pickle with a ticket, or of a released one."""
     keeper = keepers.get(owner)
     share = keeper.share_in(object_id, ticket) if keeper is not None and ticket != RELEASED_TICKET else None
-    reference = ObjectReference.with_share(share or ObjectUse(object_id), owner, name, size_bytes)
+    if share is None:
+        # Imported late: `import scaler` imports this module.
+        from scaler.client.object_uses import ObjectUse
+
+        share = ObjectUse(object_id)
+    reference = ObjectReference.with_share(share, owner, name, size_bytes)
     if ticket == RELEASED_TICKET:
         reference.release()
     return reference
