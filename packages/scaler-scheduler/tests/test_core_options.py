@@ -10,6 +10,7 @@ from harness import FUNCTION, Agent, Client, Harness
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, Retries, asked_of, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core import events
 from scaler_scheduler.core.timers import PORTION, TaskTimers
 
 
@@ -338,6 +339,55 @@ def test_after_a_restart_rows_that_no_agent_has_end() -> None:
     assert status == m.Status.WORKER_DIED
     assert b"idempotent=False" in text
     assert agent.tasks() == []
+
+
+def answer_with_object(agent: Agent, task: tuple[bytes, int, int]) -> None:
+    agent.answer([task], payload=b"O" + b"o" * 16, object_positions=[0], objects=(b"o" * 16,))
+
+
+def lose_object(harness: Harness) -> None:
+    harness.core.handle(events.ObjectsLost("host-7", (b"o" * 16,)), harness.now)
+    harness.settle()
+
+
+def test_a_row_whose_result_is_lost_does_not_run_again() -> None:
+    harness, client, agent = cluster()
+    numbers = chain(client, 3, options=asking(idempotent=False))
+    (first,) = agent.tasks()
+    answer_with_object(agent, first)
+    (second,) = agent.tasks()
+    lose_object(harness)
+    agent.answer([second], m.Status.MISSING_OBJECT, b"gone")
+    assert agent.tasks() == []
+    assert client.results()[numbers[-1]][0] == m.Status.MISSING_OBJECT
+
+
+def test_a_task_whose_result_others_need_and_which_is_lost_does_not_run_again() -> None:
+    harness, client, agent = cluster()
+    (once,) = client.submit(options=asking(idempotent=False))
+    (running,) = client.submit()
+    one, two = agent.tasks()
+    number = client.next_number
+    client.next_number += 1
+    link = m.GraphSubmit(
+        client.id,
+        number,
+        (FUNCTION,),
+        Packed.of([b"P"]),
+        dependency_counts=[2],
+        dependencies=[1, 2],
+        wanted=[0],
+        earlier=[once, running],
+    )
+    client.send(link)
+    answer_with_object(agent, one)
+    lose_object(harness)
+    assert agent.tasks() == []
+    status, text = client.results()[number]
+    assert status == m.Status.MISSING_OBJECT
+    assert b"idempotent=False" in text
+    agent.answer([two])
+    assert set(client.results()) == {running}
 
 
 # --- priorities

@@ -52,6 +52,8 @@ class LinkedRows:
                 links.revive(number, result, options)
             return result is not None
         self._lifecycle.join(task, links)
+        if task.options.runs_once:
+            links.let_run_once()
         content = ReleasedRow(task.function, task.payload, task.objects, task.carried, 0, 0)
         links.join(number, task.options, content)
         return True

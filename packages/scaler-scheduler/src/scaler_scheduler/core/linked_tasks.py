@@ -71,6 +71,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.followed = set()
         self.given = set()
         self.with_inputs = set()
+        self.runs_once = False
         self._attempts = {}
         self._mean_microseconds = None
         self._missing = _Table(0)
