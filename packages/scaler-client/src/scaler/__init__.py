@@ -1,4 +1,4 @@
-"""Submit, map, graphs and futures, from any application on Linux or Windows."""
+"""Submit, map, graphs and futures, from any application on Linux, Windows or macOS."""
 
 from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client

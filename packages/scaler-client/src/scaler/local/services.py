@@ -36,7 +36,10 @@ _DISTRIBUTIONS = {SCHEDULER: "scaler-scheduler", OBJECT_STORAGE: "scaler-objstor
 
 
 def require(modules: Iterable[str]) -> None:
-    """Raise ImportError that names the distributions which are not installed, OSError where none can run."""
+    """Raise OSError where none can run, ImportError that names the distributions which are not installed."""
+    # First: nothing that can be installed would help.
+    if sys.platform != "linux":
+        raise OSError("schedulers and workers run on Linux only; here, connect a Client to one")
     if WEB in modules and importlib.util.find_spec(WEB.partition(".")[0]) is None:
         raise ImportError("a dashboard needs scaler-ui, not installed here: pip install scaler-ui")
     modules = [module for module in modules if module != WEB]
@@ -45,8 +48,6 @@ def require(modules: Iterable[str]) -> None:
         raise ImportError(
             f"a local cluster needs {' and '.join(missing)}, not installed here: pip install 'scaler-client[local]'"
         )
-    if sys.platform == "win32":
-        raise OSError("schedulers and workers run on Linux; on Windows connect a Client to one")
 
 
 def require_worker_count(count: Any, least: int) -> None:
