@@ -442,6 +442,27 @@ class TestObjects:
             cluster.store_refuses = ""
             assert client.submit(bytearray.count, bytearray(300_000), 0).result(5) == 300_000
 
+    def test_the_first_refusal_is_that_of_the_future_however_soon_it_comes(
+        self, client: Client, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert client.submit(bytearray.count, bytearray(300_000), 0).result(5) == 300_000
+        channel = client.operations.engine.objects._channel
+        assert channel is not None
+        ask = channel._ask
+
+        def ask_and_be_answered(step: Callable[[], Any]) -> Any:
+            done = ask(step)
+            wait_until(lambda: channel._was_full)
+            return done
+
+        cluster.store_refuses = "it is full"
+        monkeypatch.setattr(channel, "_ask", ask_and_be_answered)
+        future = client.submit(bytearray.count, bytearray(400_000), 0)
+        assert not future.done()
+        monkeypatch.undo()
+        cluster.store_refuses = ""
+        assert future.result(10) == 400_000
+
     def test_storage_that_is_full_for_a_while(self, client: Client, cluster: InProcessCluster) -> None:
         meet_storage(client)
         cluster.store_refuses = "it is full"

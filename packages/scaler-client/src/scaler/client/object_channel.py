@@ -214,10 +214,12 @@ class ObjectChannel:
                         f"{self._timeout_seconds:g} s{self._refusal_now()}"
                     )
                 self._room.sleep(partial(self._has_room, size), min(remaining, 1.0))
+            # Before this object is sent: its own refusal may come at once, and whoever uses the object is told of that.
+            was_full = self._was_full
             copy = self._ask(partial(self._put_copy, held, buffers, size, name, outcome, patient))
             if copy is not None:
                 break
-        if patient and (self._was_full or (settles and size >= SETTLED_BYTES_MIN and copy.lease is not None)):
+        if patient and (was_full or (settles and size >= SETTLED_BYTES_MIN and copy.lease is not None)):
             self._wait_answered(outcome, _shown(held, name), deadline)
         return copy
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import linecache
 import pickle
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ FRAMES_MAX = 1_200
 
 _OUTER_FRAMES = 600
 _LINE_MAX = 2_000
+_FURTHER_LINES_MAX = 100
+_ALL_LINES_SHOWN = sys.version_info >= (3, 13)
+"""Whether the interpreter shows all lines of a statement, and not the first one alone."""
 _REPEATED_SHOWN = 3
 _PLACES_MAX = 512
 
@@ -204,7 +208,7 @@ def _place_of(frames: TracebackType) -> Place:
         break
     filename = str.__str__(code.co_filename)
     module = dict.get(frame.f_globals, "__name__")
-    source = _source_line(filename, line, frame)
+    source = _source(filename, line, end_line or line, frame)
     return Place(
         filename,
         str.__str__(code.co_name),
@@ -217,15 +221,20 @@ def _place_of(frames: TracebackType) -> Place:
     )
 
 
-def _source_line(filename: str, line: int, frame: FrameType) -> str:
+def _source(filename: str, line: int, end_line: int, frame: FrameType) -> str:
+    """Return the source that the interpreter shows; empty where it is not known."""
     try:
         linecache.checkcache(filename)
         # The lines of modules in archives come from their loader.
         linecache.lazycache(filename, frame.f_globals)
-        return linecache.getline(filename, line)[:_LINE_MAX]
+        first = linecache.getline(filename, line)[:_LINE_MAX]
+        if not _ALL_LINES_SHOWN or end_line - line > _FURTHER_LINES_MAX:
+            return first
+        lines = first + "".join(linecache.getline(filename, number) for number in range(line + 1, end_line + 1))
     except Exception:
         # A module's loader may be any code.
         return ""
+    return lines if len(lines) <= _LINE_MAX else first
 
 
 def _text_of(place: Place) -> str:
@@ -246,7 +255,7 @@ def _text_of(place: Place) -> str:
         return "".join(traceback.StackSummary.from_list([summary]).format())
     except Exception:
         # Positions may belong to another version of the line. The line alone is always right.
-        return f"{plain}    {place.source.strip()}\n"
+        return f"{plain}    {place.source.strip().splitlines()[0]}\n"
 
 
 def _repeated(count: int) -> str:
@@ -261,7 +270,7 @@ def _remember_line(place: Place) -> None:
     try:
         if linecache.getline(place.filename, place.line):
             return
-        remember_lines(place.filename, place.line, [place.source])
+        remember_lines(place.filename, place.line, place.source.splitlines(keepends=True))
     except Exception:
         # Other code has changed the line cache. Then only lines are missing.
         return
