@@ -144,9 +144,58 @@ def test_its_own_tests(built: Path, deployment: Deployment) -> None:
     assert "# skipped 0" in done.stdout, done.stdout
 
 
-def test_its_format(built: Path) -> None:
+def test_its_format_and_what_a_linter_finds(built: Path) -> None:
     done = npm(built, "run", "lint")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+BEFORE_BLOCKS = """
+declare const order: Record<string, unknown>;
+declare const address: string;
+declare const publicKey: string, secretKey: string, serverKey: string;
+"""
+"""What the README's blocks leave to the reader."""
+
+
+def documented_blocks() -> list[str]:
+    text = (SOURCE / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^```ts\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_blocks_of_its_readme_have_the_right_types(built: Path) -> None:
+    imported = 'import { Client } from "@scaler/client";\n'
+    folder = built / "readme"
+    folder.mkdir()
+    for number, block in enumerate(documented_blocks()):
+        text = block if imported in block else imported + block
+        (folder / f"block{number}.ts").write_text(text + BEFORE_BLOCKS, encoding="utf-8")
+    # Blocks show values that they do not use.
+    compiler = {"rootDir": "..", "noEmit": True, "noUnusedLocals": False}
+    settings = {"extends": "../tsconfig.json", "compilerOptions": compiler, "include": ["."]}
+    (folder / "tsconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    checked = subprocess.run(
+        ["npx", "tsc", "-p", "readme"], cwd=built, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_first_block_of_its_readme_runs(built: Path, deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler)
+    block = documented_blocks()[0]
+    for there, here in (
+        ("tcp://127.0.0.1:2345", scheduler.address),
+        # The reader's own function and value.
+        ("pricing.models:value", "builtins:dict"),
+        ("[order]", "[{ id: 17 }]"),
+        ("<number>", ""),
+    ):
+        assert there in block
+        block = block.replace(there, here)
+    (built / "block.mjs").write_text(block + "console.log(JSON.stringify([sum, value, roots]));\n", encoding="utf-8")
+    done = subprocess.run(["node", "block.mjs"], cwd=built, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [5, {"id": 17, "day": "2026-01-31"}, [1, 2, 3]]
 
 
 def test_its_examples(built: Path, deployment: Deployment) -> None:

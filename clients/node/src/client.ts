@@ -18,6 +18,18 @@ import {
   TaskEndedError,
 } from "./errors.js";
 import type { Hello, ResultBatch, Welcome } from "./layout.js";
+import {
+  AGAIN_TASKS,
+  BATCH_BYTES,
+  BATCH_TASKS,
+  CANCEL_TASKS,
+  CLOSE_MILLISECONDS,
+  ENDED_MILLISECONDS,
+  FUNCTIONS_IN_BATCH,
+  GOODBYE_GRACE_SECONDS,
+  INLINE_BYTES,
+  TICK_MILLISECONDS,
+} from "./limits.js";
 import { type Keys, Link } from "./link.js";
 import { dumpPlain, loadPlain } from "./plain.js";
 import { Session, type SessionEvent } from "./session.js";
@@ -91,16 +103,6 @@ interface Task {
   isAnswered: boolean;
 }
 
-const INLINE_BYTES = 260 * 1024;
-const BATCH_TASKS = 2048;
-const AGAIN_TASKS = 384;
-const CANCEL_TASKS = 256;
-const BATCH_BYTES = 4 * 1024 * 1024;
-const FUNCTIONS_IN_BATCH = 0xffff;
-const TICK_MILLISECONDS = 200;
-const CLOSE_MILLISECONDS = 1000;
-const ENDED_MILLISECONDS = 1000;
-const GOODBYE_GRACE_SECONDS = 10;
 const ROLE_CLIENT = 0;
 const REANNOUNCED = 4;
 const SUCCESS = 0;
@@ -264,7 +266,7 @@ export class Client {
       for await (const item of items) {
         if (running.length >= inFlight) {
           yield await running[0]!;
-          running.shift();
+          void running.shift();
         }
         await this.ready();
         const promise = this.submit<T>(name, [item], {}, options);
@@ -274,7 +276,7 @@ export class Client {
       }
       while (running.length > 0) {
         yield await running[0]!;
-        running.shift();
+        void running.shift();
       }
     } finally {
       running.forEach((promise) => promise.cancel());

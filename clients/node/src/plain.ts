@@ -124,7 +124,7 @@ function read(value: unknown): unknown {
   if (only === undefined || !only[0].startsWith("$")) {
     return Object.fromEntries(entries.map(([key, item]) => [key, read(item)]));
   }
-  const [key, item] = only;
+  const [key, item] = only as [string, unknown];
   if (key.startsWith("$$")) {
     return { [key.slice(1)]: read(item) };
   }

@@ -6,17 +6,18 @@
 import { encodeHeader, type Message } from "./capnp.js";
 import { StorageError } from "./errors.js";
 import type { Hello, ObjectBatch } from "./layout.js";
+import {
+  COMING_SECONDS_MAX,
+  FULL_PAUSE_SECONDS,
+  GET_WAIT_SECONDS,
+  PUT_WINDOW_BYTES,
+  REPEAT_SECONDS,
+  REPEAT_SECONDS_MAX,
+  SLOWEST_BYTES_PER_SECOND,
+  STORAGE_TIMEOUT_SECONDS,
+} from "./limits.js";
 import { type Keys, Link } from "./link.js";
 import { decode, type Incoming, readU32, readU64, split, UNSEQUENCED, writeU64 } from "./wire.js";
-
-const TIMEOUT = 60;
-const REPEAT = 2;
-const REPEAT_MAX = 15;
-const WAIT = 10;
-const COMING_MAX = 600;
-const FULL_PAUSE = 0.5;
-const PUT_WINDOW = 256 * 1024 * 1024;
-const SLOWEST_BYTES_PER_SECOND = 10_000_000;
 
 const DONE = 0;
 const STORAGE_FULL = 2;
@@ -74,7 +75,7 @@ export class Storage {
   /** Fetch an object's buffers, waiting for it if it is on its way. */
   get(id: Buffer): Promise<Buffer[]> {
     return this.request("get", 0, (request) => [
-      encodeHeader("objectGet", { request: BigInt(request), id, waitSeconds: WAIT }),
+      encodeHeader("objectGet", { request: BigInt(request), id, waitSeconds: GET_WAIT_SECONDS }),
     ]);
   }
 
@@ -95,13 +96,13 @@ export class Storage {
       } else if (now >= request.due) {
         request.isUnheard = true;
         request.repeats += 1;
-        request.due = now + Math.min(REPEAT * 2 ** request.repeats, REPEAT_MAX);
+        request.due = now + Math.min(REPEAT_SECONDS * 2 ** request.repeats, REPEAT_SECONDS_MAX);
         if (this.isWelcomed) {
           this.sayHello(now);
         }
       }
     }
-    if (this.pending.size > 0 && !this.isWelcomed && now >= this.helloAt + REPEAT) {
+    if (this.pending.size > 0 && !this.isWelcomed && now >= this.helloAt + REPEAT_SECONDS) {
       this.sayHello(now);
     }
   }
@@ -126,7 +127,7 @@ export class Storage {
         reject(new StorageError("the client was closed"));
         return;
       }
-      const comingUntil = seconds() + COMING_MAX;
+      const comingUntil = seconds() + COMING_SECONDS_MAX;
       const times = { deadline: 0, comingUntil, due: 0, repeats: 0, refusal: "", isUnheard: false };
       const request: Request = { kind, frames, size, resolve, reject, ...times };
       if (kind === "put") {
@@ -140,7 +141,7 @@ export class Storage {
 
   private fillWindow(): void {
     let next = this.waitingPuts[0];
-    while (next !== undefined && (this.windowBytes === 0 || this.windowBytes + next.size <= PUT_WINDOW)) {
+    while (next !== undefined && (this.windowBytes === 0 || this.windowBytes + next.size <= PUT_WINDOW_BYTES)) {
       this.waitingPuts.shift();
       this.windowBytes += next.size;
       this.begin(next);
@@ -150,9 +151,9 @@ export class Storage {
 
   private begin(request: Request): void {
     const now = seconds();
-    const allowance = request.kind === "get" ? WAIT : this.windowBytes / SLOWEST_BYTES_PER_SECOND;
-    request.deadline = now + TIMEOUT + allowance;
-    request.due = now + REPEAT + allowance;
+    const allowance = request.kind === "get" ? GET_WAIT_SECONDS : this.windowBytes / SLOWEST_BYTES_PER_SECOND;
+    request.deadline = now + STORAGE_TIMEOUT_SECONDS + allowance;
+    request.due = now + REPEAT_SECONDS + allowance;
     this.lastNumber += 1;
     this.pending.set(this.lastNumber, request);
     if (this.link === null) {
@@ -260,7 +261,7 @@ export class Storage {
     if (status === STORAGE_FULL && request.kind === "put") {
       // Room may come free until its time is over.
       request.refusal = text;
-      request.due = seconds() + FULL_PAUSE;
+      request.due = seconds() + FULL_PAUSE_SECONDS;
       return;
     }
     this.finish(number);
