@@ -14,6 +14,7 @@ import pytest
 
 from scaler import Client, errors
 from tests.integration.deployment import Deployment
+from tests.integration.test_labels import Watched
 
 dask = pytest.importorskip("dask")
 
@@ -144,6 +145,31 @@ def test_dask_configuration_names_the_cluster(address: str) -> None:
         here, there = os.getpid(), dask.delayed(os.getpid)()
         assert there.compute() != here
         assert there.compute(scheduler="sync") == here
+
+
+class TestOptions:
+    def test_tasks_have_those_of_the_scheduler(self, deployment: Deployment) -> None:
+        watched = Watched(deployment)
+        with Client(watched.address) as client:
+            values = [dask.delayed(inc)(number) for number in range(3)]
+            assert dask.compute(*values, scheduler=scaler.dask.get(client, label="one", tags={"desk": "fx"})) == (
+                1,
+                2,
+                3,
+            )
+            assert {task["tags"] for task in watched.tasks_of("one")} == {"desk=fx"}
+            with scaler.dask.scheduler(client, label="block"):
+                assert dask.delayed(sum)(values).compute() == 6
+            assert watched.tasks_of("block")
+            view = client.with_options(label="view")
+            assert dask.delayed(sum)(values).compute(scheduler=scaler.dask.get(view)) == 6
+            assert watched.tasks_of("view")
+            with dask.config.set(scheduler=scaler.dask.get(client, label="kept")):
+                (kept,) = dask.persist(da.ones((300, 300), chunks=150))
+                assert kept.sum().compute() == 90_000
+            assert len(watched.tasks_of("kept")) > 4
+            with pytest.raises(TypeError, match="has no option lable"):
+                scaler.dask.get(client, lable="x")  # type: ignore[call-arg]
 
 
 def fail_first(path: str, failures: int) -> int:

@@ -22,7 +22,9 @@ import pytest
 
 from scaler import Client, ObjectReference, SchedulerClusterCombo
 from scaler.errors import DisconnectedError, SerializationError
-from tests.integration.deployment import is_gone, wait_for
+from scaler_protocol.testing.security_directory import make_security_directory
+from tests.integration.deployment import Deployment, is_gone, wait_for
+from tests.integration.test_labels import Watched
 
 joblib = pytest.importorskip("joblib")
 
@@ -30,8 +32,6 @@ from joblib import Parallel, delayed  # noqa: E402
 
 from scaler.joblib import ScalerBackend  # noqa: E402
 from scaler.joblib.sent_values import size_of  # noqa: E402
-
-pytestmark = pytest.mark.without_keys("the backend's keys are those of its client")
 
 ROOT = Path(__file__).parents[2]
 
@@ -648,3 +648,81 @@ def test_an_error_in_a_fit(backend: ScalerBackend, data: tuple[Any, Any]) -> Non
 
     with pytest.raises(ValueError, match="'C' parameter"):
         GridSearchCV(LogisticRegression(), {"C": [1.0, -1.0]}, cv=2, error_score="raise").fit(*data)
+
+
+# --- options of calls
+
+
+@pytest.fixture
+def watched(deployment: Deployment) -> Watched:
+    return Watched(deployment)
+
+
+def test_all_calls_of_a_block_have_its_options(watched: Watched) -> None:
+    options = {"label": "search", "tags": {"desk": "rates"}}
+    with joblib.parallel_config(backend="scaler", address=watched.address, n_jobs=2, **options) as config:
+        assert Parallel()(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+        tasks = watched.tasks_of("search")
+        assert {task["tags"] for task in tasks} == {"desk=rates"}
+        config["backend"].close()
+
+
+@pytest.mark.skipif(joblib.__version__.startswith("1.4."), reason="Parallel takes no settings of backends there")
+def test_a_parallel_has_options_of_its_own(watched: Watched) -> None:
+    with joblib.parallel_config(
+        backend="scaler", address=watched.address, n_jobs=2, label="block", tags={"a": "1"}
+    ) as config:
+        own = Parallel(label="own", tags={"b": "2"})
+        assert own(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+        assert Parallel()(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+        assert {task["tags"] for task in watched.tasks_of("own")} == {"a=1,b=2"}
+        assert {task["tags"] for task in watched.tasks_of("block")} == {"a=1"}
+        with pytest.raises(ValueError, match=r"label .* is not one line"):
+            Parallel(label="two\nlines")(delayed(square)(number) for number in range(3))
+        config["backend"].close()
+
+
+def test_a_client_with_options_gives_them_to_calls(watched: Watched) -> None:
+    with Client(watched.address) as client:
+        with joblib.parallel_config(backend="scaler", client=client.with_options(label="mine"), n_jobs=2):
+            assert Parallel()(delayed(square)(number) for number in range(3)) == [0, 1, 4]
+        assert watched.tasks_of("mine")
+        # It is still open.
+        assert client.submit(square, 3).result() == 9
+
+
+def test_options_are_checked_where_the_block_begins() -> None:
+    with pytest.raises(TypeError, match=r"has no option lable; the options are address, n_workers, .*, label, tags"):
+        joblib.parallel_config(backend="scaler", n_workers=2, lable="search")
+    with pytest.raises(TypeError, match="tags must map names to values"):
+        joblib.parallel_config(backend="scaler", n_workers=2, tags=["a"])
+
+
+# --- keys
+
+
+@pytest.mark.without_keys("it makes keys of its own")
+def test_a_cluster_with_keys(tmp_path: Path) -> None:
+    keys = make_security_directory(tmp_path / "keys")
+    array = np.ones(50_000)
+    with SchedulerClusterCombo(n_workers=2, security=keys) as cluster:
+        address = cluster.get_address()
+        with joblib.parallel_config(backend="scaler", address=address, security=keys) as config:
+            assert Parallel()(delayed(square)(number) for number in range(100)) == [number**2 for number in range(100)]
+            assert Parallel()(delayed(add_up)(array, number) for number in range(3)) == [50_000, 50_001, 50_002]
+            with pytest.raises(ZeroDivisionError):
+                Parallel()(delayed(divide)(number) for number in range(3))
+            config["backend"].close()
+        with pytest.raises(DisconnectedError):
+            joblib.parallel_config(backend="scaler", address=address, timeout_seconds=1)
+
+
+@pytest.mark.without_keys("it makes keys of its own")
+def test_a_cluster_that_is_started_has_the_keys_of_the_block(tmp_path: Path) -> None:
+    keys = make_security_directory(tmp_path / "keys")
+    with joblib.parallel_config(backend="scaler", n_workers=2, security=keys) as config:
+        assert Parallel()(delayed(square)(number) for number in range(4)) == [0, 1, 4, 9]
+        address = config["backend"].client.address
+        with pytest.raises(DisconnectedError):
+            Client(address, timeout_seconds=1)
+        config["backend"].close()

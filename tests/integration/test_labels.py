@@ -32,6 +32,10 @@ class Watched:
         tasks: list[dict[str, Any]] = get(self.base, "/api/tasks?limit=1000")["tasks"]
         return tasks
 
+    def tasks_of(self, label: str) -> list[dict[str, Any]]:
+        self.wait_for_labels(label)
+        return [task for task in self.tasks() if task["label"] == label]
+
     def wait_for_labels(self, *wanted: str) -> None:
         wait_for(f"labels {wanted}", lambda: set(wanted) <= {task["label"] for task in self.tasks()})
 

@@ -463,7 +463,12 @@ class Operations:
         return GraphTemplate(self, here.packer, prepared, client, group)
 
     def get_kept(
-        self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
+        self,
+        client: FutureSource,
+        graph: Mapping[Any, Any],
+        keys: Any,
+        capabilities: Mapping[str, int] | None,
+        options: CallOptions = NO_OPTIONS,
     ) -> dict[Any, KeptFuture]:
         """As `get` without waiting. Values that are objects in storage stay there: the futures have references to them."""
         self.require_open()
@@ -473,7 +478,7 @@ class Operations:
             here.packer,
             graph,
             keys,
-            group=here.group(m.TaskKind.CALL, checked_capabilities(capabilities)),
+            group=here.group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options),
             client=client,
             carried=carry({}),
             make_kept=lambda: KeptFuture(client, self.engine.objects, self._references),

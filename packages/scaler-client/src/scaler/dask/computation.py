@@ -66,7 +66,8 @@ class Computation:
     def _submit(self, rows: Rows, graph: dict[Hashable, Any], keys: list[Hashable], keep: bool) -> dict[Hashable, Any]:
         client = self._client
         if keep:
-            return client.operations.get_kept(client, graph, keys, rows.capabilities)
+            options = client.options_of("get", {})
+            return client.operations.get_kept(client.source, graph, keys, rows.capabilities, options)
         return client.get(graph, keys, block=False, capabilities=rows.capabilities)
 
     def _compute(self, rows: Rows, keep: bool) -> dict[Hashable, Any]:

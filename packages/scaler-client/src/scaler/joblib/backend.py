@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed leaves it out
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblib import cpu_count, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
@@ -24,6 +24,21 @@ from scaler.joblib.session import CLOSED, Callback, Session
 from scaler.joblib.worker_count import count_workers
 from scaler.local.combo import SchedulerClusterCombo
 from scaler_protocol.runtime.task_context import current_task_context
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from scaler.client.signatures import TaskOptions
+
+SETTINGS = (
+    *("address", "n_workers", "client", "timeout_seconds", "stream_output", "object_storage_address", "security"),
+    *("nesting_level", "inner_max_num_threads"),
+)
+"""What a backend takes that is no option of its calls."""
+
+OPTIONS = frozenset(CallOptions._fields) - {*SETTINGS}
+"""What `Client.with_options` takes, and `Parallel` too."""
 
 COUNT_SECONDS = 10.0
 """The cluster's workers are counted again after so long."""
@@ -68,6 +83,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         security: str | PathLike[str] | None = None,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
         """Connect to the cluster at `address`, or use `client`, which stays open when the backend ends.
 
@@ -76,10 +92,11 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
         `inner_max_num_threads`: how many threads the pools of BLAS and OpenMP may have in a task; it needs threadpoolctl on the
         workers. In a cluster that was started, workers divide the CPUs among them, unless OMP_NUM_THREADS is set. The other
-        settings are those of `Client`.
+        settings are those of `Client`, and `options` those of `Client.with_options`, for all calls.
 
         Raises what `Client` raises, and ValueError for settings that exclude one another.
         """
+        NO_OPTIONS.with_given(options, "ScalerBackend", SETTINGS)
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._settings: dict[str, Any] = {
             "timeout_seconds": timeout_seconds,
@@ -94,6 +111,9 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._is_closed = False
         self._workers: tuple[int | None, float] | None = None
         """How many workers the cluster has, and until when that holds."""
+        self._options: dict[str, Any] = {**options}
+        self._options_of: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+        """Those that a `Parallel` has of its own."""
         self._place: dict[str, Any] = {}
         """Where the calls run, if the program has said so."""
         self._choose({"address": address, "n_workers": n_workers, "client": client})
@@ -114,6 +134,8 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._place = place
 
     def _begin(self, session: Session) -> Session:
+        if self._options:
+            session.client = session.client.with_options(**self._options)
         self._session = session
         # With the backend, or before the interpreter ends.
         finalizer = weakref.finalize(self, session.close_later)
@@ -132,7 +154,8 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             if self._is_nested():
                 return self._begin(Session(Client(**self._settings)))
             workers = self._local_workers()
-            cluster = SchedulerClusterCombo(workers, security=self._settings["security"])
+            keys = self._settings["security"]
+            cluster = SchedulerClusterCombo(workers, **({} if keys is None else {"security": keys}))
             try:
                 session = Session(Client(cluster.get_address(), **self._settings), cluster=cluster)
             except BaseException:
@@ -169,12 +192,15 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     # --- what joblib asks
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many calls run at a time: `n_jobs`, or as many as there are workers for -1, one less for -2, and so on."""
+        """Return how many calls run at a time: `n_jobs`, or as many as there are workers for -1, one less for -2, and so on.
+
+        None is the default, -1.
+        """
+        if n_jobs is None:
+            n_jobs = self.default_n_jobs
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is not None and n_jobs > 0:
-            return n_jobs
-        return max(self._count() + 1 + (-1 if n_jobs is None else n_jobs), JOBS_MIN)
+        return n_jobs if n_jobs > 0 else max(self._count() + 1 + n_jobs, JOBS_MIN)
 
     def _count(self) -> int:
         if self._session is None and not self._is_nested():
@@ -193,15 +219,21 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         address: str | PathLike[str] | None = None,
         n_workers: int | None = None,
         client: Client | None = None,
-        **_: Any,
+        **others: Any,
     ) -> int:
         """Make ready for the calls of `parallel`, and return how many run at a time.
 
-        With joblib 1.5 and newer, `Parallel(backend="scaler", address=…)` gives its settings here.
+        With joblib 1.5 and newer, `Parallel(backend="scaler", address=…)` gives its settings here, and `Parallel(label=…)` the
+        options of its own calls. Others are joblib's.
 
-        Raises DisconnectedError after `close`, and ClientForkedError in a forked child.
+        Raises TypeError and ValueError for impossible options, DisconnectedError after `close`, and ClientForkedError in a
+        forked child.
         """
         self._choose({"address": address, "n_workers": n_workers, "client": client})
+        options = {name: value for name, value in others.items() if name in OPTIONS}
+        if options:
+            NO_OPTIONS.with_given(options, "Parallel")
+            self._options_of[parallel] = options
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs > 1:
             self._open()
@@ -209,7 +241,10 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def submit(self, func: Any, callback: Callback | None = None) -> Future[Any]:
         """Run a batch of calls on a worker. Raises DisconnectedError after `close`, and ClientForkedError in a forked child."""
-        return self._open().submit(func, callback, self.inner_max_num_threads or self._threads)
+        session = self._open()
+        parallel = getattr(callback, "parallel", None)
+        options = None if parallel is None else self._options_of.get(parallel)
+        return session.submit(func, callback, self.inner_max_num_threads or self._threads, options)
 
     apply_async = submit
     """As joblib 1.4 names it."""

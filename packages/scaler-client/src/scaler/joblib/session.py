@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -59,8 +59,12 @@ class Session:
             daemon=True,
         ).start()
 
-    def submit(self, batch: Batch, callback: Callback | None, threads: int | None) -> Future[Any]:
+    def submit(
+        self, batch: Batch, callback: Callback | None, threads: int | None, options: Mapping[str, Any] | None = None
+    ) -> Future[Any]:
         """Run a batch on a worker, and call back with its future. What keeps it from being sent is its future's exception.
+
+        `options`: see `Client.with_options`; they take the place of the client's.
 
         Raises DisconnectedError after `close`, and ClientForkedError in a forked child: nobody would call back.
         """
@@ -68,7 +72,8 @@ class Session:
         future: Future[Any]
         try:
             sent = self._values_of(callback).take_out(batch)
-            future = self.client.submit(call_batch, sent.batch, sent.places, threads, *sent.values)
+            client = self.client.with_options(**options) if options else self.client
+            future = client.submit(call_batch, sent.batch, sent.places, threads, *sent.values)
         except Exception as error:
             # joblib waits for every batch that it has handed over, and gives up the others once it is told of this.
             future = Future()
