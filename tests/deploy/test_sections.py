@@ -22,7 +22,7 @@ from scaler_ui.trace.settings import TraceSettings
 from scaler_ui.web.settings import WebSettings
 from scaler_worker.settings import ClusterSettings
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/machines.md"
 
 COMMANDS: list[type[ServiceSettings]] = [
     ClusterSettings,
@@ -80,12 +80,10 @@ def test_fences_that_nobody_would_read_end_the_start(setting: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.command)
-def test_the_readme_and_the_help_name_the_section(
+def test_the_page_and_the_help_name_the_section(
     command: type[ServiceSettings], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (row,) = [
-        line for line in README.read_text().splitlines() if line.startswith("|") and f"`{command.command}`" in line
-    ]
+    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith("|") and f"`{command.command}`" in line]
     assert f"`[{command.section}]`" in row
     with pytest.raises(SystemExit):
         command.from_command_line(["-h"])
