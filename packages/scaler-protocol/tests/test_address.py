@@ -46,6 +46,8 @@ def test_an_address_reads_back_as_written(text: str) -> None:
         ("host:2345", "did you mean tcp://host:2345\\?"),
         ("http://host:2345/x", "did you mean tcp://host:2345\\?"),
         ("[::1]:2345", "did you mean tcp://\\[::1\\]:2345\\?"),
+        ("2345", "did you mean tcp://127.0.0.1:2345\\?"),
+        ("99999", "expected tcp://host:port or ipc://path$"),
         ("host", "expected tcp://host:port or ipc://path$"),
         ("tcp://a\0b:2345", "no usable host"),
         ("ipc:///tmp/\udcff", "not UTF-8"),

@@ -108,6 +108,31 @@ def test_details_open_and_close(scheduler: SyntheticScheduler) -> None:
     use_top(scheduler, open_things)
 
 
+def test_labels_have_a_table(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        assert column(application, "labels", "label") == ["curves"]
+        assert [column(application, "labels", name) for name in ("unfinished", "success", "failed")] == [
+            ["12"],
+            ["30"],
+            ["1"],
+        ]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "unfinished  12" in text_of(application, "detail-text")
+        await pilot.press("enter")
+        # More tasks of another label: it comes first.
+        scheduler.publish(snapshot(2, labels=(m.Tally("curves", 2, 40, 1), m.Tally("books", 5, 0, 0))))
+
+        def follows() -> bool:
+            application.redraw()
+            return column(application, "labels", "label") == ["books", "curves"]
+
+        await wait_until_async(follows)
+
+    use_top(scheduler, look)
+
+
 def test_it_follows_what_happens_and_keeps_the_cursor(scheduler: SyntheticScheduler) -> None:
     async def follow(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("down", "down")

@@ -122,6 +122,9 @@ class Address:
 
 def _meant(host_and_port: str) -> str:
     """Return "did you mean …?" for the end of an error, if only the beginning or the end of an address is wrong."""
+    if host_and_port.isascii() and host_and_port.isdecimal():
+        # A port alone.
+        host_and_port = f"127.0.0.1:{host_and_port}"
     try:
         address = Address._parse_tcp("", host_and_port.partition("/")[0])
     except AddressError:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-import dask
+try:
+    import dask
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"scaler.dask: {error.name} is not installed here: pip install 'scaler-client[dask]'", name=error.name
+    ) from None
 
 from scaler.client.client import Client
 from scaler.dask.computation import Computation

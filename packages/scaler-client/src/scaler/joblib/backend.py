@@ -15,8 +15,13 @@ from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from joblib import cpu_count, register_parallel_backend
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+try:
+    from joblib import cpu_count, register_parallel_backend
+    from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"scaler.joblib: {error.name} is not installed here: pip install 'scaler-client[joblib]'", name=error.name
+    ) from None
 
 from scaler.client.client import Client
 from scaler.errors import DisconnectedError

@@ -1,4 +1,4 @@
-"""`scaler_top` as a terminal application: blocks of figures, and tables of workers, clients and failures."""
+"""`scaler_top` as a terminal application: blocks of figures, and tables of workers, clients, failures and labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
-from scaler_protocol.wire.messages import MonitorSnapshot
+from scaler_protocol.wire.messages import MonitorSnapshot, Tally
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import (
@@ -42,7 +42,7 @@ REFRESH_SECONDS = 2.0
 
 POLL_SECONDS = 0.05
 
-VIEWS = {"1": "workers", "2": "clients", "3": "failures"}
+VIEWS = {"1": "workers", "2": "clients", "3": "failures", "4": "labels"}
 
 
 class Detail(ModalScreen[None]):
@@ -274,10 +274,26 @@ def failure_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[
     return columns, rows
 
 
+def label_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return columns and rows of the labels that tasks have, those with most unfinished tasks first."""
+    rows = [
+        (tally.name, *(f"{count:,}" for count in (tally.unfinished, tally.succeeded, tally.failed)))
+        for tally in sorted_labels(model)
+    ]
+    return ["label", "unfinished", "success", "failed"], rows
+
+
+def sorted_labels(model: ClusterModel) -> list[Tally]:
+    """Return the tallies of labels, those with most unfinished tasks first."""
+    tallies = model.snapshot.labels if model.snapshot is not None else ()
+    return sorted(tallies, key=lambda tally: (-tally.unfinished, tally.name))
+
+
 TABLES: dict[str, Callable[[ClusterModel, str], tuple[list[str], list[tuple[str, ...]]]]] = {
     "workers": worker_table,
     "clients": client_table,
     "failures": failure_table,
+    "labels": label_table,
 }
 
 
@@ -289,6 +305,14 @@ def describe_row(model: ClusterModel, view: str, row: int, sort_key: str) -> str
     if view == "clients":
         clients = figures.clients(model)
         return _lines(clients[row]) if row < len(clients) else None
+    if view == "labels":
+        labels = sorted_labels(model)
+        if row >= len(labels):
+            return None
+        tally = labels[row]
+        return _lines(
+            {"label": tally.name, "unfinished": tally.unfinished, "success": tally.succeeded, "failed": tally.failed}
+        )
     snapshot = model.snapshot
     workers = sorted_workers(snapshot, sort_key) if snapshot is not None else []
     if row >= len(workers):
