@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ def _refuse() -> None:
 
 
 @pytest.fixture
-def once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def once(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Press Ctrl-C the next time a text is made; the list says how often it was."""
     pressed: list[str] = []
 
@@ -48,7 +48,10 @@ def once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(SignalledError, "act", staticmethod(act))
-    return pressed
+    # What a shell starts in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield pressed
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_in_the_text_of_an_exception_gets_through(monkeypatch: pytest.MonkeyPatch, once: list[str]) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     *("address", "n_workers", "client", "timeout_seconds", "stream_output", "object_storage_address", "security"),
-    *("nesting_level", "inner_max_num_threads"),
+    "inner_max_num_threads",
 )
 """What a backend takes that is no option of its calls."""
 
