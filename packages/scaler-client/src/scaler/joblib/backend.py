@@ -76,7 +76,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     default_n_jobs = -1
     parallel = _Silent()
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # an option `timeout_seconds` comes with a client's `with_options`
         self,
         address: str | PathLike[str] | None = None,
         n_workers: int | None = None,
