@@ -18,6 +18,7 @@ from scaler_protocol.session import sequencing
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import graph_portions
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import CallOptions, encode_record
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
 from scaler_protocol.wire.task_lists import PORTION_ROWS
@@ -1221,6 +1222,27 @@ def test_the_scheduler_is_given_a_window_of_tasks_and_the_rest_waits_here(
     ]
     assert more == numbers[len(left) : len(left) + len(more)]
     assert len(more) > WINDOW_TASKS // 5
+
+
+def test_urgent_tasks_leave_first_even_while_the_window_is_full(core: ClientCore, scheduler: Scheduler) -> None:
+    def leave(now: float) -> list[int]:
+        core.flush()
+        return [n for one in scheduler.exchange(now) if isinstance(one, m.TaskBatch) for n in one.numbers]
+
+    def with_priority(priority: int) -> bytes:
+        return encode_record(CallOptions(priority=priority))
+
+    submit(core, WINDOW_TASKS + 5000)
+    leave(1.0)
+    submit(core, 3, options=with_priority(-1))
+    submit(core, 1)
+    urgent = submit(core, 3, options=with_priority(1))
+    most_urgent = submit(core, 2, options=with_priority(2))
+    assert leave(1.1) == [*most_urgent, *urgent]
+    assert leave(1.2) == []
+    # These have a window too.
+    submit(core, WINDOW_TASKS + 5000, options=with_priority(1))
+    assert WINDOW_TASKS // 2 < len(leave(1.3)) < WINDOW_TASKS + 5000
 
 
 def test_rows_that_need_earlier_tasks_wait_with_the_tasks_while_the_window_is_full(

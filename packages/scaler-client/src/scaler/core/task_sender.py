@@ -83,7 +83,9 @@ class TaskSender:
             return
         table, functions = self._table, self._functions
         while connection.session.outbox_bytes < OUTBOX_BYTES_MAX:
-            waiting = table.next_batch(only_graphs=self._window_is_full())
+            is_full = self._window_is_full()
+            is_overfull = is_full and self._is_overfull()
+            waiting = table.next_batch(only_graphs=is_overfull, only_urgent=is_full)
             if waiting is None:
                 return
             message, mark_left = waiting
@@ -138,10 +140,17 @@ class TaskSender:
             # However many of them wait, too few are under way.
             self._window_full = False
             return False
-        under_way = unanswered - self._table.waiting_count() - self._table.linked_waiting
+        under_way = self._under_way()
         if under_way >= WINDOW_TASKS:
             self._window_full = True
         elif under_way <= WINDOW_TASKS * 3 // 4:
             # Not before: then many leave in one batch, instead of one for each answer.
             self._window_full = False
         return self._window_full
+
+    def _is_overfull(self) -> bool:
+        """Whether so much is unanswered that even urgent tasks should wait here: twice as much as of others."""
+        return self._table.large.under_way_bytes >= 2 * WINDOW_BYTES or self._under_way() >= 2 * WINDOW_TASKS
+
+    def _under_way(self) -> int:
+        return len(self._table.tasks) - self._table.waiting_count() - self._table.linked_waiting

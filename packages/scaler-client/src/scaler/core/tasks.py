@@ -19,7 +19,7 @@ from scaler.core.large_payloads import LargePayloads
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.call_options import join_records
+from scaler_protocol.wire.call_options import join_records, priority_of
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
@@ -113,6 +113,8 @@ class TaskGroup:
     """What each of the tasks asks for (see `call_options`), as one record. Groups that differ in it only share their queues."""
     has_options: bool = False
     """Whether its tasks have options, each those of its own `Task.source`."""
+    priority: int = 0
+    """Of all its tasks: those of a higher one leave first, and if it is above 0, whatever else is under way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -198,7 +200,7 @@ class TaskTable:
         self._newest = 0
         """The number of the task, or the last row, that was taken in last."""
         self.large = LargePayloads()
-        self._groups: dict[tuple[int, int, m.Capabilities, bytes, int, bool], TaskGroup] = {}
+        self._groups: dict[tuple[int, int, m.Capabilities, bytes, int, bool, int], TaskGroup] = {}
 
     def take_numbers(self, rows: int) -> int:
         """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
@@ -231,10 +233,10 @@ class TaskTable:
         There may be very many different `options`. Their tasks leave together, and nothing is kept here for each of them:
         each call returns another object.
         """
-        key = (kind, depth, capabilities, serializer, flags, bool(options))
+        key = (kind, depth, capabilities, serializer, flags, bool(options), priority_of(options))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = TaskGroup(*key[:5], has_options=bool(options))
+            group = self._groups[key] = TaskGroup(*key[:5], has_options=key[5], priority=key[6])
         return replace(group, options=options) if options else group
 
     def groups(self) -> list[TaskGroup]:
@@ -329,18 +331,21 @@ class TaskTable:
             count += len(pending.numbers) - pending.start + len(again.numbers) - again.start
         return count
 
-    def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
+    def next_batch(
+        self, *, only_graphs: bool = False, only_urgent: bool = False
+    ) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
-        `only_graphs`: tasks stay, and so do rows that need earlier ones. Of these, the oldest leaves first: in a stream of
-        tasks that never ends, one of another kind would wait for ever.
+        `only_graphs`: tasks stay, and so do rows that need earlier ones; `only_urgent`: likewise, but tasks of a priority above
+        0 leave. Of one priority the oldest leaves first: in a stream of tasks that never ends, one of another kind would wait
+        for ever.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
-        while not only_graphs and (oldest := self._oldest_waiting()) is not None:
-            group, queue = oldest
-            if self._leaving_linked:
+        while not only_graphs and (first := self._first_waiting(only_urgent=only_urgent)) is not None:
+            group, queue = first
+            if self._leaving_linked and group.priority <= 0:
                 graph = next(iter(self._leaving_linked.values()))
                 if graph.first_number < queue.numbers[queue.start]:
                     return self._portion(graph)
@@ -352,23 +357,25 @@ class TaskTable:
                 flags = group.flags | m.TaskFlag.REANNOUNCED if again else group.flags
                 return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
             queue.drop(count)
-        for leaving in (self._leaving,) if only_graphs else (self._leaving, self._leaving_linked):
+        for leaving in (self._leaving,) if only_graphs or only_urgent else (self._leaving, self._leaving_linked):
             for graph in leaving.values():
                 return self._portion(graph)
         return None
 
-    def _oldest_waiting(self) -> tuple[TaskGroup, NumberQueue] | None:
-        """Return the group and the queue with the oldest task that waits, which may have been cancelled."""
-        oldest: tuple[TaskGroup, NumberQueue] | None = None
-        lowest = 0
+    def _first_waiting(self, *, only_urgent: bool) -> tuple[TaskGroup, NumberQueue] | None:
+        """Return the group and the queue whose first task leaves first, which may have been cancelled."""
+        first: tuple[TaskGroup, NumberQueue] | None = None
+        lowest = highest = 0
         for group in self._groups.values():
+            if only_urgent and group.priority <= 0:
+                continue
             for queue in (group.again, group.pending):
                 if len(queue.numbers) > queue.start:
-                    number = queue.numbers[queue.start]
-                    if oldest is None or number < lowest:
-                        oldest, lowest = (group, queue), number
+                    number, priority = queue.numbers[queue.start], group.priority
+                    if first is None or priority > highest or (number < lowest and priority == highest):
+                        first, lowest, highest = (group, queue), number, priority
                     break
-        return oldest
+        return first
 
     def _portion(self, graph: Graph) -> tuple[m.GraphSubmit, Callable[[], None]]:
         """Return the next portion of a graph, and what to call once it has left."""

@@ -279,6 +279,12 @@ def encode_record(options: CallOptions) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def priority_of(record: bytes) -> int:
+    """Return the priority that a record of `encode_record` says."""
+    # Most have none, and then there is nothing to read.
+    return _read_again(join_records((record,)))[0][0].priority if b'"priority"' in record else 0
+
+
 def join_records(rows: Sequence[bytes]) -> bytes:
     """Return the `options` of a batch whose rows have these records; empty where none has any."""
     places: dict[bytes, int] = {}
