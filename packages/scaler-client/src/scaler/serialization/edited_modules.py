@@ -8,22 +8,17 @@ task is submitted, and an edit is told once.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scaler.serialization.code_effects import global_names
-from scaler_protocol.runtime.origins import origin_of, source_of
+from scaler_protocol.runtime.origins import Stamp, is_users_source, origin_of, source_of, stamp_of
 
 logger = logging.getLogger("scaler")
 
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _MODULES_MAX = 1_000
-
-Stamp = tuple[int, int]
 
 
 class EditedModules:
@@ -45,8 +40,8 @@ class EditedModules:
                 continue
             self._names.add(name)
             path = source_of(name)
-            if _is_users(path):
-                stamp = _stamp(path)
+            if is_users_source(path):
+                stamp = stamp_of(path)
                 if stamp is not None:
                     self._stamps.setdefault(path, stamp)
                 ahead += map(origin_of, list(vars(sys.modules[name]).values()))
@@ -60,7 +55,7 @@ class EditedModules:
     def look(self) -> None:
         """Log which files were edited since the last look."""
         for path, before in list(self._stamps.items()):
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             if stamp in (before, None):
                 continue
             self._stamps[path] = stamp or before
@@ -86,7 +81,7 @@ EDITED_MODULES = EditedModules()
 def stamps_of(paths: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
     """Yield each file that is there, with what changes when it is written."""
     for path in paths:
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if stamp is not None:
             yield path, stamp
 
@@ -98,16 +93,3 @@ def _origins(function: Any) -> Iterator[str]:
         names = function.__globals__
         for name in global_names(function.__code__):
             yield origin_of(names.get(name))
-
-
-def _is_users(path: str) -> bool:
-    return path.endswith(".py") and not path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED)
-
-
-def _stamp(path: str) -> Stamp | None:
-    """Return what changes when a file is written; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.machinery import ModuleSpec
+
+# By name: tasks can replace what modules have.
+from os import stat
 from types import FunctionType, ModuleType
 from typing import Any
+
+Stamp = tuple[int, int]
+"""What changes when a file is written."""
+
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 _module_of_class: Any = vars(type)["__module__"]
 
@@ -41,3 +51,17 @@ def source_of(name: str) -> str:
     spec = vars(module).get("__spec__")
     origin = spec.origin if type(spec) is ModuleSpec else None
     return origin if type(origin) is str else ""
+
+
+def is_users_source(path: str) -> bool:
+    """Whether this is a file of Python code that may be edited: neither the library's nor installed."""
+    return path.endswith(".py") and not path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return what changes when a file is written; None where there is none."""
+    try:
+        found = stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

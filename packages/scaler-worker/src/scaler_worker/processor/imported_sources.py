@@ -7,16 +7,11 @@ there is now. Only what tasks have imported here counts, and nothing that is ins
 
 from __future__ import annotations
 
-import os
 import sys
 
-from scaler_protocol.runtime.origins import source_of
+from scaler_protocol.runtime.origins import Stamp, is_users_source, source_of, stamp_of
 
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _CLIENTS_MAX = 256
-
-Stamp = tuple[int, int]
 
 
 class ImportedSources:
@@ -34,8 +29,8 @@ class ImportedSources:
         new = sys.modules.keys() - self._names
         for name in new:
             path = source_of(name)
-            if path.endswith(".py") and _is_users(path):
-                self._stamps.setdefault(path, _stamp(path))
+            if is_users_source(path):
+                self._stamps.setdefault(path, stamp_of(path))
         self._names |= new
 
     def edited_before(self, client: bytes) -> str:
@@ -43,17 +38,4 @@ class ImportedSources:
         if len(self.clients) >= _CLIENTS_MAX:
             self.clients.clear()
         self.clients.add(client)
-        return next((path for path, stamp in self._stamps.items() if stamp and _stamp(path) not in (stamp, None)), "")
-
-
-def _is_users(path: str) -> bool:
-    return not path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED)
-
-
-def _stamp(path: str) -> Stamp | None:
-    """Return what changes when a file is written; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+        return next((path for path, stamp in self._stamps.items() if stamp and stamp_of(path) not in (stamp, None)), "")
