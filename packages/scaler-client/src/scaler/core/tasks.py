@@ -19,7 +19,7 @@ from scaler.core.large_payloads import LargePayloads
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.call_options import join_records, priority_of
+from scaler_protocol.wire.call_options import join_records, urgency_of
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
@@ -113,8 +113,11 @@ class TaskGroup:
     """What each of the tasks asks for (see `call_options`), as one record. Groups that differ in it only share their queues."""
     has_options: bool = False
     """Whether its tasks have options, each those of its own `Task.source`."""
-    priority: int = 0
-    """Of all its tasks: those of a higher one leave first, and if it is above 0, whatever else is under way."""
+    urgency: int = 0
+    """1 for tasks with a priority above 0: they leave first, whatever else is under way; -1 with one below: they leave last.
+
+    What has the same leaves in the order of submission. There may be very many priorities; the scheduler has them in order.
+    """
 
 
 @dataclass(slots=True, eq=False)
@@ -233,10 +236,10 @@ class TaskTable:
         There may be very many different `options`. Their tasks leave together, and nothing is kept here for each of them:
         each call returns another object.
         """
-        key = (kind, depth, capabilities, serializer, flags, bool(options), priority_of(options))
+        key = (kind, depth, capabilities, serializer, flags, bool(options), urgency_of(options))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = TaskGroup(*key[:5], has_options=key[5], priority=key[6])
+            group = self._groups[key] = TaskGroup(*key[:5], has_options=key[5], urgency=key[6])
         return replace(group, options=options) if options else group
 
     def groups(self) -> list[TaskGroup]:
@@ -337,7 +340,7 @@ class TaskTable:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
         `only_graphs`: tasks stay, and so do rows that need earlier ones; `only_urgent`: likewise, but tasks of a priority above
-        0 leave. Of one priority the oldest leaves first: in a stream of tasks that never ends, one of another kind would wait
+        0 leave. Of one urgency the oldest leaves first: in a stream of tasks that never ends, one of another kind would wait
         for ever.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
@@ -345,7 +348,7 @@ class TaskTable:
         """
         while not only_graphs and (first := self._first_waiting(only_urgent=only_urgent)) is not None:
             group, queue = first
-            if self._leaving_linked and group.priority <= 0:
+            if self._leaving_linked and group.urgency <= 0:
                 graph = next(iter(self._leaving_linked.values()))
                 if graph.first_number < queue.numbers[queue.start]:
                     return self._portion(graph)
@@ -367,13 +370,13 @@ class TaskTable:
         first: tuple[TaskGroup, NumberQueue] | None = None
         lowest = highest = 0
         for group in self._groups.values():
-            if only_urgent and group.priority <= 0:
+            if only_urgent and group.urgency <= 0:
                 continue
             for queue in (group.again, group.pending):
                 if len(queue.numbers) > queue.start:
-                    number, priority = queue.numbers[queue.start], group.priority
-                    if first is None or priority > highest or (number < lowest and priority == highest):
-                        first, lowest, highest = (group, queue), number, priority
+                    number, urgency = queue.numbers[queue.start], group.urgency
+                    if first is None or urgency > highest or (number < lowest and urgency == highest):
+                        first, lowest, highest = (group, queue), number, urgency
                     break
         return first
 

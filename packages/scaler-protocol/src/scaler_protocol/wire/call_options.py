@@ -6,6 +6,7 @@ carry nothing. A further option is a field here, with its check in `_checked` an
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import inf, isfinite
@@ -176,24 +177,44 @@ def _as_retries(value: Any) -> Retries | None:
             raise TypeError(f"retries has fields that Retries has not: {shown(value)}") from None
     retries = value if isinstance(value, Retries) else Retries(value)
     times = _as_int("retries", retries.times, 0, RETRIES_MAX)
-    on = retries.on if isinstance(retries.on, tuple | list) else (retries.on,)
+    on = retries.on if isinstance(retries.on, tuple | list | set | frozenset) else (retries.on,)
     if not on or len(on) > RETRY_EXCEPTIONS_MAX:
         raise ValueError(f"retries: `on` needs 1 to {RETRY_EXCEPTIONS_MAX} exception classes, not {len(on)}")
-    names = tuple(map(_as_exception_name, on))
+    names = [_as_exception_name(one) for one in on]
+    if isinstance(on, set | frozenset):
+        names.sort()
     wait = _as_seconds("retries: wait_seconds", retries.wait_seconds)
-    wait_max = _as_seconds("retries: wait_max_seconds", retries.wait_max_seconds)
+    wait_max = _as_number("retries: wait_max_seconds", retries.wait_max_seconds)
+    wait_max = SECONDS_MAX if wait_max == inf else _as_seconds("retries: wait_max_seconds", wait_max)
     backoff = _as_number("retries: backoff", retries.backoff)
     if not 1.0 <= backoff <= BACKOFF_MAX:
         raise ValueError(f"retries: backoff must be from 1 to {BACKOFF_MAX:g}, not {backoff:g}")
-    return Retries(times, names, wait, backoff, wait_max) if times else None
+    return Retries(times, tuple(names), wait, backoff, wait_max) if times else None
 
 
 def _as_exception_name(value: Any) -> str:
     if isinstance(value, type) and issubclass(value, BaseException):
-        return exception_name(value)
-    if isinstance(value, str) and 0 < len(value) <= EXCEPTION_NAME_CHARACTERS_MAX:
-        return str(value)
-    raise TypeError(f"retries: `on` needs exception classes, not {shown(value)}")
+        name = exception_name(value)
+    elif isinstance(value, str):
+        name = _full_name(value)
+    else:
+        raise TypeError(f"retries: `on` needs exception classes, not {shown(value)}")
+    return _one_line("retries: the name of an exception", name, EXCEPTION_NAME_CHARACTERS_MAX)
+
+
+def _full_name(text: str) -> str:
+    """Return the full name of an exception class that is named as programs do: what is built in has no module there."""
+    module, _, name = text.rpartition(".")
+    if module == "scaler":
+        return f"scaler.errors.{name}"
+    if not module:
+        found = getattr(builtins, text, None)
+        if not (isinstance(found, type) and issubclass(found, BaseException)):
+            raise ValueError(
+                f"retries: `on` needs full names, such as 'package.module.{text}'; {shown(text)} is not built in"
+            )
+        return exception_name(found)
+    return text
 
 
 def exception_name(kind: type) -> str:
@@ -221,12 +242,15 @@ def _as_seconds(what: str, value: Any) -> float:
 
 
 def _as_number(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} must be a number of seconds, not {shown(value)}")
+    # numpy's numbers are no floats, but have this method.
+    if isinstance(value, bool | str) or not hasattr(type(value), "__float__"):
+        raise TypeError(f"{what} must be a number, not {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         raise ValueError(f"{what} is too large: {shown(value)}") from None
+    except Exception:
+        raise TypeError(f"{what} must be a number, not {shown(value)}") from None
     if not isfinite(number) and number != inf:
         raise ValueError(f"{what} must be a number, not {number}")
     return number
@@ -279,10 +303,11 @@ def encode_record(options: CallOptions) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def priority_of(record: bytes) -> int:
-    """Return the priority that a record of `encode_record` says."""
+def urgency_of(record: bytes) -> int:
+    """Return 1 if a record of `encode_record` has a priority above 0, -1 if it has one below, and 0 without."""
     # Most have none, and then there is nothing to read.
-    return _read_again(join_records((record,)))[0][0].priority if b'"priority"' in record else 0
+    priority = read_records(join_records((record,)))[0][0].priority if b'"priority"' in record else 0
+    return (priority > 0) - (priority < 0)
 
 
 def join_records(rows: Sequence[bytes]) -> bytes:
