@@ -211,7 +211,7 @@ def _full_name(text: str) -> str:
         found = getattr(builtins, text, None)
         if not (isinstance(found, type) and issubclass(found, BaseException)):
             raise ValueError(
-                f"retries: `on` needs full names, such as 'package.module.{text}'; {shown(text)} is not built in"
+                f"retries: `on` needs full names, such as 'package.module.Error'; {shown(text)} is not built in"
             )
         return exception_name(found)
     return text
@@ -242,8 +242,8 @@ def _as_seconds(what: str, value: Any) -> float:
 
 
 def _as_number(what: str, value: Any) -> float:
-    # numpy's numbers are no floats, but have this method.
-    if isinstance(value, bool | str) or not hasattr(type(value), "__float__"):
+    # numpy's numbers are no floats, but have this method; so have its truth values.
+    if isinstance(value, str) or type(value).__name__ in ("bool", "bool_") or not hasattr(type(value), "__float__"):
         raise TypeError(f"{what} must be a number, not {shown(value)}")
     try:
         number = float(value)
