@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import FUNCTION, Agent, Client, Harness
+from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, Retries, asked_of, encode_record, join_records
@@ -188,6 +188,51 @@ def test_running_too_long_is_an_error_like_others(on: type[Exception], attempts:
         assert client.results() == {}
         agent.answer([(client.id, number, attempt)], m.Status.TIMED_OUT, b"it ran too long")
     assert client.results()[number][0] == m.Status.TIMED_OUT
+
+
+@pytest.mark.parametrize("kind", ["task", "graph", "linked"])
+@pytest.mark.parametrize(
+    ("status", "retries", "is_last"),
+    [
+        (m.Status.TIMED_OUT, 0, True),
+        (m.Status.LIMIT_EXCEEDED, 1, True),
+        (m.Status.TIMED_OUT, 1, False),
+        (m.Status.RETRY, 1, False),
+    ],
+)
+def test_attempts_that_ended_while_the_scheduler_was_away_are_as_any(
+    kind: str, status: m.Status, retries: int, is_last: bool
+) -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", workers=2, capacity=10)
+    ran = (identity("client"), 1, 3)
+    agent.send(m.Inventory(ran[0], [1], [3], [1]))
+    agent.answer([ran], status, b"it took too much", object_positions=[0], objects=(b"o" * 16,))
+    client = Client(harness, "client")
+    client.define()
+    harness.to_store()
+    again: dict[str, Any] = {"flags": m.TaskFlag.REANNOUNCED, "options": asking(retries=retries, timeout_seconds=3)}
+    if kind == "task":
+        client.submit(**again)
+    elif kind == "graph":
+        chain(client, 1, **again)
+    else:
+        client.send(m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [1], [1], [0], earlier=[99], **again))
+    harness.advance(harness.core.config.recovery_grace_seconds)
+    deleted = [one for message in harness.to_store() if isinstance(message, m.ObjectDelete) for one in message.ids]
+    if is_last:
+        assert client.results() == {1: (status, b"task 1 (module.f): it took too much")}
+        assert not deleted
+        assert agent.tasks() == []
+        return
+    assert deleted == [b"o" * 16]
+    if kind == "linked":
+        # The values that it needs are its client's.
+        assert client.results() == {1: (m.Status.SKIPPED, (99).to_bytes(8, "little"))}
+        return
+    assert client.results() == {}
+    assert agent.run_all() == [1]
+    assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
 
 
 # --- deadlines

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import pick_rows
-from scaler_protocol.wire.call_options import TIMEOUT_NAMES
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.recovery import NAMED, covers_timeout, status_of
 from scaler_scheduler.core.state import SchedulerState
 
 _OWN_ERRORS = frozenset({m.Status.RETRY, m.Status.TIMED_OUT})
@@ -101,7 +101,7 @@ class Answers:
                 self.answer_or_requeue(task, "", now)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self._try_again(task, status, payloads[row], agent, now)
-            elif status in (m.Status.TIMED_OUT, m.Status.LIMIT_EXCEEDED):
+            elif status in NAMED:
                 self._end_named(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
             elif status is m.Status.MISSING_OBJECT and task.graph is not None and self._waits_for_lost(task):
                 task.graph.note_lack(task.number - task.graph.first_number)
@@ -152,7 +152,7 @@ class Answers:
         asks = task.options.asks
         if asks is None or asks.retries is None:
             return False
-        if status is m.Status.TIMED_OUT and not asks.retries.covers(TIMEOUT_NAMES):
+        if status is m.Status.TIMED_OUT and not covers_timeout(asks):
             return False
         return task.options.client.retried.get(task.number, 0) < asks.retries.times
 
@@ -258,7 +258,7 @@ class Answers:
 
     def _described(self, task: Task) -> str:
         """Return a task's number and its function's name, which tells people which of theirs it is."""
-        return f"task {task.number} ({self._functions.name(task.function)})"
+        return self._functions.described(task.number, task.function)
 
     # --- after a restart
 
@@ -269,11 +269,17 @@ class Answers:
         for task in tasks:
             result = self._recovery.take_result(client.id, task.number)
             claim = self._recovery.take_claim(client.id, task.number)
-            if result is not None and not (len(result.statuses) and result.statuses[0] in _TRIED_AGAIN):
-                status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
+            status = m.Status.SUCCESS if result is None else status_of(result)
+            tries_again = status in _TRIED_AGAIN or (status is m.Status.TIMED_OUT and covers_timeout(task.options.asks))
+            if result is not None and not tries_again:
+                if status in NAMED:
+                    result.payloads = Packed.of([f"{self._described(task)}: ".encode() + bytes(result.payloads.data)])
                 self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
                 self._outbox.send(client, result)
-            elif claim is not None:
+                continue
+            if result is not None:
+                self._rows.free_objects(client, result.objects)
+            if claim is not None:
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)
             elif task.options.runs_once and (result is not None or not waiting):
                 self.end_once(task, "no worker has it any more", now)

@@ -92,6 +92,10 @@ class FunctionRegistry:
         body = self._bodies.get(function_id)
         return body.name if body is not None and body.name else function_id[:4].hex()
 
+    def described(self, number: int, function_id: bytes) -> str:
+        """Return a task's number and its function's name, which tells people which of theirs it is."""
+        return f"task {number} ({self.name(function_id)})"
+
     def drop_client(self, client_id: bytes) -> None:
         """A client is gone: drop the bodies that no other client has defined."""
         holding = self._of_client.pop(client_id, None)

@@ -19,7 +19,7 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
-from scaler_scheduler.core.recovery import UNFINISHED, Claim, status_of
+from scaler_scheduler.core.recovery import NAMED, Claim, is_answer, status_of
 from scaler_scheduler.core.row_answers import RowAnswers, batch_of
 from scaler_scheduler.core.state import SchedulerState
 
@@ -114,6 +114,7 @@ class GraphRows:
         self._now = 0.0
         """When the turn began."""
         self._outbox = state.outbox
+        self._functions = state.functions
         self._marks = state.marks
         self._pressure = state.pressure
         self._recovery = state.recovery
@@ -276,14 +277,15 @@ class GraphRows:
                 if result is None and claim is None:
                     continue
                 found += 1
-                if graph.states[row] != RowState.WAITING:
+                is_waiting = graph.states[row] == RowState.WAITING
+                if result is not None and is_waiting and is_answer(result, options.asks):
+                    self._settle(client, graph, row, result, options)
+                    continue
+                if result is not None:
+                    self.free_objects(client, result.objects)
+                if claim is not None and not is_waiting:
                     # Cancelled meanwhile, or it needs what was.
-                    if claim is not None:
-                        self._stop(client, number, claim)
-                    if result is not None:
-                        self.free_objects(client, result.objects)
-                elif result is not None and (status := status_of(result)) not in UNFINISHED:
-                    self._settle(client, graph, row, status, result, options)
+                    self._stop(client, number, claim)
                 elif claim is not None:
                     graph.note_attempt(claim.attempt)
                     graph.take_over(row)
@@ -297,12 +299,14 @@ class GraphRows:
         client: ClientRecord,
         graph: Graph[AgentRecord],
         row: int,
-        status: m.Status,
         batch: m.ResultBatch,
         options: TaskOptions,
     ) -> None:
         """Here is the result of a row that ran under an earlier scheduler."""
         payload, objects, attempt = bytes(batch.payloads.data), batch.objects, batch.attempts[0]
+        status = status_of(batch)
+        if status in NAMED:
+            payload = f"{self._functions.described(batch.numbers[0], graph.content(row).function)}: ".encode() + payload
         if status is not m.Status.SUCCESS:
             self.fail(client, graph, row, status, payload, attempt, self._now, objects)
             return

@@ -23,7 +23,7 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import CLIENT_GRAPH_BYTES_MAX, CLIENT_TASKS_MAX
 from scaler_scheduler.core.linked_tasks import LINKED_BYTES
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
-from scaler_scheduler.core.recovery import UNFINISHED, status_of
+from scaler_scheduler.core.recovery import NAMED, is_answer, status_of
 from scaler_scheduler.core.state import SchedulerState
 
 HELD_PER_TURN = 500
@@ -56,6 +56,7 @@ class LinkedRecovery:
 
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, rows: GraphRows) -> None:
         self._clients = state.clients
+        self._functions = state.functions
         self._recovery = state.recovery
         self._outbox = state.outbox
         self._lifecycle = lifecycle
@@ -145,9 +146,11 @@ class LinkedRecovery:
             and not any(self._recovery.knows(client.id, other) for other in others)
         ):
             result = self._recovery.take_result(client.id, number)
-            if result is not None and status_of(result) not in UNFINISHED:
+            if result is not None and is_answer(result, options.asks):
                 self._answer_with(message, options, result, now)
                 return
+            if result is not None:
+                self._rows.free_objects(client, result.objects)
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
                 links = self._linked.links_of(client)
@@ -163,6 +166,9 @@ class LinkedRecovery:
         client = options.client
         content = _content(message, len(message.payloads) - 1)
         task = Task(result.numbers[0], content.function, content.payload, options)
+        if status_of(result) in NAMED:
+            text = f"{self._functions.described(task.number, task.function)}: ".encode() + bytes(result.payloads.data)
+            result.payloads = Packed.of([text])
         self._lifecycle.enter(client, [task])
         self._lifecycle.drop(task, status_of(result), now, bytes(result.payloads.data))
         self._linked.note_answer(client, result)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scaler_protocol.wire.batch_rows import row_picker
+from scaler_protocol.wire.call_options import TIMEOUT_NAMES, CallOptions
 from scaler_protocol.wire.messages import ResultBatch, Status
 from scaler_scheduler.core.records import AgentRecord
 
@@ -26,8 +27,11 @@ RESULT_BYTES = 1_000
 """Memory that a claim, and a result without its payload, use at most."""
 
 
-UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED, Status.RETRY})
+_UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED, Status.RETRY})
 """An agent's answers that call for another attempt."""
+
+NAMED = frozenset({Status.TIMED_OUT, Status.LIMIT_EXCEEDED})
+"""It took too much. The agent's text is completed by what only the scheduler knows: the function's name."""
 
 
 class Claim(NamedTuple):
@@ -194,3 +198,14 @@ class Recovery:
 def status_of(batch: ResultBatch) -> Status:
     """Return how the one task of a kept result ended."""
     return Status(batch.statuses[0]) if len(batch.statuses) else Status.SUCCESS
+
+
+def is_answer(batch: ResultBatch, asks: CallOptions | None) -> bool:
+    """Whether a kept result ends its task, which asks for this. Else the task runs again."""
+    status = status_of(batch)
+    return status not in _UNFINISHED and not (status is Status.TIMED_OUT and covers_timeout(asks))
+
+
+def covers_timeout(asks: CallOptions | None) -> bool:
+    """Whether a task that asks for this may run again after it has run too long."""
+    return asks is not None and asks.retries is not None and asks.retries.covers(TIMEOUT_NAMES)
