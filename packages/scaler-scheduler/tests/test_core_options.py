@@ -316,6 +316,58 @@ def test_very_many_deadlines_that_are_over_at_once_end_in_portions() -> None:
     assert timers.next_deadline() == float("inf")
 
 
+def entries(harness: Harness) -> int:
+    timers = harness.core._state.timers
+    return len(timers._deadlines) + len(timers._retries)
+
+
+@pytest.mark.parametrize("kind", ["task", "graph"])
+def test_deadlines_of_tasks_that_have_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("scaler_scheduler.core.timers.FEW", 10)
+    harness, client, agent = cluster()
+    asks = asking(deadline_seconds=3600)
+    for _ in range(100):
+        numbers = chain(client, 2, options=asks) if kind == "graph" else client.submit(options=asks)
+        assert agent.run_all() == numbers
+    slow = chain(client, 3, options=asks) if kind == "graph" else client.submit(options=asks)
+    (first,) = agent.tasks()
+    harness.advance(60)
+    assert entries(harness) == 1
+    harness.advance(3600)
+    agent.answer([first], m.Status.CANCELED, b"")
+    assert client.results()[slow[-1]][0] == m.Status.TIMED_OUT
+
+
+def test_deadlines_of_a_client_that_is_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler_scheduler.core.timers.FEW", 10)
+    harness, client, agent = cluster()
+    other = Client(harness, "other")
+    other.define()
+    other.submit(options=asking(deadline_seconds=5))
+    for _ in range(100):
+        client.submit(options=asking(deadline_seconds=3600))
+    client.send(m.Goodbye("bye"))
+    harness.advance(60)
+    assert entries(harness) == 0
+    assert [cancel.client for cancel in agent.take(m.TaskCancel)] == [other.id]
+
+
+def test_tasks_that_waited_for_another_attempt_and_have_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler_scheduler.core.timers.FEW", 10)
+    harness, client, agent = cluster()
+    (first,) = client.submit(options=asking(retries=Retries(1, wait_seconds=5)))
+    agent.answer(agent.tasks(), m.Status.RETRY)
+    numbers = client.submit(50, options=asking(retries=Retries(1, wait_seconds=3600)))
+    while tasks := agent.tasks():
+        agent.answer(tasks, m.Status.RETRY)
+    client.send(m.TaskCancel(client.id, numbers))
+    harness.advance(1)
+    assert entries(harness) == 1
+    assert agent.tasks() == []
+    harness.advance(4)
+    assert agent.run_all() == [first]
+
+
 # --- once
 
 

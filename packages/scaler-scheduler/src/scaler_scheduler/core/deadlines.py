@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from math import inf
 
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.dispatch import Dispatch
+from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
@@ -78,6 +81,35 @@ class Deadlines:
             self._dispatch.cancel(agent, tasks)
         if not_begun and (client.arriving or client in self._linked_recovery.held):
             self._timers.set_deadline(client_id, not_begun, now + LOOK_AGAIN_SECONDS)
+
+    def forget_ended(self) -> None:
+        """Forget the deadlines of tasks that have ended, once they are many."""
+        spans: dict[bytes, list[tuple[int, int]]] = {}
+
+        def is_open(client_id: bytes, numbers: Sequence[int]) -> bool:
+            client = self._clients.get(client_id)
+            if client is None:
+                return False
+            tasks = client.tasks
+            if (
+                numbers[0] in tasks
+                or client in self._linked_recovery.held
+                or any(number in tasks for number in numbers)
+            ):
+                return True
+            if client.links is not None and any(map(client.links.knows, numbers)):
+                return True
+            known = spans.get(client_id)
+            if known is None:
+                graphs: list[Graph[AgentRecord] | GraphArrival] = [*client.graphs, *client.arriving]
+                known = spans[client_id] = sorted(
+                    (graph.first_number, graph.first_number + graph.row_count) for graph in graphs
+                )
+            # Rows of a graph have entries of their own.
+            place = bisect_right(known, (numbers[0], inf)) - 1
+            return place >= 0 and numbers[0] < known[place][1]
+
+        self._timers.forget_ended(is_open, sum(len(client.tasks) for client in self._clients.values()))
 
     def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
         """End a row that waits for others. Return whether its graph is known; else it has ended, or not begun."""

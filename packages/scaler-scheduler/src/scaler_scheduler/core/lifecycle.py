@@ -333,6 +333,7 @@ class TaskLifecycle:
                 del self._timers.delayed[task]
             task.state = _DROPPED
             task.agent = None
+        self._timers.drop_client(client.id)
         self._monitor.canceled_count += len(client.tasks)
         client.tasks.clear()
 

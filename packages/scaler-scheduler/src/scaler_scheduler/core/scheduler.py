@@ -217,6 +217,7 @@ class SchedulerCore:
                 self._sessions.log_refusals(now)
                 self._unservable.report(now)
                 self._departures.expire(now)
+                self._deadlines.forget_ended()
                 if self._is_limited:
                     self._credits.lapse(now)
         self._rebalancing.look(now)

@@ -1,13 +1,14 @@
 """When tasks that wait for their next attempt may go on, and when deadlines of tasks are over: two heaps.
 
-Entries of tasks that have ended stay until their time. They name tasks by number, so nothing is kept alive by them.
+Entries of tasks that have ended stay until their time, or until they are more than the others.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
@@ -15,6 +16,9 @@ from scaler_scheduler.core.records import Task
 
 PORTION = 256
 """So many numbers at most are named at once, so that others need not wait for very many."""
+
+FEW = 1000
+"""So many entries may stay, whatever they are of."""
 
 Overdue = tuple[bytes, Sequence[int]]
 """A client, and numbers of its tasks, some of which may have ended."""
@@ -29,6 +33,12 @@ class TaskTimers:
         self._retries: list[tuple[float, int, Task]] = []
         self._deadlines: list[tuple[float, int, bytes, Sequence[int]]] = []
         self._entries = count()
+        self._by_client: Counter[bytes] = Counter()
+        """How many entries of `_deadlines` there were at most for each client that is here."""
+        self._ended = 0
+        """As many of clients that are gone."""
+        self._looked_through_above = FEW
+        """How many entries of `_deadlines` are worth a look."""
 
     def delay(self, task: Task, due: float) -> None:
         """Have a task wait until it is `due`."""
@@ -38,6 +48,27 @@ class TaskTimers:
     def set_deadline(self, client_id: bytes, numbers: Iterable[int], due: float) -> None:
         """These tasks of a client are to end when it is `due`."""
         heappush(self._deadlines, (due, next(self._entries), client_id, array("Q", numbers)))
+        self._by_client[client_id] += 1
+
+    def drop_client(self, client_id: bytes) -> None:
+        """A client is gone: nothing is left of its tasks."""
+        self._ended += self._by_client.pop(client_id, 0)
+
+    def forget_ended(self, is_open: Callable[[bytes, Sequence[int]], bool], unfinished: int) -> None:
+        """Drop the deadlines of tasks that have ended, if these are many beside the `unfinished` ones.
+
+        `is_open`: whether some of a client's tasks have not ended.
+        """
+        entries = len(self._deadlines)
+        # Looked through where that drops half of them, or where they have doubled.
+        is_due = 2 * self._ended > entries or entries > self._looked_through_above
+        if not is_due or entries <= 2 * unfinished + FEW:
+            return
+        self._deadlines = [entry for entry in self._deadlines if is_open(entry[2], entry[3])]
+        heapify(self._deadlines)
+        self._by_client = Counter(client_id for _, _, client_id, _ in self._deadlines)
+        self._ended = 0
+        self._looked_through_above = 2 * len(self._deadlines) + FEW
 
     def take_due(self, now: float) -> list[Task]:
         """Return tasks that wait no longer, the first ones first. They stay in `delayed`. Not all, if they are very many."""
@@ -62,6 +93,9 @@ class TaskTimers:
     def next_deadline(self) -> float:
         """When there is something to take; inf for never."""
         heap = self._retries
+        if len(heap) > 2 * len(self.delayed) + FEW:
+            heap = self._retries = [(due, next(self._entries), task) for task, due in self.delayed.items()]
+            heapify(heap)
         while heap and self.delayed.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
         return min(heap[0][0] if heap else inf, self._deadlines[0][0] if self._deadlines else inf)
