@@ -11,7 +11,9 @@ import resource
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ import pytest
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.objects.segments import Offer, adopt, mark_taken
 from scaler_protocol.payloads.environments import Environments
+from scaler_protocol.payloads.values import dump_result
 from scaler_protocol.runtime.worker_plugins import PluginWorker
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
@@ -27,10 +30,12 @@ from scaler_worker.processor import memory, records
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
+from scaler_worker.processor.failures import FailureWriter, NotSerializableError
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.inbox import Inbox
+from scaler_worker.processor.map_chunks import MapChunks
 from scaler_worker.processor.memory import OwnFile, peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
 from scaler_worker.processor.object_folders import ObjectFolders
@@ -49,6 +54,7 @@ from scaler_worker.processor.records import (
 )
 from scaler_worker.processor.result_records import Extra, one_result_parts, read_one_result, read_results, results_parts
 from scaler_worker.processor.retirement import RetiredError
+from scaler_worker.processor.running_task import RunningTask
 from scaler_worker.processor.streams import TaskBuffer
 from scaler_worker.processor.task_records import (
     ONE_TASK_BYTES_MAX,
@@ -57,6 +63,7 @@ from scaler_worker.processor.task_records import (
     read_tasks,
     tasks_parts,
 )
+from scaler_worker.processor.time_limit import TimeLimit
 
 OBJECT_ID = b"o" * 16
 MIB = 1024 * 1024
@@ -543,3 +550,25 @@ def test_a_function_that_only_raises_is_known_to_be_quick_too() -> None:
     assert function.seconds == 0.001
     function.note_seconds(0.002)
     assert function.seconds == pytest.approx(0.0012)
+
+
+def test_why_an_item_failed_is_told_of_its_own_chunk() -> None:
+    limit = TimeLimit(lambda: None)
+    descriptor = RunningPage.create()
+
+    def fails(item: object) -> object:
+        if item is None:
+            raise ConnectionError
+        return item
+
+    with closing(RunningPage(descriptor)) as page:
+        os.close(descriptor)
+        running = RunningTask(page, limit, lambda: None)
+        chunks = MapChunks(running, FailureWriter(limit), lambda *_: ((), {}))
+        function = Function(b"f", fails)
+        found = []
+        for item in (None, Lock(), 1):
+            values, failures = chunks.run((False, [item]), function, None)
+            chunks.dump(values, failures, lambda value: dump_result(value, None))
+            found.append((chunks.failed_with, len(failures)))
+    assert found == [(ConnectionError, 1), (NotSerializableError, 1), (BaseException, 0)]

@@ -13,7 +13,7 @@ from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.payloads.values import STOP_TEXT, Outcome, Serializer, dump_pickle, serialized
 from scaler_protocol.runtime.coroutines import awaiting, completed
 from scaler_worker.processor.channel import AgentGoneError
-from scaler_worker.processor.failures import FailureWriter
+from scaler_worker.processor.failures import FailureWriter, NotSerializableError
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function
 from scaler_worker.processor.running_task import RunningTask, TaskCanceled
@@ -50,7 +50,7 @@ class MapChunks:
         self._failures = failures
         self._load_arguments = load_arguments
         self.failed_with: type[BaseException] = BaseException
-        """What the item raised that failed last."""
+        """What the item of this chunk raised that failed last."""
         self._items: Any = None
         """The iterator over the items of the chunk that runs."""
 
@@ -62,6 +62,7 @@ class MapChunks:
     ) -> tuple[list[Any], dict[int, bytes]]:
         """Return the values of all items and the failures by item."""
         failures: dict[int, bytes] = {}
+        self.failed_with = BaseException
         if function.item_call is None:
             function.item_call = awaiting(function.call)
         call = function.item_call
@@ -126,6 +127,7 @@ class MapChunks:
                 except TaskCanceled:
                     raise
                 except BaseException as error:
+                    self.failed_with = type(error)
                     failures[index] = self._failures.payload(error)
                     values[index] = value = None
                 try:
@@ -133,6 +135,7 @@ class MapChunks:
                 except TaskCanceled:
                     raise
                 except BaseException as error:
+                    self.failed_with = NotSerializableError
                     failures[index] = self._failures.not_serializable(value, error)
                     values[index] = None
             return dump_outcome((values, failures))
