@@ -85,6 +85,44 @@ def test_others_run_again() -> None:
     assert [list(numbers) for numbers in harness.look().queued] == [[1, 2]]
 
 
+def ended_too_late(**options: Any) -> tuple[AgentHarness, int]:
+    """Task 1 ran too long, and as its processor is killed for that, task 2 has begun, which asks for this."""
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1], options=asking(timeout_seconds=1))
+    harness.submit([2, 3], options=asking(**options))
+    first = harness.front_index(0)
+    harness.wait(2.2)
+    assert harness.take(effects.KillProcessor)
+    harness.take(effects.SendTasks)
+    return harness, first
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_task_whose_processor_is_ended_for_the_one_before_it_runs_again_only_if_it_may(is_lost: bool) -> None:
+    harness, first = ended_too_late(idempotent=False)
+    if not is_lost:
+        harness.finish(0)
+    harness.step(events.ProcessorExited(0, first + 1, "killed"))
+    assert harness.status(2) == Status.PROCESSOR_DIED
+    assert harness.results[CLIENT, 2][2] == (
+        b"it had begun when its processor was ended because of the task before it: killed"
+    )
+    assert harness.status(1) == (Status.TIMED_OUT if is_lost else Status.SUCCESS)
+    assert queued(harness) == [3]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_others_of_them_run_again_in_their_order(is_lost: bool) -> None:
+    harness, first = ended_too_late()
+    if not is_lost:
+        harness.finish(0)
+    harness.step(events.ProcessorExited(0, first + 1, "killed"))
+    assert (CLIENT, 2) not in harness.results
+    assert harness.status(1) == (Status.TIMED_OUT if is_lost else Status.SUCCESS)
+    assert queued(harness) == [2, 3]
+
+
 def test_options_that_cannot_be_read_end_their_tasks_only() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1], options=b"?")

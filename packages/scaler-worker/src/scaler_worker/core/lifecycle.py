@@ -138,7 +138,7 @@ class ProcessorLifecycle:
                 pieces = self._answer_lost(processor, pieces, index, reason)
                 # Answers were lost with the processor. The scheduler must hear of a chain's links from the last to the first:
                 # of those behind this task, of this task, of those before it.
-                self._returns.requeue(processor, [tasks for tasks in pieces if tasks.index > index])
+                self._returns.requeue(processor, [tasks for tasks in pieces if tasks.index >= index])
                 self._reporter.send_results(now)
                 pieces = [tasks for tasks in pieces if tasks.index < index]
         self._returns.requeue(processor, pieces)
@@ -184,7 +184,7 @@ class ProcessorLifecycle:
         died: bool,
         now: float,
     ) -> list[TaskSlice]:
-        """Report the task in which a processor ended; return all others it had."""
+        """Report the task in which a processor ended; return all others it had, in their order."""
         others: list[TaskSlice] = []
         for tasks in pieces:
             if not tasks.index <= running_index < tasks.index + len(tasks):
@@ -194,13 +194,20 @@ class ProcessorLifecycle:
             others.extend(stays)
             for running in out:
                 ending = processor.endings.get(running_index)
-                if ending is None and not died:
-                    # The agent meant the task before it, which ended in the meantime.
+                # If not, the agent meant the task before it, which ended in the meantime.
+                is_meant = ending is not None or died
+                if not is_meant and (not running.batch.options or running.asked.idempotent):
                     others.append(running)
                     continue
                 if running.abandoned:
                     continue
-                status, text = (own_end, reason) if ending is None else (ending.status, ending.text)
+                if ending is not None:
+                    status, text = ending.status, ending.text
+                elif is_meant:
+                    status, text = own_end, reason
+                else:
+                    status = Status.PROCESSOR_DIED
+                    text = f"it had begun when its processor was ended because of the task before it: {reason}"
                 elapsed = min(int((now - processor.front_since) * 1e6), 0xFFFFFFFF)
                 self._state.results.add_ended(
                     running.client,
@@ -211,4 +218,5 @@ class ProcessorLifecycle:
                     max(elapsed, 0),
                     processor.slot,
                 )
+        others.sort(key=lambda tasks: tasks.index)
         return others
