@@ -291,7 +291,9 @@ def test_the_deadline_includes_waits_between_attempts() -> None:
     (number,) = client.submit(options=asking(deadline_seconds=5, retries=Retries(9, wait_seconds=60)))
     agent.answer(agent.tasks(), m.Status.RETRY)
     harness.advance(5)
-    assert client.results()[number][0] == m.Status.TIMED_OUT
+    status, text = client.results()[number]
+    assert status == m.Status.TIMED_OUT
+    assert text.endswith(b"(deadline_seconds); it waited for its next attempt, after 1 error")
 
 
 def test_rows_that_wait_for_others_end_with_the_deadline_of_their_graph() -> None:

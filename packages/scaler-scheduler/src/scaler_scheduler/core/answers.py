@@ -10,7 +10,7 @@ from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.recovery import NAMED, covers_timeout, status_of
 from scaler_scheduler.core.state import SchedulerState
 
@@ -234,10 +234,13 @@ class Answers:
         """Return the error of a task that is not done when its deadline is over; `state` says what it did."""
         asks = task.options.asks
         seconds = 0.0 if asks is None else asks.deadline_seconds
-        return (
-            f"{self._described(task)}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
-            + ("" if state != "waited" else " for a worker")
-        ).encode()
+        if task.state is TaskState.DELAYED:
+            errors = task.options.client.retried.get(task.number, 0)
+            state += f" for its next attempt, after {errors} error{'s' if errors != 1 else ''}"
+        elif state == "waited":
+            state += " for a worker"
+        text = f"{self._described(task)}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
+        return text.encode()
 
     def end_once(self, task: Task, lost: str, now: float) -> None:
         """End an unassigned task that may have begun and must not begin again."""
