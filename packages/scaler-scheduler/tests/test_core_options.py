@@ -461,24 +461,55 @@ def test_a_row_whose_result_is_lost_does_not_run_again() -> None:
     assert client.results()[numbers[-1]][0] == m.Status.MISSING_OBJECT
 
 
+def link(client: Client, *earlier: int, **fields: Any) -> int:
+    """Submit a task that needs earlier ones."""
+    number = client.next_number
+    client.next_number += 1
+    count = len(earlier)
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            number,
+            (FUNCTION,),
+            Packed.of([b"P"]),
+            dependency_counts=[count],
+            dependencies=list(range(1, 1 + count)),
+            wanted=[0],
+            earlier=list(earlier),
+            **fields,
+        )
+    )
+    return number
+
+
+@pytest.mark.parametrize("which", ["task", "link"])
+def test_other_tasks_of_the_client_whose_results_are_lost_run_again(which: str) -> None:
+    harness, client, agent = cluster()
+    asks = asking(idempotent=False)
+    (lost,) = client.submit()
+    (running,) = client.submit(options=asks if which == "task" else b"")
+    one, two = sorted(agent.tasks())
+    once = link(client, running, options=asks if which == "link" else b"")
+    number = link(client, lost, running)
+    links = harness.core._state.clients[client.id].links
+    assert links is not None
+    assert links.once == {running if which == "task" else once}
+    answer_with_object(agent, one)
+    lose_object(harness)
+    (again,) = agent.tasks()
+    assert again[1] == lost
+    agent.answer([again, two])
+    assert sorted(agent.run_all()) == [once, number]
+    assert client.results()[number] == (m.Status.SUCCESS, b"Presult")
+    assert links.once == set()
+
+
 def test_a_task_whose_result_others_need_and_which_is_lost_does_not_run_again() -> None:
     harness, client, agent = cluster()
     (once,) = client.submit(options=asking(idempotent=False))
     (running,) = client.submit()
     one, two = agent.tasks()
-    number = client.next_number
-    client.next_number += 1
-    link = m.GraphSubmit(
-        client.id,
-        number,
-        (FUNCTION,),
-        Packed.of([b"P"]),
-        dependency_counts=[2],
-        dependencies=[1, 2],
-        wanted=[0],
-        earlier=[once, running],
-    )
-    client.send(link)
+    number = link(client, once, running)
     answer_with_object(agent, one)
     lose_object(harness)
     assert agent.tasks() == []

@@ -239,13 +239,11 @@ class GraphRows:
         submitted: Graph[AgentRecord] = Graph(arrival)
         if submitted.is_reannounced:
             self._stop_earlier(client, submitted, range(submitted.row_count))
-        if options.runs_once:
-            links.let_run_once()
-            if submitted.is_reannounced:
-                self.linked.end_unclaimed(client, message, NOT_RUN_AGAIN)
-                self._forget(client, links, message.earlier)
-                self._give_back(client)
-                return
+        if options.runs_once and submitted.is_reannounced:
+            self.linked.end_unclaimed(client, message, NOT_RUN_AGAIN)
+            self._forget(client, links, message.earlier)
+            self._give_back(client)
+            return
         unknown = [number for number in message.earlier if not self.linked.may_need(number, options)]
         if unknown:
             self.linked.ask_for_values(client, message, unknown)
@@ -261,6 +259,8 @@ class GraphRows:
             content = submitted.content(row)
             if links.add(first + row, options, content, needs, wanted=bool(submitted.wanted[row])):
                 released.append(first + row)
+        if options.runs_once:
+            links.once.update(range(first, first + rows))
         self.queue(links, released, options, now)
 
     def _recover(

@@ -358,8 +358,6 @@ class Graph(Generic[Holder]):
 
     def need_again(self, lost: Sequence[int], attempts_max: int) -> LostRows:
         """As `lose`, where it is nobody's fault that the results are not here."""
-        if self.runs_once:
-            attempts_max = 0
         states, missing, readers, results = self.states, self._missing, self._readers, self.results
         rows, found = list(lost), set(lost)
         hopeless: list[int] = []
@@ -374,7 +372,7 @@ class Graph(Generic[Holder]):
             self.returned[row] = (attempt if attempt < ATTEMPT_MAX else 0, losses)
             for dependent in self.dependents_of(row):
                 missing[dependent] += 1
-            is_hopeless = losses >= attempts_max
+            is_hopeless = losses >= attempts_max or self.may_run_once_only(row)
             for dependency in self.dependencies_of(row):
                 readers[dependency] += 1
                 state = states[dependency]
@@ -388,8 +386,12 @@ class Graph(Generic[Holder]):
         return LostRows(rows, hopeless, freed)
 
     def let_run_once(self) -> None:
-        """Some of the rows may not run a second time, so none does."""
+        """No row may run a second time."""
         self.runs_once = True
+
+    def may_run_once_only(self, row: int) -> bool:
+        """Whether this row may not run a second time."""
+        return self.runs_once
 
     def note_lack(self, row: int) -> None:
         """A released row has found an input missing and is tried again. What was handed over behind it comes back later."""

@@ -71,7 +71,8 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.followed = set()
         self.given = set()
         self.with_inputs = set()
-        self.runs_once = False
+        self.once: set[int] = set()
+        """Rows that may not run a second time, whatever becomes of their results."""
         self._attempts = {}
         self._mean_microseconds = None
         self._missing = _Table(0)
@@ -186,6 +187,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 continue
             self.results.pop(row, None)
             self.holders.pop(row, None)
+            self.once.discard(row)
             self.size_bytes -= self._size_of(row)
             for table in (
                 self.states,
@@ -242,6 +244,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
     def is_unneeded(self, row: int) -> bool:
         """See `Graph.is_unneeded`. What stands for a row of a graph is that one's; what is not known any more has ended."""
         return row in self.states and row not in self._outside and super().is_unneeded(row)
+
+    def may_run_once_only(self, row: int) -> bool:
+        """See `Graph.may_run_once_only`."""
+        return row in self.once
 
     def is_unreleased_root(self, row: int) -> bool:
         """Whether a row that needs no other one has not been released: none here waits for that."""

@@ -104,7 +104,7 @@ class LostResults:
                 self._take_back(client, links, graph.first_number + row)
         for row in found.hopeless:
             if graph.states[row] == RowState.WAITING:
-                if graph is client.links and graph.losses[row] < self._attempts_max and not graph.runs_once:
+                if graph is client.links and graph.losses[row] < self._attempts_max and row not in client.links.once:
                     # The client has what it needs.
                     payload = b"".join(number.to_bytes(8, "little") for number in client.links.needs_of(row))
                     self._rows.fail(client, graph, row, m.Status.SKIPPED, payload, 0, now)
@@ -124,7 +124,7 @@ class LostResults:
 
     def _hopeless_text(self, graph: Graph[AgentRecord], row: int, objects: Sequence[bytes], host: str) -> str:
         number, losses = graph.first_number + row, graph.losses[row]
-        if graph.runs_once:
+        if graph.may_run_once_only(row):
             return (
                 f"task {number}: its result is needed again, as results were lost with the store of {host}, and it is not run "
                 "again (idempotent=False)"
