@@ -109,7 +109,7 @@ class Deadlines:
             place = bisect_right(known, (numbers[0], inf)) - 1
             return place >= 0 and numbers[0] < known[place][1]
 
-        self._timers.forget_ended(is_open, sum(len(client.tasks) for client in self._clients.values()))
+        self._timers.forget_ended(is_open, lambda: sum(len(client.tasks) for client in self._clients.values()))
 
     def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
         """End a row that waits for others. Return whether its graph is known; else it has ended, or not begun."""

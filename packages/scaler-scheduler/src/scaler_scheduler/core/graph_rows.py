@@ -260,7 +260,7 @@ class GraphRows:
             if links.add(first + row, options, content, needs, wanted=bool(submitted.wanted[row])):
                 released.append(first + row)
         if options.runs_once:
-            links.once.update(range(first, first + rows))
+            links.note_once(range(first, first + rows))
         self.queue(links, released, options, now)
 
     def _recover(

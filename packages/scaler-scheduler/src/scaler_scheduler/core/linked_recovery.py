@@ -156,7 +156,7 @@ class LinkedRecovery:
                 links = self._linked.links_of(client)
                 links.adopt(number, options, _content(message, last), tuple(message.earlier))
                 if options.runs_once:
-                    links.once.add(number)
+                    links.note_once([number])
                 self.adopting[client] = None
                 (task,) = self._lifecycle.enter_rows(links, [number], options, now)
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)

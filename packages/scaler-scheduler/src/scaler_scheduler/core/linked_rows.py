@@ -53,7 +53,7 @@ class LinkedRows:
             return result is not None
         self._lifecycle.join(task, links)
         if task.options.runs_once:
-            links.once.add(number)
+            links.note_once([number])
         content = ReleasedRow(task.function, task.payload, task.objects, task.carried, 0, 0)
         links.join(number, task.options, content)
         return True

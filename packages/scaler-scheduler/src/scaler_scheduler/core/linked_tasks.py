@@ -71,7 +71,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.followed = set()
         self.given = set()
         self.with_inputs = set()
-        self.once: set[int] = set()
+        self._once: set[int] = set()
         """Rows that may not run a second time, whatever becomes of their results."""
         self._attempts = {}
         self._mean_microseconds = None
@@ -187,7 +187,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 continue
             self.results.pop(row, None)
             self.holders.pop(row, None)
-            self.once.discard(row)
+            self._once.discard(row)
             self.size_bytes -= self._size_of(row)
             for table in (
                 self.states,
@@ -247,7 +247,11 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
 
     def may_run_once_only(self, row: int) -> bool:
         """See `Graph.may_run_once_only`."""
-        return row in self.once
+        return row in self._once
+
+    def note_once(self, rows: Iterable[int]) -> None:
+        """These rows may not run a second time."""
+        self._once.update(rows)
 
     def is_unreleased_root(self, row: int) -> bool:
         """Whether a row that needs no other one has not been released: none here waits for that."""

@@ -104,7 +104,11 @@ class LostResults:
                 self._take_back(client, links, graph.first_number + row)
         for row in found.hopeless:
             if graph.states[row] == RowState.WAITING:
-                if graph is client.links and graph.losses[row] < self._attempts_max and row not in client.links.once:
+                if (
+                    graph is client.links
+                    and graph.losses[row] < self._attempts_max
+                    and not graph.may_run_once_only(row)
+                ):
                     # The client has what it needs.
                     payload = b"".join(number.to_bytes(8, "little") for number in client.links.needs_of(row))
                     self._rows.fail(client, graph, row, m.Status.SKIPPED, payload, 0, now)

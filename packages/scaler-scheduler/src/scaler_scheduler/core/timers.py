@@ -54,15 +54,15 @@ class TaskTimers:
         """A client is gone: nothing is left of its tasks."""
         self._ended += self._by_client.pop(client_id, 0)
 
-    def forget_ended(self, is_open: Callable[[bytes, Sequence[int]], bool], unfinished: int) -> None:
-        """Drop the deadlines of tasks that have ended, if these are many beside the `unfinished` ones.
+    def forget_ended(self, is_open: Callable[[bytes, Sequence[int]], bool], unfinished: Callable[[], int]) -> None:
+        """Drop the deadlines of tasks that have ended, if these are many.
 
-        `is_open`: whether some of a client's tasks have not ended.
+        `is_open`: whether some of a client's tasks have not ended. `unfinished`: how many there are in all.
         """
         entries = len(self._deadlines)
         # Looked through where that drops half of them, or where they have doubled.
         is_due = 2 * self._ended > entries or entries > self._looked_through_above
-        if not is_due or entries <= 2 * unfinished + FEW:
+        if entries <= FEW or not is_due or entries <= 2 * unfinished() + FEW:
             return
         self._deadlines = [entry for entry in self._deadlines if is_open(entry[2], entry[3])]
         heapify(self._deadlines)
