@@ -33,6 +33,7 @@ WRITERS = {
     "fault": {"lifecycle"},
     "failures_index": {"reporting"},
     "clients": {"nesting"},
+    "devices": {"dispatch"},
     # One adds, `Processor` itself forgets those that are over.
     "endings": {"endings"},
     # Of a slice of tasks.
@@ -41,6 +42,9 @@ WRITERS = {
     "each": {"queue"},
     "ends": {"queue"},
     "abandoned": {"endings"},
+    "asked": {"agent"},
+    # Of what a client has in a line of the queue.
+    "in_line": {"queue"},
     # Of a received batch, where the sender may leave it out.
     "attempts": {"agent"},
     # Of nesting: why the scheduler lets nobody in.

@@ -174,16 +174,21 @@ class WaitingTasks:
 class PrioritizedTasks:
     """The same for tasks of several priorities: those of a higher one go first."""
 
-    __slots__ = ("_by_priority", "_priorities")
+    __slots__ = ("_by_priority", "_entries", "_priorities")
 
     def __init__(self, usual: WaitingTasks) -> None:
         """`usual`: those of priority 0."""
-        self._by_priority = {0: usual}
-        self._priorities = [0]
+        self._by_priority: dict[int, WaitingTasks] = {}
+        """Only those with entries."""
+        self._priorities: list[int] = []
         """Ascending."""
+        self._entries = len(usual)
+        if usual:
+            self._by_priority[0] = usual
+            self._priorities.append(0)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_priority.values()))
+        return self._entries
 
     def __iter__(self) -> Iterator[Task]:
         """Iterate over all entries, those of the highest priority first."""
@@ -192,39 +197,37 @@ class PrioritizedTasks:
     @property
     def has_urgent(self) -> bool:
         """Whether the next task has a priority above the usual one, and others have a lower one."""
-        waiting = [priority for priority in self._priorities if self._by_priority[priority]]
-        return len(waiting) > 1 and waiting[-1] > 0
+        return len(self._priorities) > 1 and self._priorities[-1] > 0
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Add tasks in the order of their numbers."""
         for priority, some in groupby(tasks, _priority_of):
             self._of(priority).add(list(some))
+        self._entries += len(tasks)
 
     def add_first(self, task: Task) -> None:
         """Add a task that goes before all others of its priority."""
         self._of(task.options.priority).add_first(task)
+        self._entries += 1
 
     def take(
         self, limit: int, taken: list[Task], *, freeing_first: bool = False, agent: AgentRecord | None = None
     ) -> int:
         """As `WaitingTasks.take`."""
         before = len(taken)
-        for priority in reversed(self._priorities):
-            tasks = self._by_priority[priority]
-            left = limit - (len(taken) - before)
-            if left and tasks:
-                tasks.take(left, taken, freeing_first=freeing_first, agent=agent)
-                if tasks:
-                    break
+        while self._entries and (left := limit - (len(taken) - before)) > 0:
+            tasks = self._by_priority[self._priorities[-1]]
+            entries = len(tasks)
+            tasks.take(left, taken, freeing_first=freeing_first, agent=agent)
+            self._entries -= entries - len(tasks)
+            if tasks:
+                break
+            del self._by_priority[self._priorities.pop()]
         return len(taken) - before
 
     def first(self) -> Task:
         """Return the entry that is next; there is one."""
-        return next(
-            self._by_priority[priority].first()
-            for priority in reversed(self._priorities)
-            if self._by_priority[priority]
-        )
+        return self._by_priority[self._priorities[-1]].first()
 
     def some(self, limit: int) -> Iterator[Task]:
         """Iterate over up to `limit` of the ready tasks that are among the next ones."""
@@ -232,15 +235,13 @@ class PrioritizedTasks:
 
     def clear(self) -> None:
         """Forget all."""
-        for tasks in self._by_priority.values():
-            tasks.clear()
+        self._by_priority.clear()
+        self._priorities.clear()
+        self._entries = 0
 
     def _of(self, priority: int) -> WaitingTasks:
         tasks = self._by_priority.get(priority)
         if tasks is None:
-            for empty in [other for other, waiting in self._by_priority.items() if not waiting]:
-                del self._by_priority[empty]
-                self._priorities.remove(empty)
             tasks = self._by_priority[priority] = WaitingTasks()
             insort(self._priorities, priority)
         return tasks

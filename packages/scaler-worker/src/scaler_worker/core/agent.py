@@ -262,6 +262,8 @@ class AgentCore:
             self._returns.give_back([tasks])
         else:
             self._state.message_bytes.note_read(rows, len(batch.payloads.data) + len(batch.inputs.data))
+            if batch.options:
+                tasks.asked = asked_of(batch.options)
             slot = slot_of(batch) if batch.capabilities else None
             if slot is None:
                 self._queue.add(tasks)

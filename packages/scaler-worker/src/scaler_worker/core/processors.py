@@ -98,7 +98,9 @@ class Processor:
             self.front_since = now
         self.pipe.append(tasks)
         self.rows += rows
-        return TaskSlice(tasks.batch, tasks.start, tasks.stop, tasks.first_byte, tasks.abandoned, tasks.index)
+        return TaskSlice(
+            tasks.batch, tasks.start, tasks.stop, tasks.first_byte, tasks.abandoned, tasks.index, tasks.asked
+        )
 
     def pop(self, count: int, now: float) -> TaskSlice:
         """Remove and return up to `count` rows from the front of the pipe: those of its first slice. The next one runs now."""
