@@ -70,6 +70,19 @@ def test_tasks_that_ask_for_different_things_go_in_different_messages() -> None:
     assert found == {1.0: [1, 3], 2.0: [2, 4]}
 
 
+def test_tasks_whose_deadlines_differ_go_in_one_message() -> None:
+    harness, client, agent = cluster()
+    records = [
+        encode_record(NO_OPTIONS.with_given({"deadline_seconds": n + 1, "label": f"task {n}", **more}, "test"))
+        for more in ({}, {"timeout_seconds": 3})
+        for n in range(3)
+    ]
+    client.connection.send(client.batch(6, options=join_records(records)))
+    harness.settle()
+    found = {batch.options: list(batch.numbers) for batch in agent.take(m.TaskBatch)}
+    assert found == {b"": [1, 2, 3], asking(timeout_seconds=3): [4, 5, 6]}
+
+
 # --- retries
 
 

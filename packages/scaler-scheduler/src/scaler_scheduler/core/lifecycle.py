@@ -100,7 +100,7 @@ class TaskLifecycle:
     # --- at an agent
 
     def assign(self, agent: AgentRecord, tasks: Iterable[Task]) -> dict[TaskOptions, list[Task]]:
-        """Ready tasks go to an agent. Return them by their options, as they are sent: agents need no labels and tags."""
+        """Ready tasks go to an agent. Return them by their options, as they are sent (`TaskOptions.bare`)."""
         held = agent.tasks
         groups: dict[TaskOptions, list[Task]] = {}
         options: TaskOptions | None = None

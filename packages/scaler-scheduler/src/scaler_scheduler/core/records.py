@@ -133,7 +133,7 @@ class TaskOptions:
 
     @property
     def bare(self) -> TaskOptions:
-        """The same options without the note."""
+        """The same options as agents are sent them: without the note and the deadline."""
         return self if self._bare is None else self._bare
 
     @property
@@ -414,9 +414,13 @@ class ClientRecord(_SessionRecord):
             bare = None
             if note is not None:
                 self.has_notes = True
-                bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce, asks=asks)
+            sent = asks
             if asks is not None:
                 self.has_asks = True
+                if asks.deadline_seconds:
+                    sent = asks._replace(deadline_seconds=0.0).asks
+            if note is not None or sent is not asks:
+                bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce, asks=sent)
             options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature, note, asks, bare)
             self._options[key] = options
         return options
