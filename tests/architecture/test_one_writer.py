@@ -35,7 +35,7 @@ WRITERS = {
     "placement": "AgentRecord.newcomers",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_asks "
-    "ClientRecord.has_notes ClientRecord.hello ClientRecord.session",
+    "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.session",
     "sessions": "AgentRecord.last_seen AgentRecord.lost_at ClientRecord.last_seen",
     "unservable": "ClientRecord.unservable_reported",
 }

@@ -593,6 +593,25 @@ def test_an_urgent_task_is_placed_where_agents_want_no_more() -> None:
     assert urgent not in usual
 
 
+def test_an_urgent_task_is_placed_where_agents_have_all_the_others() -> None:
+    _, client, agent = cluster()
+    client.submit(10)
+    assert len(agent.tasks()) == 10
+    (urgent,) = client.submit(options=asking(priority=1))
+    assert [number for _, number, _ in agent.tasks()] == [urgent]
+    client.submit()
+    client.submit(options=asking(priority=-1))
+    assert agent.tasks() == []
+
+
+def test_equally_urgent_tasks_do_not_go_beyond_what_agents_want() -> None:
+    _, client, agent = cluster()
+    client.submit(10, options=asking(priority=1))
+    assert len(agent.tasks()) == 10
+    client.submit(options=asking(priority=1))
+    assert agent.tasks() == []
+
+
 def test_many_urgent_tasks_go_beyond_what_agents_want_by_a_bound() -> None:
     _, client, agent = cluster()
     client.submit(100)

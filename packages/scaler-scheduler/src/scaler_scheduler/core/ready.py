@@ -52,8 +52,19 @@ class _Line:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether the next task has a higher priority than others of its client that wait here."""
-        return type(self.tasks) is PrioritizedTasks and self.tasks.has_urgent
+        """Whether the next task has a higher priority than others of its client that wait here, or are at agents.
+
+        Which tasks agents hold is not looked at. Where more are there than wait here, and the client has had less urgent ones,
+        some of these will be among them.
+        """
+        tasks = self.tasks
+        if type(tasks) is not PrioritizedTasks:
+            return False
+        if tasks.has_urgent:
+            return True
+        options = tasks.first().options
+        client = options.client
+        return options.priority > max(client.lowest_priority, 0) and client.assigned_count > len(tasks)
 
 
 class _ClientTurns:
@@ -126,7 +137,7 @@ class _ClientTurns:
         return any(type(line.tasks) is PrioritizedTasks for line in self.lines.values())
 
     def newcomer(self) -> tuple[bytes, _Line] | None:
-        """Return the line of the next task if its client has no other one, or less urgent ones in this line; else None."""
+        """Return the line of the next task if its client has no other one, or it is urgent (`has_urgent`); else None."""
         head = self._head()
         if head is None:
             return None
@@ -134,7 +145,7 @@ class _ClientTurns:
         if len(tasks) > 1:
             return head if head[1].has_urgent and tasks.first().state is _READY else None
         task = tasks.first()
-        if task.state is not _READY or len(task.options.client.tasks) > 1:
+        if task.state is not _READY or (len(task.options.client.tasks) > 1 and not head[1].has_urgent):
             return None
         return head
 

@@ -23,7 +23,7 @@ from scaler_protocol.capabilities import pinned_agent
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
-from scaler_protocol.wire.call_options import CallOptions
+from scaler_protocol.wire.call_options import PRIORITY_MAX, CallOptions
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello, Tally
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graph_arrival import GraphArrival
@@ -330,6 +330,7 @@ class ClientRecord(_SessionRecord):
         "has_notes",
         "ignored_capabilities_reported",
         "links",
+        "lowest_priority",
         "overdue",
         "parent",
         "places",
@@ -380,6 +381,8 @@ class ClientRecord(_SessionRecord):
         """Whether any of its tasks had a label or tags."""
         self.has_asks = False
         """Whether any of its tasks had other options."""
+        self.lowest_priority = PRIORITY_MAX
+        """Of all the tasks that it has had."""
         self.retried: dict[int, int] = {}
         """How often unfinished tasks have been tried again after an error of their own."""
         self.overdue: set[int] = set()
@@ -422,6 +425,7 @@ class ClientRecord(_SessionRecord):
             if note is not None or sent is not asks:
                 bare = self.options_for(depth, kind, flags, capabilities, serializer, enforce, asks=sent)
             options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature, note, asks, bare)
+            self.lowest_priority = min(self.lowest_priority, options.priority)
             self._options[key] = options
         return options
 
