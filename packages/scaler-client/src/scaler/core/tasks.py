@@ -204,6 +204,8 @@ class TaskTable:
         """The number of the task, or the last row, that was taken in last."""
         self.large = LargePayloads()
         self._groups: dict[tuple[int, int, m.Capabilities, bytes, int, bool, int], TaskGroup] = {}
+        self._all_groups: list[TaskGroup] = []
+        """The same to go through: other threads add to it meanwhile."""
 
     def take_numbers(self, rows: int) -> int:
         """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
@@ -239,12 +241,15 @@ class TaskTable:
         key = (kind, depth, capabilities, serializer, flags, bool(options), urgency_of(options))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = TaskGroup(*key[:5], has_options=key[5], urgency=key[6])
+            made = TaskGroup(*key[:5], has_options=key[5], urgency=key[6])
+            # First, so that no thread gets one that is not in it. If two threads make the same one, one of them stays empty.
+            self._all_groups.append(made)
+            group = self._groups.setdefault(key, made)
         return replace(group, options=options) if options else group
 
     def groups(self) -> list[TaskGroup]:
         """Return all groups."""
-        return list(self._groups.values())
+        return list(self._all_groups)
 
     def add(self, number: int, task: Task) -> None:
         """Take a task in, its number taken before. It waits to leave."""
@@ -274,7 +279,7 @@ class TaskTable:
         self._leaving_linked.clear()
         self.linked_waiting = 0
         self.large.clear()
-        for group in self._groups.values():
+        for group in self._all_groups:
             group.pending.clear()
             group.again.clear()
 
@@ -291,7 +296,7 @@ class TaskTable:
     def announce_again(self) -> None:
         """The other end knows nothing of us: everything unanswered leaves once more, in the order of numbers."""
         self.large.wait_again()
-        for group in self._groups.values():
+        for group in self._all_groups:
             # What has not left stays a first announcement: no worker can hold it.
             unsent = set(group.pending)
             pending = group.pending
@@ -329,7 +334,7 @@ class TaskTable:
     def waiting_count(self) -> int:
         """Tasks that have not left (in this session), without rows of graphs."""
         count = 0
-        for group in self._groups.values():
+        for group in self._all_groups:
             pending, again = group.pending, group.again
             count += len(pending.numbers) - pending.start + len(again.numbers) - again.start
         return count
@@ -369,7 +374,7 @@ class TaskTable:
         """Return the group and the queue whose first task leaves first, which may have been cancelled."""
         first: tuple[TaskGroup, NumberQueue] | None = None
         lowest = highest = 0
-        for group in self._groups.values():
+        for group in self._all_groups:
             if only_urgent and group.urgency <= 0:
                 continue
             for queue in (group.again, group.pending):
