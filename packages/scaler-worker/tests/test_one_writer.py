@@ -33,7 +33,6 @@ WRITERS = {
     "fault": {"lifecycle"},
     "failures_index": {"reporting"},
     "clients": {"nesting"},
-    "devices": {"dispatch"},
     # One adds, `Processor` itself forgets those that are over.
     "endings": {"endings"},
     # Of a slice of tasks.

@@ -29,6 +29,7 @@ from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import CallOptions
 from scaler_protocol.wire.codec import decode
 
 
@@ -883,7 +884,7 @@ class TestWhatIsShown:
 
 
 def test_a_map_of_an_executor_names_itself_where_an_option_does_not_exist(cluster: InProcessCluster) -> None:
-    keywords = "timeout, chunksize, buffersize, label, tags"
+    keywords = ", ".join(("timeout", "chunksize", "buffersize", *CallOptions._fields))
     with ScalerExecutor(cluster.address) as executor:
         with pytest.raises(TypeError, match=rf"^map\(\) has no option chunk; the options are {keywords}$"):
             executor.map(abs, [1], chunk=2)  # type: ignore[call-overload]
