@@ -38,6 +38,7 @@ UNUSED_BYTES = 32 * 1024 * 1024
 """Free memory that a process may keep for what comes next."""
 
 UNUSED_LOOKS = 6
+"""So many looks in a row must find more than that."""
 
 
 class _Mallinfo(ctypes.Structure):
@@ -65,7 +66,12 @@ class UnusedMemory:
 
     def look(self) -> bool:
         """Call it some times a second. Returns whether memory was returned: a millisecond for each 15 MiB."""
-        if self._ask is None or self._ask().free < UNUSED_BYTES or rss_bytes() < self._left_bytes + UNUSED_BYTES // 2:
+        if self._ask is None or self._ask().free < UNUSED_BYTES:
+            self._looks = 0
+            return False
+        resident = rss_bytes()
+        self._left_bytes = min(self._left_bytes, resident)
+        if resident < self._left_bytes + UNUSED_BYTES // 2:
             self._looks = 0
             return False
         self._looks += 1
@@ -84,6 +90,7 @@ def give_back_free_memory() -> None:
 
 
 def _trim() -> None:
+    # As `runtime.freed_memory.give_back_freed_memory`, which imports late and so may fail where a task has replaced `__import__`.
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     # C libraries other than glibc have no such function and need none.
     if malloc_trim is not None:
