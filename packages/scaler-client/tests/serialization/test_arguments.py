@@ -257,12 +257,32 @@ def test_what_arguments_share_does_not_depend_on_what_came_before(
 
 
 def test_a_list_is_unpickled_once(storage: Storage, packer: Packer) -> None:
-    packed = packer.call(give_back, (bytes(300_000), [1], 2.5), {"k": "v"})
+    packed = packer.call(give_back, (bytes(300_000), [1], [2.5]), {"k": "v"})
     positional, keyword = unframe_arguments(bytes(packed.payload))
     sources = [argument.source for argument in (*positional, *keyword.values())]
     assert sources == [Source.OBJECT, Source.SHARED, Source.SHARED, Source.SHARED]
     assert [bool(argument.data) for argument in (*positional[1:], *keyword.values())] == [True, False, False]
-    assert read(storage, packed.payload) == ((bytes(300_000), [1], 2.5), {"k": "v"})
+    assert read(storage, packed.payload) == ((bytes(300_000), [1], [2.5]), {"k": "v"})
+
+
+class Pickles:
+    """Counts how often it is pickled."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.times = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.times += 1
+        return bytes, (bytes(self.size),)
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLING, LARGE])
+def test_one_beside_numbers_and_text_is_pickled_once(storage: Storage, packer: Packer, size: int) -> None:
+    value = Pickles(size)
+    packed = packer.call(give_back, (bytes(300_000), value, 2.5), {"k": "v"})
+    assert value.times == 1
+    assert read(storage, packed.payload) == ((bytes(300_000), bytes(size), 2.5), {"k": "v"})
 
 
 @pytest.mark.parametrize("beside", [bytes(300_000), "x" * 60_000])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol.payloads.batched_calls import Call, Place, call_batch
+from scaler_protocol.payloads.batched_calls import Call, Place, Work, call_batch
 
 
 class Batch:
@@ -25,7 +25,7 @@ def show(*positional: Any, **keyword: Any) -> Any:
 def test_values_go_to_their_places() -> None:
     batch = Batch((show, (None, 2), {"key": None, "other": 3}), (show, (4,), {}), (show, (5, None), {}))
     places = (Place(0, 0, 1), Place(0, "key", 0), Place(2, 1, 1))
-    assert call_batch(batch, places, None, "first", "second") == [
+    assert call_batch(Work(batch, places, None), "first", "second") == [
         (("second", 2), {"key": "first", "other": 3}),
         ((4,), {}),
         ((5, "second"), {}),
@@ -34,4 +34,4 @@ def test_values_go_to_their_places() -> None:
 
 def test_threads_are_limited_only_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    assert call_batch(Batch((show, (1,), {})), (), 1) == [((1,), {})]
+    assert call_batch(Work(Batch((show, (1,), {})), (), 1)) == [((1,), {})]

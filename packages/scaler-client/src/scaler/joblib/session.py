@@ -18,7 +18,7 @@ from scaler.errors import ClientForkedError, DisconnectedError, ScalerError
 from scaler.joblib.failed_callback import raise_in_call
 from scaler.joblib.sent_values import SentValues
 from scaler.local.combo import SchedulerClusterCombo
-from scaler_protocol.payloads.batched_calls import Batch, call_batch
+from scaler_protocol.payloads.batched_calls import Batch, Work, call_batch
 
 logger = logging.getLogger("scaler")
 
@@ -73,7 +73,7 @@ class Session:
         try:
             sent = self._values_of(callback).take_out(batch)
             client = self.client.with_options(**options) if options else self.client
-            future = client.submit(call_batch, sent.batch, sent.places, threads, *sent.values)
+            future = client.submit(call_batch, Work(sent.batch, sent.places, threads), *sent.values)
         except Exception as error:
             # joblib waits for every batch that it has handed over, and gives up the others once it is told of this.
             future = Future()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
-from scaler.serialization.pickling import dumps, dumps_apart, size_hint
+from scaler.serialization.pickling import dumps, dumps_apart, is_tiny, size_hint
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import SHARED_BYTES_MIN, Argument, Source
 from scaler_protocol.runtime.names import name_of, shown, shown_error
@@ -74,7 +74,7 @@ class ArgumentList:
 
     def finish(self) -> list[Argument]:
         """Return all, in their order. Raises SerializationError, which names the argument that cannot be pickled."""
-        if len(self._loose) > 1:
+        if len(self._loose) > 1 and not self._is_one_with_tiny_ones():
             shared = self._pickled_together(any_size=False)
             if shared is None:
                 self._pack_loose_ones(_is_by_itself)
@@ -87,6 +87,11 @@ class ArgumentList:
                 return self._arguments
         self._pack_loose_ones(lambda _: True)
         return self._arguments
+
+    def _is_one_with_tiny_ones(self) -> bool:
+        """Whether at most one is more than a number or short text. They have no object in common, and one pickle of all may be
+        too large and in vain."""
+        return sum(one.is_expression or not is_tiny(one.value, levels=0) for one in self._loose) < 2
 
     def _pickled_together(self, *, any_size: bool) -> bytes | None:
         """Return one pickle of the loose ones. None for fewer than two and, but for `any_size`, where one may be large."""

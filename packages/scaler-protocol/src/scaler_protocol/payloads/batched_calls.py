@@ -34,11 +34,18 @@ class Place(NamedTuple):
     """Its position among the values."""
 
 
-def call_batch(batch: Batch, places: Sequence[Place], threads: int | None, /, *values: Any) -> list[Any]:
-    """Put the values where they belong, and return the results of the batch's calls.
+class Work(NamedTuple):
+    """All but the values. It is one argument, as several would be pickled together first, and one by one if that gets large."""
 
-    `threads`: so many threads may the pools of BLAS and OpenMP have meanwhile, where threadpoolctl is installed.
-    """
+    batch: Batch
+    places: Sequence[Place]
+    threads: int | None
+    """So many threads may the pools of BLAS and OpenMP have meanwhile, where threadpoolctl is installed. None: no limit."""
+
+
+def call_batch(work: Work, /, *values: Any) -> list[Any]:
+    """Put the values where they belong, and return the results of the batch's calls."""
+    batch, places, threads = work
     for call, key, value in places:
         function, positional, keyword = batch.items[call]
         if isinstance(key, int):

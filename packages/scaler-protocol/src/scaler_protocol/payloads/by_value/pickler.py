@@ -10,7 +10,6 @@ import sys
 import types
 import typing
 import weakref
-from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -229,7 +228,20 @@ def make_memoryview(data: bytes | bytearray, view_format: str, shape: tuple[int,
     return cast(view_format) if len(shape) == 1 else cast(view_format, shape)  # type: ignore[no-any-return]
 
 
-Pickler.dispatch_table = ChainMap(
+class _Reductions(dict[type, Callable[[Any], Any]]):
+    """Ours, then those that programs have registered with cloudpickle and `copyreg`.
+
+    Pickle asks for the type of nearly every object, and mostly finds none: a `ChainMap` takes a fifth of a pickle for that.
+    """
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
+        reduce: Callable[[Any], Any] = _THEIRS[kind] if kind in _THEIRS else _EVERYBODYS[kind]
+        return reduce
+
+
+_THEIRS, _EVERYBODYS = cloudpickle.Pickler.dispatch_table.maps
+
+Pickler.dispatch_table = _Reductions(
     {
         functools.cached_property: _reduce_cached_property,
         memoryview: _reduce_memoryview,
@@ -237,6 +249,5 @@ Pickler.dispatch_table = ChainMap(
         typing.ParamSpec: _reduce_type_parameter,
         typing.TypeVarTuple: _reduce_type_parameter,
         weakref.WeakKeyDictionary: _reduce_weak_keys,
-    },
-    cloudpickle.Pickler.dispatch_table,
+    }
 )
