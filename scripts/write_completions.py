@@ -29,7 +29,7 @@ _COMPLETED_AS_FILES = ("FILE", "DIR", "OUT")
 
 def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]]:
     """The parsers of all commands, by name, each with its package's folder, and the settings whose defaults are computed."""
-    by_command = {settings.command: settings for settings in _settings_classes()}
+    by_command = {settings.command: settings for settings in settings_classes()}
     found: dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]] = {}
     for folder in sorted(PACKAGES.iterdir()):
         metadata = folder / "pyproject.toml"
@@ -44,7 +44,8 @@ def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]
     return found
 
 
-def _settings_classes() -> Iterator[type[ServiceSettings]]:
+def settings_classes() -> Iterator[type[ServiceSettings]]:
+    """Yield the settings of all commands but `scaler_keys`, which has none."""
     for package in ("scaler_adapters", "scaler_objstore", "scaler_scheduler", "scaler_ui", "scaler_worker"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name.rpartition(".")[2] == "settings":

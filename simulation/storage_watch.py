@@ -65,7 +65,7 @@ class StorageWatch:
         for effect in due:
             if isinstance(effect, effects.Send):
                 self._check_answer(core, effect.peer, effect.message, present)
-            elif isinstance(effect, effects.Log) and "are lost" in effect.text:
+            elif isinstance(effect, effects.Log) and " lost (" in effect.text:
                 named = {one for one in self._present if one.hex() in effect.text}
                 self.counts["lost"] += len(named)
                 self.lost |= named

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from scaler_protocol.service.settings import ServiceSettings
+from scripts.write_completions import settings_classes
 
 COMMANDS = [
     "scaler_cluster",
@@ -46,6 +50,17 @@ def test_help_is_answered(command: str) -> None:
     assert (helped.returncode, helped.stderr) == (0, "")
     assert helped.stdout.startswith(f"usage: {command} ")
     assert "--config FILE, -c FILE" in helped.stdout
+
+
+@pytest.mark.parametrize("settings", list(settings_classes()), ids=lambda settings: settings.command)
+def test_the_help_ends_with_examples_that_are_understood(settings: type[ServiceSettings]) -> None:
+    assert settings.examples
+    shown = settings.parser().format_help()
+    for line, meaning in settings.examples:
+        command, *words = shlex.split(line)
+        assert command == settings.command
+        assert not settings.from_command_line(words).without_effect()
+        assert shown.rindex(f"{meaning}:\n    {line}\n") > shown.index("examples:")
 
 
 @pytest.mark.parametrize("command", SERVICES)

@@ -207,7 +207,7 @@ def test_what_others_need_runs_again_when_it_is_lost_with_a_host(
     agent.kill()
     (tmp_path / "go").touch()
     assert future.result(SECONDS) == 3.0 * ITEMS
-    hosts.scheduler.wait_log("1 results were lost with the store of ")
+    hosts.scheduler.wait_log("1 result was lost with the store of ")
 
 
 def test_what_a_client_keeps_on_a_killed_host_is_named_with_the_host(deployment: Deployment) -> None:

@@ -57,6 +57,7 @@ def test_what_was_never_started_ends_without_complaint() -> None:
 
 def test_the_older_name_of_io_threads() -> None:
     assert Cluster("tcp://127.0.0.1:1", 1, worker_io_threads=2).command_line[2:] == [
+        "--logging-level=WARNING",
         "--num-of-workers=1",
         "--io-threads=2",
     ]

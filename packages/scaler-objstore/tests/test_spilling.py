@@ -357,7 +357,7 @@ def test_a_damaged_record_is_dropped_named_and_answered_as_missing() -> None:
     data = store.got(0)
     assert data is not None
     assert data.missing
-    assert store.logs[-1] == f"1 objects are lost ({id_of(0).hex()}): it is damaged"
+    assert store.logs[-1] == f"1 object is lost ({id_of(0).hex()}): it is damaged"
     assert store.core.snapshot().object_count == 29
 
 

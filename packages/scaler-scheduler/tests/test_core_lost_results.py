@@ -58,7 +58,7 @@ def test_a_row_whose_result_is_lost_runs_again_and_its_reader_waits_for_it() -> 
     assert (list(batch.numbers), batch.objects) == ([first + 2], (big("b"),))
     cluster.agent.answer([(cluster.client.id, first + 2, 1)], payload=b"Pend")
     assert cluster.client.results() == {first + 2: (m.Status.SUCCESS, b"Pend")}
-    assert cluster.logged() == ["client: 1 results were lost with the store of host-7; 1 rows of a graph run again"]
+    assert cluster.logged() == ["client: 1 result was lost with the store of host-7; 1 row of a graph runs again"]
     assert cluster.harness.seen(cluster.client)["graphs"] == []
 
 

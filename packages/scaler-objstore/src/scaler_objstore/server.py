@@ -116,7 +116,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
         if security is not None:
             stack.enter_context(on_hangup(server.refresh_keys))
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
-            logger.info("object storage listens on %s", listener.address)
+            logger.info("object storage listens on %s (process %d)", listener.address, os.getpid())
             readiness.ready({ADDRESS_ROLE: listener.address})
             watchdog = asyncio.create_task(readiness.keep_alive())
             try:

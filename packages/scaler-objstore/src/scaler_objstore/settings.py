@@ -27,6 +27,16 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
 
     command: ClassVar[str] = "scaler_object_storage_server"
     section: ClassVar[str] = "object_storage_server"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_object_storage_server tcp://127.0.0.1:2346",
+            "on its own, for a scheduler with --object-storage-address",
+        ),
+        (
+            "scaler_object_storage_server tcp://127.0.0.1:2346 --memory-limit-bytes 8GiB --storage-path /var/tmp/scaler",
+            "with a folder for what does not fit into memory",
+        ),
+    )
 
     address: Annotated[CliPositionalArg[LateBindAddressSetting], AlsoKey("object_storage_address")] = Field(
         description="address to listen on, as in tcp://127.0.0.1:2346; port 0 chooses a free port; - reads the address from "

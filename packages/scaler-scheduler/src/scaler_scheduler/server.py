@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -185,12 +186,13 @@ class _Server:
     # --- start
 
     def _how_to_watch(self) -> str:
-        """Return what shows this cluster, in a sentence for the log."""
+        """Return what shows this cluster and what stops it, for the log."""
         address = _with_this_host(self._publisher.address)
         keys = "" if self._security is None else " --security-dir DIR"
         commands = f"in a browser with 'scaler_ui {address}{keys}', in a terminal with 'scaler_top {address}{keys}'"
         url = self._settings.dashboard_url
-        return f"Watch it at {url}, or {commands}" if url else f"Watch it {commands}"
+        watch = f"Watch it at {url}, or {commands}" if url else f"Watch it {commands}"
+        return f"{watch}. Stop it with Ctrl-C or 'kill {os.getpid()}'"
 
     def _bind(self) -> RouterListener:
         try:

@@ -58,6 +58,20 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
 
     command: ClassVar[str] = "scaler_scheduler"
     section: ClassVar[str] = "scheduler"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_scheduler tcp://127.0.0.1:2345",
+            "for programs and workers on this machine; monitors connect to port 2347",
+        ),
+        (
+            "scaler_scheduler tcp://0.0.0.0:2345 --security-dir keys",
+            "for other machines too, with keys that scaler_keys has made",
+        ),
+        (
+            "scaler_scheduler tcp://127.0.0.1:2345 --adapter-webhook-urls http://127.0.0.1:8080",
+            "with workers that an adapter starts when they are needed",
+        ),
+    )
 
     address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("scheduler_address")] = Field(
         description="address that clients and workers connect to, as in tcp://127.0.0.1:2345; port 0 chooses a free port"

@@ -31,6 +31,9 @@ STATUS_SECONDS = 10.0
 UNREACHED_SECONDS = 3.0
 """How long there may be no connection before the log says so. A server that is started again is back sooner."""
 
+TOLD_AGAIN_SECONDS = 10.0
+"""While it waits, the log says so again after this time."""
+
 _SAME_KEYS = (
     "Both servers need the same --security-dir: scaler_keys export DIR server OUT makes a copy for another machine"
 )
@@ -72,6 +75,7 @@ class StoreLink:
         self._took_connection = False
         self._told = ""
         """The trouble that the log tells last; empty while there is a connection."""
+        self._told_at = float("-inf")
         self._loop.add_reader(self._link.fd, self._drain)
         # What is no object storage server says so.
         self._requests.introduce(time.monotonic())
@@ -95,7 +99,7 @@ class StoreLink:
         if link.has_queued:
             link.flush()
         if link.misdirected:
-            self._tell_trouble()
+            self._tell_trouble(now)
 
     def watch(self, now: float) -> None:
         """Connect again if the connection is lost, and say in the log if that does not help. To be called often."""
@@ -109,7 +113,7 @@ class StoreLink:
         link.flush()
         self._took_connection |= link.connected
         if now >= self._reached_at + UNREACHED_SECONDS:
-            self._tell_trouble()
+            self._tell_trouble(now)
 
     def keep_owner(self, client: bytes) -> None:
         """Keep the objects of a client, which came back."""
@@ -166,7 +170,7 @@ class StoreLink:
             self._loop.call_soon(self._drain)
         self.flush(now)
 
-    def _tell_trouble(self) -> None:
+    def _tell_trouble(self, now: float) -> None:
         link = self._link
         if self._took_connection and not self._is_answered and not link.misdirected:
             trouble = _SILENT
@@ -175,8 +179,13 @@ class StoreLink:
         if isinstance(link.refusal, WrongServerKeyError):
             trouble = f"{trouble}. {_SAME_KEYS}"
         if trouble != self._told:
-            self._told = trouble
+            self._told, self._told_at = trouble, now
             logger.error("no object storage server answers at %s: %s", link.address, trouble)
+        elif now >= self._told_at + TOLD_AGAIN_SECONDS:
+            self._told_at = now
+            logger.error(
+                "no object storage server at %s since %.0f s: %s", link.address, now - self._reached_at, trouble
+            )
 
 
 def _connect(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:

@@ -28,6 +28,11 @@ _POLL_SECONDS = 0.2
 _WARN_SECONDS = 60.0
 """Messages that cannot be read are logged at most once in this time."""
 
+WAITING_SECONDS = 10.0
+"""While nothing arrives, the log says so again after this time."""
+LONG_WAIT_SECONDS = 300.0
+"""After so long, only as often as this: a monitor waits without end."""
+
 EVERYTHING = (FIGURES, EVENTS)
 FIGURES_ONLY = (FIGURES,)
 """For monitors that show no single tasks. The scheduler then collects no task events for them."""
@@ -60,7 +65,8 @@ class MonitorFeed:
         self._closing = threading.Event()
         self._unreadable_until = float("-inf")
         self._warn_after_s = warn_after_s
-        self._told_silence = False
+        self._told_silence_at: float | None = None
+        """When the log last said that nothing arrives; None while messages do."""
         self.refusal = ""
         """Why the scheduler does not let this monitor in; empty while it does, or nobody answers."""
         self.connected = False
@@ -130,18 +136,22 @@ class MonitorFeed:
             logger.error("the scheduler at %s does not let this monitor in: %s", self.monitor_address, self.refusal)
 
     def _watch_silence(self) -> None:
-        """Say in the log, once, that nothing arrives, and when it does again."""
-        is_silent = self.silent_s() > self._warn_after_s
-        if is_silent == self._told_silence:
-            return
-        self._told_silence = is_silent
-        if is_silent:
+        """Say in the log that nothing arrives, again and again, and when it does again."""
+        silent_s = self.silent_s()
+        if silent_s > self._warn_after_s:
+            now = self._clock()
+            told_at = self._told_silence_at
+            pause_s = WAITING_SECONDS if silent_s < LONG_WAIT_SECONDS else LONG_WAIT_SECONDS
+            if told_at is not None and now < told_at + pause_s:
+                return
+            self._told_silence_at = now
             logger.warning(
-                "no message from a scheduler at %s for %g s; is it running, and is this the monitor address that it logged?",
+                "no message from a scheduler at %s for %.0f s; is it running, and is this the monitor address that it logged?",
                 self.monitor_address,
-                self._warn_after_s,
+                self._warn_after_s if told_at is None else silent_s,
             )
-        else:
+        elif self._told_silence_at is not None:
+            self._told_silence_at = None
             logger.info("messages from the scheduler at %s arrive", self.monitor_address)
 
     def _warn(self, text: str, error: Exception, *, trace: bool = False) -> None:

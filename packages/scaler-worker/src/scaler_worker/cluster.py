@@ -22,6 +22,7 @@ from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, RefusedError, TransportError
 from scaler_protocol.runtime.core import Core
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
@@ -217,7 +218,13 @@ class Agent:
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.Stop: self._end,
         }
-        logger.info("workers for %s: %s", address, ", ".join(names))
+        logger.info(
+            "%s for %s: %s. Stop with Ctrl-C or 'kill %d'",
+            counted(len(names), "worker"),
+            address,
+            ", ".join(names),
+            os.getpid(),
+        )
         if settings.hard_processor_suspend:
             logger.info(
                 "--hard-processor-suspend has no effect: a suspended task could not receive the results it waits for"

@@ -35,6 +35,17 @@ class ClusterSettings(InsecureSettings, WorkerSettings):
 
     command: ClassVar[str] = "scaler_cluster"
     section: ClassVar[str] = "cluster"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("scaler_cluster tcp://127.0.0.1:2345", "a worker for each CPU"),
+        (
+            "scaler_cluster tcp://scheduler:2345 --num-of-workers 8 --per-worker-capabilities gpu",
+            "eight workers that also run tasks which ask for gpu",
+        ),
+        (
+            "scaler_cluster tcp://scheduler:2345 --preload my_package.models:load --task-timeout-seconds 600",
+            "workers that load something once, and end tasks after ten minutes",
+        ),
+    )
 
     address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("scheduler_address")] = Field(
         description="scheduler to connect to, as in tcp://127.0.0.1:2345; - reads the address from standard input",

@@ -35,6 +35,12 @@ class EcsAdapterSettings(WebhookSettings):
 
     command: ClassVar[str] = "scaler_worker_adapter_ecs"
     section: ClassVar[str] = "ecs_worker_adapter"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_worker_adapter_ecs tcp://scheduler:2345 --port 8080 --cluster batch --task-definition w --subnets subnet-1",
+            "tasks of one definition on Fargate",
+        ),
+    )
 
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1,

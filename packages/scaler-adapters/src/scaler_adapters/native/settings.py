@@ -19,6 +19,12 @@ class NativeAdapterSettings(WebhookSettings):
 
     command: ClassVar[str] = "scaler_worker_adapter_native"
     section: ClassVar[str] = "native_worker_adapter"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_worker_adapter_native tcp://127.0.0.1:2345 --port 8080 --max-workers 16",
+            "at most 16 workers on this machine, for a scheduler with --adapter-webhook-urls http://127.0.0.1:8080",
+        ),
+    )
 
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1, ge=-1, description="largest number of workers at one time; -1: no limit"

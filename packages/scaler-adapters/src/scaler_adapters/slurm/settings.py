@@ -22,6 +22,12 @@ class SlurmAdapterSettings(WebhookSettings):
 
     command: ClassVar[str] = "scaler_worker_adapter_slurm"
     section: ClassVar[str] = "slurm_worker_adapter"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_worker_adapter_slurm tcp://scheduler:2345 --port 8080 --partition batch --workers-per-job 8",
+            "jobs of eight workers in one partition",
+        ),
+    )
 
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1,

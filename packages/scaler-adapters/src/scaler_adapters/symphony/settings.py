@@ -20,6 +20,12 @@ class SymphonyAdapterSettings(WebhookSettings):
 
     command: ClassVar[str] = "scaler_worker_adapter_symphony"
     section: ClassVar[str] = "symphony_worker_adapter"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_worker_adapter_symphony tcp://scheduler:2345 --port 8080 --service-name ScalerService",
+            "tasks as those of a Symphony application",
+        ),
+    )
 
     service_name: Annotated[str, Short("sn")] = Field(
         min_length=1, description="name of the application in Symphony whose service runs the tasks (required)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from scaler_protocol.runtime.counted import counted
+
 
 @dataclass
 class Here:
@@ -82,8 +84,8 @@ class Findings:
 
 
 def _counted(workers: WorkersFound) -> str:
-    counted = "not known" if workers.count is None else f"{workers.count} on {workers.hosts} host(s)"
-    return f"{counted}; Scaler {workers.scaler}, Python {workers.python}" if workers.python else counted
+    found = "not known" if workers.count is None else f"{workers.count} on {counted(workers.hosts or 0, 'host')}"
+    return f"{found}; Scaler {workers.scaler}, Python {workers.python}" if workers.python else found
 
 
 def _milliseconds(seconds: float) -> str:

@@ -16,9 +16,10 @@ class Cluster(LocalService):
         cluster.start()
         cluster.join()
 
-    None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the
-    modules that this process finds. `worker_io_threads` and `per_worker_queue_size` are older names of `io_threads` and
-    `per_worker_task_queue_size`. Raises ValueError for a number of workers below 1 or over 65,535.
+    Warnings and errors only are logged, unless `logging_level` says otherwise. None stands for the command's default; for
+    `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the modules that this process finds.
+    `worker_io_threads` and `per_worker_queue_size` are older names of `io_threads` and `per_worker_task_queue_size`. Raises
+    ValueError for a number of workers below 1 or over 65,535.
 
     A `with` block begins when the workers can run tasks, their preload done. It raises
     scaler_protocol.service.errors.ServiceError when they do not start.
@@ -47,7 +48,7 @@ class Cluster(LocalService):
         per_worker_queue_size: int | None = None,
         logging_paths: Sequence[str] | None = None,
         logging_config_file: str | None = None,
-        logging_level: str | None = None,
+        logging_level: str | None = "WARNING",
     ) -> None:
         require_worker_count(n_workers, 1)
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
@@ -60,7 +61,7 @@ class Cluster(LocalService):
                 settings[name] = older_value
         self._service = Service(
             WORKER,
-            [address, *command_line({"num_of_workers": n_workers, **settings})],
+            [address, *command_line({"logging_level": logging_level, "num_of_workers": n_workers} | settings)],
             runs_tasks=True,
             preloads=preload is not None,
         )

@@ -17,7 +17,8 @@ class Scheduler(LocalService):
         scheduler.start()
         client = Client(scheduler.get_address())
 
-    Without `object_storage_address` it has an object storage server of its own.
+    Without `object_storage_address` it has an object storage server of its own. It logs warnings and errors only, unless
+    `logging_level` says otherwise.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Scheduler(LocalService):
         io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,
         logging_config_file: str | None = None,
-        logging_level: str | None = None,
+        logging_level: str | None = "WARNING",
     ) -> None:
         """`address` None takes a free port of this machine; `get_address` tells which, once started."""
         settings = {name: value for name, value in locals().items() if name not in ("self", "address")}
-        self._service = Service(SCHEDULER, [address or ANY_PORT, *command_line(settings)])
+        self._service = Service(
+            SCHEDULER, [address or ANY_PORT, *command_line({"logging_level": logging_level} | settings)]
+        )
         self._needs_storage = object_storage_address is None
 
     def launch(self) -> None:

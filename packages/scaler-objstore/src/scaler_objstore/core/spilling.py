@@ -9,6 +9,7 @@ from scaler_objstore.core.spill_header import pack_header, unpack_header
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import StorageFullError
 from scaler_objstore.core.tiering import RETRY_SECONDS, Copy, Pause, Tiering, memory_bytes
+from scaler_protocol.runtime.counted import counted
 
 OBJECTS_NAMED_MAX = 5
 
@@ -116,7 +117,7 @@ def _on_load_failed(state: StoreState, tiering: Tiering, event: events.LoadFaile
 def _lose(state: StoreState, copy: Copy, text: str) -> None:
     lost = sorted(copy.content.object_ids)
     named = ", ".join(object_id.hex() for object_id in lost[:OBJECTS_NAMED_MAX])
-    state.log(f"{len(lost)} objects are lost ({named}): {text}")
+    state.log(f"{counted(len(lost), 'object')} {'is' if len(lost) == 1 else 'are'} lost ({named}): {text}")
     for object_id in lost:
         stored = state.catalogue.find(object_id)
         assert stored is not None

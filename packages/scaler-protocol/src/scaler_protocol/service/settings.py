@@ -50,6 +50,7 @@ from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.byte_sizes import parse_bytes
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.help_page import HelpPageParser, examples_text
 from scaler_protocol.service.settings_file import hint, nearest, read_document, section_of, suspicions
 
 __all__ = [
@@ -169,7 +170,7 @@ _PLAIN_WORDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(HelpPageParser):
     """Raises an exception for an error, so that all errors of a command look the same."""
 
     def error(self, message: str) -> NoReturn:
@@ -208,6 +209,8 @@ class ServiceSettings(BaseSettings):
 
     command: ClassVar[str]
     section: ClassVar[str]
+    examples: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """For the end of the help: command lines, each with what it does."""
 
     config: Annotated[Path | None, Short("c")] = Field(
         default=None, description="TOML file; the section of this command sets what the command line does not"
@@ -316,10 +319,13 @@ class ServiceSettings(BaseSettings):
             prog=cls.command,
             usage=f"{cls.command} {' '.join(positionals)} [--config FILE] [flags]",
             description=inspect.cleandoc(cls.__doc__ or ""),
-            epilog=f"--config FILE sets these flags in the section [{cls.section}] of FILE, with _ for -.",
+            epilog=f"--config FILE sets these flags in the section [{cls.section}] of FILE, with _ for -."
+            + examples_text(cls.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        parser.name_of = lambda dest: cls._field_of(dest.replace("-", "_"))
+        parser.rank_of = cls._inherited_by
         # Read only if it is needed, because reading package metadata takes longer than reading the flags.
         parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version of Scaler and exit")
         return CliSettingsSource[Self](
@@ -330,6 +336,11 @@ class ServiceSettings(BaseSettings):
             parse_args_method=lambda parser, words: cls._parse_flags(parser, words, problems),
             add_argument_method=cls._add_argument,
         )
+
+    @classmethod
+    def _inherited_by(cls, name: str) -> int:
+        """Return how many classes have this field, up to this one: 1 for a field of the command's own class."""
+        return sum(name in base.model_fields for base in cls.__mro__ if issubclass(base, ServiceSettings))
 
     @classmethod
     def _add_argument(cls, container: Any, *names: str, **options: Any) -> argparse.Action:

@@ -12,7 +12,7 @@ TOLD_AFTER_SECONDS = 5.0
 TOLD_AFTER_HEARTBEATS = 2.5
 """The same for a scheduler that answered before, where heartbeats are rare: two are unanswered."""
 
-TOLD_AGAIN_SECONDS = 60.0
+TOLD_AGAIN_SECONDS = 10.0
 
 
 class SilenceWatch:
@@ -33,14 +33,14 @@ class SilenceWatch:
         """Why the scheduler does not let this service in, if it has said so since the last session."""
 
     def look(self, now: float) -> tuple[int, str] | None:
-        """Return the line that is due now. A waiting service says so every minute; a loss and its end are told once each."""
+        """Return the line that is due now. A waiting service says again and again for how long."""
         connection = self._connection
         silent = now - connection.silent_since
         was_heard, self._was_heard = self._was_heard, self._was_heard or connection.established
         if silent < (self._loss_seconds if self._was_heard else TOLD_AFTER_SECONDS):
             was_told, self._told_at = self._told_at is not None, None
             return (INFO, f"the scheduler{self._where()} answers{' again' if was_heard else ''}") if was_told else None
-        if self._told_at is not None and (self._was_heard or now < self._told_at + TOLD_AGAIN_SECONDS):
+        if self._told_at is not None and now < self._told_at + TOLD_AGAIN_SECONDS:
             return None
         self._told_at = now
         left = max(0.0, self._give_up_seconds - silent)

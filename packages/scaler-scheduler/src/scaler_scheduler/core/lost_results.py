@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import events
 from scaler_scheduler.core.graph_rows import GraphRows
@@ -92,8 +93,8 @@ class LostResults:
         self._rows.free_objects(client, found.freed)
         self._outbox.log(
             "warning",
-            f"{client.name}: {len(lost)} results were lost with the store of {event.host}; "
-            f"{len(found.rows)} rows of a graph run again",
+            f"{client.name}: {counted(len(lost), 'result')} {'was' if len(lost) == 1 else 'were'} lost with the store of "
+            f"{event.host}; {counted(len(found.rows), 'row')} of a graph {'runs' if len(found.rows) == 1 else 'run'} again",
         )
         for row in found.rows:
             self._take_back(client, graph, row)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.session import Session, message_bytes
 from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
 from scaler_protocol.wire import messages as m
@@ -206,8 +207,9 @@ class PeerSessions:
             if is_first:
                 self._give_up_misfits(agent, now)
             self._marks.placement_due = True
-            workers = "1 worker" if agent.slots == 1 else f"{agent.slots} workers"
-            self._outbox.log("info", f"agent {hello.name} with {workers} connected from {hello.hostname}")
+            self._outbox.log(
+                "info", f"agent {hello.name} with {counted(agent.slots, 'worker')} connected from {hello.hostname}"
+            )
             return agent
         client = ClientRecord(peer, hello, session, now)
         self._clients[client.id] = client

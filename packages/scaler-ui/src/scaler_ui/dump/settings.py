@@ -35,6 +35,10 @@ class DumpSettings(CommandSettings):
 
     command: ClassVar[str] = "scaler_dump"
     section: ClassVar[str] = "dump"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("scaler_dump tcp://127.0.0.1:2347 --output -", "print the scheduler's tables"),
+        ("scaler_dump tcp://127.0.0.1:2347 --output - --tasks 17,18", "also all about two tasks, by their numbers"),
+    )
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",

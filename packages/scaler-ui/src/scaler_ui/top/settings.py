@@ -25,6 +25,10 @@ class TopSettings(CommandSettings):
 
     command: ClassVar[str] = "scaler_top"
     section: ClassVar[str] = "top"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("scaler_top tcp://127.0.0.1:2347", "watch the cluster; ? shows the keys"),
+        ("scaler_top tcp://127.0.0.1:2347 --once --json", "print the figures once, for scripts"),
+    )
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",

@@ -19,6 +19,12 @@ class TraceSettings(CommandSettings):
 
     command: ClassVar[str] = "scaler_trace"
     section: ClassVar[str] = "trace"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "scaler_trace tcp://127.0.0.1:2347 --seconds 30 --output trace.json",
+            "record half a minute for https://ui.perfetto.dev",
+        ),
+    )
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",

@@ -25,6 +25,10 @@ class WebSettings(WebServiceSettings, CommandSettings):
 
     command: ClassVar[str] = "scaler_ui"
     section: ClassVar[str] = "webui"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("scaler_ui tcp://127.0.0.1:2347", "pages at http://127.0.0.1:50001, for this machine"),
+        ("scaler_ui tcp://127.0.0.1:2347 --host 0.0.0.0 --token-file token", "for other machines too, with a token"),
+    )
     token_variable: ClassVar[str] = "SCALER_UI_TOKEN"
 
     monitor_address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("address")] = Field(

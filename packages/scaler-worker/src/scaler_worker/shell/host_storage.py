@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scaler_protocol.errors import TransportError
 from scaler_protocol.objects.segments import SegmentReader, unpack_place
 from scaler_protocol.objects.storage import AtHomes, Completion, Done, Layout, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -157,13 +158,15 @@ class HostStorage:
         centre = self._centre
         if self._home is None or centre is None or not centre.connected or not self._homes.hand_over():
             return
-        logger.info("%d objects of this host's store are put into the object storage server", self._homes.uploads)
+        logger.info(
+            "%s of this host's store to put into the object storage server", counted(self._homes.uploads, "object")
+        )
         self._perform()
         self._watch_hand_over(centre)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._handed_over.wait(), HAND_OVER_SECONDS)
         if self._homes.uploads:
-            logger.warning("%d objects are lost with this host's store", self._homes.uploads)
+            logger.warning("%s lost with this host's store", counted(self._homes.uploads, "object"))
 
     def _watch_hand_over(self, centre: StorageLink) -> None:
         if not self._homes.uploads or not centre.connected:
