@@ -112,7 +112,7 @@ def test_top_shows_a_busy_cluster_in_a_terminal(busy: tuple[Service, str], tmp_p
     scheduler, _ = busy
     folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
     with terminal(tmp_path, sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"])) as screen:
-        screen.wait_for("6 worker(s)")
+        screen.wait_for("6 workers")
         screen.press("c")
         screen.wait_for("[cpu]")
         screen.wait_for("simulate_path")

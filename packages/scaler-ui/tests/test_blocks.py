@@ -41,7 +41,7 @@ def test_blocks_stand_side_by_side_above_the_workers() -> None:
     assert "cpu 12.5%" in " ".join(lines[1].split())
     assert "success 200,000" in render_text(SNAPSHOT)
     assert "worker[n]" not in "".join(lines)
-    assert "Total 2 worker(s)" in lines
+    assert "Total 2 workers" in lines
     assert lines[-1].split() == ["b", "0.0%", "0b", "99.0%", "3b", "9", "7", "3", "4"]
 
 
@@ -52,7 +52,7 @@ def test_a_key_sorts_and_marks_its_column(key: str, first: str) -> None:
 
 
 def test_an_empty_cluster_can_be_shown() -> None:
-    assert "Total 0 worker(s)" in render_text(MonitorSnapshot(0, 0.0, b""))
+    assert "Total 0 workers" in render_text(MonitorSnapshot(0, 0.0, b""))
 
 
 def test_sizes_are_short() -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from synthetic_cluster import SyntheticScheduler, failures, snapshot, worker
@@ -21,6 +22,8 @@ from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.model.cluster import MonitorMessage
 from scaler_ui.top.app import Detail, TopApplication
+from scaler_ui.top.details import lines
+from scaler_ui.top.summary import waiting_reason
 
 Steps = Callable[[TopApplication, Pilot[int]], Awaitable[None]]
 
@@ -103,7 +106,7 @@ def test_details_open_and_close(scheduler: SyntheticScheduler) -> None:
         await pilot.press("enter")
         await pilot.pause()
         assert "object bytes" in text_of(application, "detail-text")
-        assert "3.0m" in text_of(application, "detail-text")
+        assert "3.0 MiB" in text_of(application, "detail-text")
 
     use_top(scheduler, open_things)
 
@@ -131,6 +134,138 @@ def test_labels_have_a_table(scheduler: SyntheticScheduler) -> None:
         await wait_until_async(follows)
 
     use_top(scheduler, look)
+
+
+def summary_of(application: TopApplication) -> str:
+    return application.query_one("#summary", Static).render_line(0).text.rstrip()
+
+
+def test_at_80_columns_and_24_lines_the_workers_come_first(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        assert application.query_one("#workers", DataTable).region.y == 2
+        assert not application.query_one("#blocks").display
+        assert summary_of(application) == "busy ████████ 100%  running 8  queued 24  waiting 120  done 0/s  failed 0/s"
+        labels = [str(one.label) for one in application.query_one("#workers", DataTable).ordered_columns]
+        assert labels == ["[worker]", "cpu", "rss", "free", "working", "queued", "functions"]
+        scheduler.publish(snapshot(2, success=500_000, agents=1))
+
+        def follows() -> bool:
+            application.redraw()
+            return "running 4 " in summary_of(application)
+
+        await wait_until_async(follows)
+        assert "done 496k/s" in summary_of(application)
+        await pilot.press("6")
+        assert column(application, "messages", "message") == ["ResultBatch", "TaskBatch"]
+        assert column(application, "messages", "received") == ["42", "11"]
+
+    use_top(scheduler, look, size=(80, 24))
+
+
+def test_functions_have_a_table_with_the_busiest_first(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("5")
+        names = column(application, "functions", "function")
+        assert names[0] == "risk.aggregate"
+        assert column(application, "functions", "running")[:2] == ["2", "2"]
+        assert column(application, "functions", "failed")[names.index("pricing.simulate")] == "3"
+        await pilot.press("down", "down", "down", "enter")
+        await pilot.pause()
+        assert "last failure" in text_of(application, "detail-text") or names[3] != "pricing.simulate"
+
+    use_top(scheduler, look)
+
+
+def test_clients_have_a_rate_and_a_time_left(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        assert column(application, "clients", "time left") == ["", ""]
+        scheduler.publish(snapshot(11, success=4_321 + 20))
+
+        def follows() -> bool:
+            application.redraw()
+            return column(application, "clients", "tasks/s")[0] == "2.0"
+
+        await wait_until_async(follows)
+        assert column(application, "clients", "time left") == ["1 min 0 s", ""]
+
+    use_top(scheduler, look)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"agents": 0}, "120 tasks wait: no worker is connected. Start some with scaler_cluster"),
+        (
+            {"workers": tuple(worker(0, s, state=m.ProcessorState.IDLE, sent=0, queued=0) for s in range(2))},
+            "120 tasks wait, and 2 workers have nothing to do: they offer gpu,linux",
+        ),
+        ({}, ""),
+    ],
+)
+def test_it_says_why_tasks_wait(fields: dict[str, Any], said: str) -> None:
+    model = ClusterModel()
+    model.accept(snapshot(1, **fields), 0.0)
+    assert waiting_reason(model).startswith(said)
+    assert bool(waiting_reason(model)) == bool(said)
+
+
+def test_failures_and_silent_workers_have_colours(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        def styles(view: str) -> list[str]:
+            table = application.query_one(f"#{view}", DataTable)
+            return [str(table.get_row_at(row)[0].style) for row in range(table.row_count)]
+
+        await pilot.press("3")
+        assert styles("failures") == ["red", "red"]
+        await pilot.press("1")
+        silent = tuple(worker(0, s, last_seen_seconds=60.0 * (s == 1)) for s in range(3))
+        scheduler.publish(snapshot(2, workers=silent))
+
+        def follows() -> bool:
+            application.redraw()
+            return len(styles("workers")) == 3
+
+        await wait_until_async(follows)
+        assert styles("workers") == ["", "red", ""]
+
+    use_top(scheduler, look)
+
+
+def test_no_color_is_respected(scheduler: SyntheticScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def look(application: TopApplication, _pilot: Pilot[int]) -> None:
+        assert application.no_color
+
+    use_top(scheduler, look)
+
+
+def test_help_opens_and_escape_closes_it_and_then_leaves(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "q  queued" in text_of(application, "detail-text")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not isinstance(application.screen, Detail)
+        assert application.is_running
+        await pilot.press("q")
+        assert application.is_running
+        await pilot.press("escape")
+        await wait_until_async(lambda: not application.is_running)
+
+    use_top(scheduler, look)
+
+
+def test_details_have_units() -> None:
+    shown = lines({"rss_bytes": 3 * 1024**2, "cpu_percent": 60.0, "latency_seconds": 0.0004, "last_seen_seconds": 75.0})
+    assert [" ".join(line.split()) for line in shown.splitlines()] == [
+        "rss bytes 3.0 MiB",
+        "cpu 60 % of a core",
+        "latency 0.4 ms",
+        "last seen 1 min 15 s",
+    ]
 
 
 def test_it_follows_what_happens_and_keeps_the_cursor(scheduler: SyntheticScheduler) -> None:
@@ -226,7 +361,7 @@ def test_once_prints_text(scheduler: SyntheticScheduler) -> None:
     scheduler.publish(snapshot(1))
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "Total 8 worker(s)" in printed
+    assert "Total 8 workers" in printed
     # Keys mean nothing to what was printed.
     assert "worker[n]" not in printed
 

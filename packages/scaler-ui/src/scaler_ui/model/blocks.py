@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from typing import Any
 
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.wire.messages import Counter, MonitorSnapshot, WorkerStatus
 
@@ -62,7 +63,7 @@ def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
         [
             *block_lines(snapshot),
             "",
-            f"Total {len(workers)} worker(s)",
+            f"Total {counted(len(workers), 'worker')}",
             *_worker_lines(workers, functions_by_worker(snapshot), SORT_KEYS[sort_key][0]),
         ]
     )

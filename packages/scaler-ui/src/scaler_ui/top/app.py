@@ -1,4 +1,4 @@
-"""`scaler_top` as a terminal application: blocks of figures, and tables of workers, clients, failures and labels."""
+"""`scaler_top` as a terminal application: a line on the load, and tables of workers, clients, failures and more."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -20,35 +19,33 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
-from scaler_protocol.wire.messages import MonitorSnapshot, Tally
+from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
-from scaler_ui.model import ClusterModel, figures
-from scaler_ui.model.blocks import (
-    SHORTCUTS,
-    SORT_KEYS,
-    WORKER_COLUMNS,
-    block_lines,
-    format_bytes,
-    functions_by_worker,
-    heading,
-    render_text,
-    sorted_workers,
-)
+from scaler_ui.model import figures
+from scaler_ui.model.blocks import SORT_KEYS, block_lines, render_text
 from scaler_ui.monitor_address import check_monitor_address
+from scaler_ui.top.details import describe_row
+from scaler_ui.top.keys import HELP
 from scaler_ui.top.settings import TopSettings
+from scaler_ui.top.speed import ClientSpeeds
+from scaler_ui.top.summary import status_line, summary_line, waiting_reason
+from scaler_ui.top.tables import TABLES, Looking, Table, same_names
 
 REFRESH_SECONDS = 2.0
 """`top` uses three seconds. One drawing takes ten milliseconds, nearly all the CPU of this program. Keys draw at once."""
 
 POLL_SECONDS = 0.05
 
-VIEWS = {"1": "workers", "2": "clients", "3": "failures", "4": "labels"}
+BLOCKS_HEIGHT = 40
+"""Terminals of so many lines have room for the scheduler's counters above the tables."""
+
+VIEWS = {str(number): name for number, name in enumerate(TABLES, 1)}
 
 
 class Detail(ModalScreen[None]):
-    """One row in full, shown over the tables."""
+    """One row in full, or the help, shown over the tables."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,question_mark", "dismiss", "close")]
     CSS = """
     Detail { align: center middle; }
     #detail { width: 90%; height: 80%; border: round $accent; padding: 0 1; background: $surface; }
@@ -73,14 +70,18 @@ class TopApplication(App[int]):
     CSS = """
     #status { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     #status.bad { background: $error; color: $text; }
-    #blocks { height: auto; max-height: 50%; padding: 0 0 1 0; }
+    #summary { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    #reason { height: 1; color: $warning; text-wrap: nowrap; text-overflow: ellipsis; }
+    #blocks { height: auto; max-height: 50%; padding: 1 0 1 0; }
     ContentSwitcher { height: 1fr; }
     DataTable { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "help", key_display="?"),
         *(Binding(key, f"show_view('{name}')", name) for key, name in VIEWS.items()),
         *(Binding(key, f"sort_by('{key}')", f"sort by {name}", show=False) for key, (name, _) in SORT_KEYS.items()),
         Binding("enter", "open_row", "details", priority=True),
+        Binding("escape", "quit", "quit", show=False),
         Binding("ctrl+c", "quit", "quit", priority=True),
     ]
 
@@ -89,11 +90,14 @@ class TopApplication(App[int]):
         self._feed = feed
         self._timeout_s = timeout_s
         self._sort_key = "n"
-        self._shown: dict[str, list[tuple[str, ...]]] = {}
+        self._shown: dict[str, Table] = {}
+        self._speeds = ClientSpeeds()
 
     def compose(self) -> ComposeResult:
-        """Yield a line about the connection, the blocks of figures, and the tables, one of which is shown."""
+        """Yield lines about the connection and the load, the blocks of figures, and the tables, one of which is shown."""
         yield Static(id="status", markup=False)
+        yield Static(id="summary", markup=False)
+        yield Static(id="reason", markup=False)
         yield Static(id="blocks", markup=False)
         with ContentSwitcher(initial="workers"):
             for name in VIEWS.values():
@@ -122,223 +126,79 @@ class TopApplication(App[int]):
         self.redraw()
 
     def action_open_row(self) -> None:
-        """Show the row under the cursor in full, or close the row that is shown."""
+        """Show the row under the cursor in full, or close what is shown."""
         if isinstance(self.screen, Detail):
             self.screen.dismiss()
             return
         view = self.query_one(ContentSwitcher).current or "workers"
         row = self.query_one(f"#{view}", DataTable).cursor_row
         with self._feed.model() as model:
-            text = describe_row(model, view, row, self._sort_key)
+            text = describe_row(model, view, row, self._looking())
         if text is not None:
             self.push_screen(Detail(text))
 
+    def action_help(self) -> None:
+        """Show what the keys do and what the figures mean."""
+        self.push_screen(Detail(HELP))
+
     def redraw(self) -> None:
         """Draw what the feed has received so far."""
-        if isinstance(self.screen, Detail):
-            return
         silent_s = self._feed.silent_s()
         with self._feed.model() as model:
+            if model.snapshot is not None:
+                self._speeds.note(model.snapshot)
+            if isinstance(self.screen, Detail):
+                return
             text, problem = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
             if self._feed.refusal:
                 text, problem = f"{self._feed.monitor_address} does not let this monitor in: {self._feed.refusal}", True
-            width = self.size.width
-            blocks = "\n".join(block_lines(model.snapshot, width)) if model.snapshot is not None else ""
+            summary, reason = summary_line(model), waiting_reason(model)
+            blocks = "\n".join(block_lines(model.snapshot, self.size.width)) if model.snapshot is not None else ""
             view = self.query_one(ContentSwitcher).current or "workers"
-            columns, rows = TABLES[view](model, self._sort_key)
+            table = TABLES[view](model, self._looking())
         status = self.query_one("#status", Static)
         status.set_class(problem, "bad")
         status.update(harmless_cell(text))
+        self.query_one("#summary", Static).update(summary)
+        self.query_one("#reason", Static).update(reason)
+        self.query_one("#reason").display = bool(reason)
         self.query_one("#blocks", Static).update(blocks)
-        self._show_table(view, columns, rows)
+        self.query_one("#blocks").display = self.size.height >= BLOCKS_HEIGHT
+        self._show_table(view, table)
 
-    def _show_table(self, view: str, columns: Sequence[str], rows: list[tuple[str, ...]]) -> None:
+    def _looking(self) -> Looking:
+        return Looking(self._sort_key, self.size.width, self._speeds)
+
+    def _show_table(self, view: str, now: Table) -> None:
         table = self.query_one(f"#{view}", DataTable)
-        if [str(column.label) for column in table.ordered_columns] != list(columns):
+        if [str(column.label) for column in table.ordered_columns] != now.columns:
             table.clear(columns=True)
             # As text, not as markup, which would hide the brackets around the sorted column.
-            for name in columns:
+            for name in now.columns:
                 table.add_column(Text(name))
-            self._shown[view] = []
-        shown = self._shown.get(view, [])
-        if [row[0] for row in shown] == [row[0] for row in rows]:
-            for index, (old, new) in enumerate(zip(shown, rows, strict=True)):
+            self._shown.pop(view, None)
+        before = self._shown.get(view)
+        if before is not None and same_names(before.rows, now.rows):
+            for index, (old, new) in enumerate(zip(before.rows, now.rows, strict=True)):
+                recoloured = before.colours[index] != now.colours[index]
                 for column, value in enumerate(new):
-                    if old[column] != value:
-                        table.update_cell_at(Coordinate(index, column), _cell(value), update_width=True)
+                    if old[column] != value or (recoloured and column == 0):
+                        cell = _cell(value, now.colours[index] if column == 0 else "")
+                        table.update_cell_at(Coordinate(index, column), cell, update_width=True)
         else:
             cursor, scroll = table.cursor_row, table.scroll_y
             table.clear()
-            for row in rows:
-                table.add_row(*map(_cell, row))
-            table.move_cursor(row=min(cursor, max(0, len(rows) - 1)), scroll=False)
+            for row, colour in zip(now.rows, now.colours, strict=True):
+                table.add_row(_cell(row[0], colour), *map(_cell, row[1:]))
+            table.move_cursor(row=min(cursor, max(0, len(now.rows) - 1)), scroll=False)
             table.scroll_to(y=scroll, animate=False)
-        self._shown[view] = rows
+        self._shown[view] = now
 
 
-def _cell(text: str) -> Text:
+def _cell(text: str, colour: str = "") -> Text:
     """Return a cell as text: no markup, and nothing that moves the cursor. Numbers are aligned to the right."""
     text = harmless_cell(text)
-    return Text(text, justify="right" if text[:1].isdigit() else "left")
-
-
-def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:
-    """Return one line about the connection, and whether it reports a problem."""
-    state = figures.connection_state(model, silent_s, timeout_s)
-    if state == "waiting":
-        return f"waiting for a scheduler at {address} for {silent_s:.0f} s", silent_s > timeout_s
-    if state == "silent":
-        return f"no message from the scheduler for {silent_s:.0f} s; the figures are from its last one", True
-    snapshot = model.snapshot
-    assert snapshot is not None
-    notes = [
-        f"{address}",
-        f"{len(snapshot.workers)} worker(s)",
-        f"{len(snapshot.clients)} client(s)",
-        f"{model.history.latest('success_rate'):,.0f} tasks/s",
-        f"sort: {SHORTCUTS}",
-    ]
-    if snapshot.failed_items:
-        notes.insert(4, f"{snapshot.failed_items:,} failed item(s) of maps")
-    if model.restarts:
-        notes.insert(1, f"restarted {model.restarts}x")
-    if model.missed_messages:
-        notes.insert(1, f"{model.missed_messages} messages from the scheduler were lost")
-    return "  ".join(notes), False
-
-
-def worker_table(model: ClusterModel, sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return columns and rows of the workers, sorted by one of `SORT_KEYS`."""
-    sorted_by = SORT_KEYS[sort_key][0]
-    columns = [heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in WORKER_COLUMNS), "functions"]
-    snapshot = model.snapshot
-    if snapshot is None:
-        return columns, []
-    functions = functions_by_worker(snapshot)
-    rows = [
-        (worker.name, *(show(worker) for _, show in WORKER_COLUMNS), functions.get((worker.agent, worker.name), ""))
-        for worker in sorted_workers(snapshot, sort_key)
-    ]
-    return columns, rows
-
-
-def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return columns and rows of the clients."""
-    columns = [
-        "client",
-        "host",
-        "pid",
-        "waiting",
-        "running",
-        "success",
-        "failed",
-        "failed items",
-        "graphs",
-        "objects",
-        "bytes",
-    ]
-    rows = [
-        (
-            client["name"],
-            client["hostname"],
-            str(client["pid"]),
-            *(
-                f"{client[key]:,}"
-                for key in ("waiting", "running", "finished", "failed", "failed_items", "graphs", "object_count")
-            ),
-            format_bytes(client["object_bytes"]),
-        )
-        for client in figures.clients(model)
-    ]
-    return columns, rows
-
-
-def failure_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return columns and rows of the last failures, the newest first."""
-    columns = ["no.", "time", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
-    rows: list[tuple[str, ...]] = [
-        (
-            str(failure["failure"]),
-            time.strftime("%H:%M:%S", time.localtime(failure["at"])),
-            failure["kind"],
-            str(failure["items"] or ""),
-            failure["text"].partition("\n")[0][:80],
-            failure["function"],
-            str(failure["number"]),
-            str(failure["attempt"]),
-            failure["agent"],
-            failure["client_name"],
-        )
-        for failure in figures.failures(model)
-    ]
-    return columns, rows
-
-
-def label_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return columns and rows of the labels that tasks have, those with most unfinished tasks first."""
-    rows = [
-        (tally.name, *(f"{count:,}" for count in (tally.unfinished, tally.succeeded, tally.failed)))
-        for tally in sorted_labels(model)
-    ]
-    return ["label", "unfinished", "success", "failed"], rows
-
-
-def sorted_labels(model: ClusterModel) -> list[Tally]:
-    """Return the tallies of labels, those with most unfinished tasks first."""
-    tallies = model.snapshot.labels if model.snapshot is not None else ()
-    return sorted(tallies, key=lambda tally: (-tally.unfinished, tally.name))
-
-
-TABLES: dict[str, Callable[[ClusterModel, str], tuple[list[str], list[tuple[str, ...]]]]] = {
-    "workers": worker_table,
-    "clients": client_table,
-    "failures": failure_table,
-    "labels": label_table,
-}
-
-
-def describe_row(model: ClusterModel, view: str, row: int, sort_key: str) -> str | None:
-    """Return a row of a table in full, as text; None if the row no longer exists."""
-    if view == "failures":
-        failures = figures.failures(model)
-        return _describe_failure(failures[row]) if row < len(failures) else None
-    if view == "clients":
-        clients = figures.clients(model)
-        return _lines(clients[row]) if row < len(clients) else None
-    if view == "labels":
-        labels = sorted_labels(model)
-        if row >= len(labels):
-            return None
-        tally = labels[row]
-        return _lines(
-            {"label": tally.name, "unfinished": tally.unfinished, "success": tally.succeeded, "failed": tally.failed}
-        )
-    snapshot = model.snapshot
-    workers = sorted_workers(snapshot, sort_key) if snapshot is not None else []
-    if row >= len(workers):
-        return None
-    worker = workers[row]
-    data = figures.worker_data(worker)
-    agent: dict[str, object] = next((a for a in figures.workers(model)["agents"] if a["name"] == worker.agent), {})
-    return f"{_lines(data)}\n\nagent\n\n{_lines(agent)}"
-
-
-def _describe_failure(failure: dict[str, object]) -> str:
-    facts = {key: value for key, value in failure.items() if key not in ("text", "traceback", "at", "duration_seconds")}
-    facts["at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cast(float, failure["at"])))
-    facts["ran for"] = f"{cast(float, failure['duration_seconds']):.6f} s"
-    if not facts["items"]:
-        del facts["items"]
-    return f"{_lines(facts)}\n\n{failure['text']}\n\n{failure['traceback']}"
-
-
-def _lines(data: dict[str, object]) -> str:
-    width = max(map(len, data), default=0)
-    shown = {
-        key: format_bytes(value) if key.endswith("_bytes") and isinstance(value, int) else value
-        for key, value in data.items()
-    }
-    return "\n".join(f"{key.replace('_', ' '):<{width}}  {value}" for key, value in shown.items())
+    return Text(text, style=colour, justify="right" if text[:1].isdigit() else "left")
 
 
 BROKEN_PIPE_STATUS = 141

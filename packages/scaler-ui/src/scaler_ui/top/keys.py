@@ -1,0 +1,27 @@
+"""The text that `?` shows in `scaler_top`."""
+
+HELP = """\
+1  workers      2  clients     3  failures
+4  labels       5  functions   6  messages of the scheduler
+
+sort the workers by
+n  name         c  cpu         m  rss (memory)
+f  free         w  working     q  queued
+
+arrows  choose a row            Enter   show it in full
+?       this page               Esc     close it; leave
+Ctrl-C  leave
+
+busy     share of the workers that run a task
+running  tasks that workers run now
+queued   tasks at workers that have not begun
+waiting  tasks that no worker has yet
+free     how many more tasks a worker takes
+sent     tasks assigned to a worker without a result
+
+red      failures; workers that nothing is heard of
+yellow   workers that start or stop; tasks that wait
+         while workers are free
+NO_COLOR=1 shows no colours. b k m g t are bytes, KiB, MiB, GiB, TiB;
+100 % cpu is one core.
+"""

@@ -1,0 +1,93 @@
+"""The lines above the tables of `scaler_top`: the connection, how busy the cluster is, and why tasks wait."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from scaler_protocol.runtime.counted import counted
+from scaler_protocol.runtime.log_lines import harmless_cell
+from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState
+from scaler_ui.model import ClusterModel, figures
+from scaler_ui.model.blocks import SHORTCUTS
+from scaler_ui.model.history import state_counts
+from scaler_ui.top.speed import time_text
+
+BAR_CHARACTERS = 8
+
+
+def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:
+    """Return one line about the connection, and whether it reports a problem."""
+    state = figures.connection_state(model, silent_s, timeout_s)
+    if state == "waiting":
+        return f"waiting for a scheduler at {address} for {silent_s:.0f} s", silent_s > timeout_s
+    if state == "silent":
+        return f"no message from the scheduler for {silent_s:.0f} s; the figures are from its last one", True
+    snapshot = model.snapshot
+    assert snapshot is not None
+    notes = [address, counted(len(snapshot.workers), "worker"), counted(len(snapshot.clients), "client")]
+    if snapshot.started_seconds:
+        notes.append(f"up {time_text(snapshot.time_seconds - snapshot.started_seconds)}")
+    notes.append(f"sort: {SHORTCUTS}")
+    if snapshot.failed_items:
+        notes.insert(3, f"{counted(snapshot.failed_items, 'failed item')} of maps")
+    if model.restarts:
+        notes.insert(1, f"restarted {model.restarts}x")
+    if model.missed_messages:
+        notes.insert(1, f"{counted(model.missed_messages, 'message')} from the scheduler lost")
+    return "  ".join(notes), False
+
+
+def summary_line(model: ClusterModel) -> Text:
+    """Return how busy the workers are, the tasks in each state, and how fast they end."""
+    snapshot = model.snapshot
+    line = Text(no_wrap=True, overflow="ellipsis")
+    if snapshot is None:
+        return line
+    busy, total = busy_workers(snapshot), len(snapshot.workers)
+    share = busy / total if total else 0.0
+    full = round(share * BAR_CHARACTERS)
+    line.append("busy ")
+    line.append("█" * full, "green")
+    line.append("░" * (BAR_CHARACTERS - full), "bright_black")
+    line.append(f" {share:.0%}")
+    line.append(f"  running {short(sum(w.sent - w.queued for w in snapshot.workers))}")
+    line.append(f"  queued {short(sum(w.queued for w in snapshot.workers))}")
+    waiting = state_counts(snapshot)["unassigned"]
+    line.append(f"  waiting {short(waiting)}", "yellow" if waiting and share < 1 else "")
+    line.append(f"  done {short(model.history.latest('success_rate'))}/s")
+    failed = model.history.latest("failed_rate")
+    line.append(f"  failed {short(failed)}/s", "bold red" if failed else "")
+    return line
+
+
+def busy_workers(snapshot: MonitorSnapshot) -> int:
+    """Return how many workers run a task, or have one that waits for a task of its own."""
+    return sum(worker.state in (ProcessorState.RUNNING, ProcessorState.BLOCKED) for worker in snapshot.workers)
+
+
+def short(count: float) -> str:
+    """Return a number of at most five characters: `12`, `0.3`, `4,321`, `12k`, `3.1M`."""
+    if 0 < count < 10 and count != int(count):
+        return f"{count:.1f}"
+    if count < 10_000:
+        return f"{count:,.0f}"
+    return f"{count / 1_000:.0f}k" if count < 999_500 else f"{count / 1_000_000:.1f}M"
+
+
+def waiting_reason(model: ClusterModel) -> str:
+    """Return why tasks wait although somebody could do something about it; empty if none do, or all workers are busy."""
+    snapshot = model.snapshot
+    waiting = state_counts(snapshot)["unassigned"] if snapshot is not None else 0
+    if snapshot is None or not waiting:
+        return ""
+    tasks = f"{counted(waiting, 'task')} {'waits' if waiting == 1 else 'wait'}"
+    if not snapshot.workers:
+        return f"{tasks}: no worker is connected. Start some with scaler_cluster and the scheduler's address"
+    if snapshot.agents and all(agent.draining for agent in snapshot.agents):
+        return f"{tasks}: all workers are about to leave"
+    idle = [worker for worker in snapshot.workers if worker.state == ProcessorState.IDLE and not worker.sent]
+    if len(idle) * 2 < len(snapshot.workers):
+        return ""
+    offered = sorted({worker.capabilities for worker in idle if worker.capabilities})
+    offers = f"they offer {', '.join(offered)}" if offered else "they offer no capabilities"
+    return harmless_cell(f"{tasks}, and {counted(len(idle), 'worker')} have nothing to do: {offers}")

@@ -1,0 +1,188 @@
+"""The tables of `scaler_top`: for each view its columns, and its rows with the colours of their cells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState, Tally, WorkerStatus
+from scaler_ui.model import ClusterModel, figures
+from scaler_ui.model.blocks import SORT_KEYS, WORKER_COLUMNS, format_bytes, functions_by_worker, heading, sorted_workers
+from scaler_ui.top.speed import ClientSpeeds, time_text
+
+NARROW_COLUMNS = 100
+"""Below this width, tables leave out what the details of a row have."""
+_LEFT_OUT = ("agt_cpu", "agt_rss", "sent")
+
+SILENT_SECONDS = 10.0
+"""A worker whose agent has said nothing for so long is shown in red."""
+
+BAD, WATCH = "red", "yellow"
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How the user looks at a table."""
+
+    sort_key: str
+    width: int
+    speeds: ClientSpeeds
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one view shows."""
+
+    columns: list[str]
+    rows: list[Row]
+    colours: list[str]
+    """One for each row: of its first cell; empty for none."""
+
+
+def worker_table(model: ClusterModel, looking: Looking) -> Table:
+    """Return the workers, sorted by one of `SORT_KEYS`."""
+    sorted_by = SORT_KEYS[looking.sort_key][0]
+    narrow = looking.width < NARROW_COLUMNS
+    shown = [(name, show) for name, show in WORKER_COLUMNS if not (narrow and name in _LEFT_OUT)]
+    columns = [heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in shown), "functions"]
+    snapshot = model.snapshot
+    if snapshot is None:
+        return Table(columns, [], [])
+    functions = functions_by_worker(snapshot)
+    workers = sorted_workers(snapshot, looking.sort_key)
+    rows = [
+        (worker.name, *(show(worker) for _, show in shown), functions.get((worker.agent, worker.name), ""))
+        for worker in workers
+    ]
+    return Table(columns, rows, list(map(worker_colour, workers)))
+
+
+def worker_colour(worker: WorkerStatus) -> str:
+    """Return the colour of a worker: red if nothing is heard of it, yellow while it cannot run tasks."""
+    if worker.last_seen_seconds > SILENT_SECONDS:
+        return BAD
+    return WATCH if worker.state in (ProcessorState.STARTING, ProcessorState.STOPPING) else ""
+
+
+def sorted_clients(model: ClusterModel) -> list[dict[str, object]]:
+    """Return the clients, those with most unfinished tasks first."""
+    return sorted(figures.clients(model), key=lambda client: -(client["running"] + client["waiting"]))
+
+
+def client_table(model: ClusterModel, looking: Looking) -> Table:
+    """Return the clients, each with its rate and the time that its tasks still take at this rate."""
+    columns = ["client", "waiting", "running", "success", "failed", "tasks/s", "time left", "failed items"]
+    columns += ["graphs", "objects", "bytes", "host", "pid"]
+    rows: list[Row] = []
+    colours = []
+    for client in sorted_clients(model):
+        speed = looking.speeds.tasks_per_second(str(client["id"]))
+        left = looking.speeds.seconds_left(str(client["id"]))
+        counts = [f"{client[key]:,}" for key in ("waiting", "running", "finished", "failed")]
+        more = [f"{client[key]:,}" for key in ("failed_items", "graphs", "object_count")]
+        size = client["object_bytes"]
+        assert isinstance(size, int)
+        rows.append(
+            (
+                str(client["name"]),
+                *counts,
+                f"{speed:,.1f}",
+                "" if left is None else time_text(left),
+                *more,
+                format_bytes(size),
+                str(client["hostname"]),
+                str(client["pid"]),
+            )
+        )
+        colours.append(BAD if client["failed"] or client["failed_items"] else "")
+    return Table(columns, rows, colours)
+
+
+def failure_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the last failures, the newest first."""
+    columns = ["no.", "time", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
+    rows: list[Row] = [
+        (
+            str(failure["failure"]),
+            time.strftime("%H:%M:%S", time.localtime(failure["at"])),
+            failure["kind"],
+            str(failure["items"] or ""),
+            failure["text"].partition("\n")[0][:80],
+            failure["function"],
+            str(failure["number"]),
+            str(failure["attempt"]),
+            failure["agent"],
+            failure["client_name"],
+        )
+        for failure in figures.failures(model)
+    ]
+    return Table(columns, rows, [BAD] * len(rows))
+
+
+def sorted_labels(model: ClusterModel) -> list[Tally]:
+    """Return the tallies of labels, those with most unfinished tasks first."""
+    tallies = model.snapshot.labels if model.snapshot is not None else ()
+    return sorted(tallies, key=lambda tally: (-tally.unfinished, tally.name))
+
+
+def label_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the labels that tasks have."""
+    tallies = sorted_labels(model)
+    rows = [
+        (tally.name, *(f"{count:,}" for count in (tally.unfinished, tally.succeeded, tally.failed)))
+        for tally in tallies
+    ]
+    return Table(["label", "unfinished", "success", "failed"], rows, [BAD if t.failed else "" for t in tallies])
+
+
+def sorted_functions(snapshot: MonitorSnapshot | None) -> list[tuple[str, int, int, int]]:
+    """Return (name, running, unfinished, failed) of all functions, the busiest first."""
+    if snapshot is None:
+        return []
+    unfinished, failed = figures.counts(snapshot.functions), figures.counts(snapshot.failed_functions)
+    running: dict[str, int] = {}
+    for worker in snapshot.workers:
+        if worker.function:
+            running[worker.function] = running.get(worker.function, 0) + 1
+    found = [
+        (name, running.get(name, 0), unfinished.get(name, 0), failed.get(name, 0))
+        for name in unfinished.keys() | failed.keys() | running.keys()
+    ]
+    return sorted(found, key=lambda row: (-row[1], -row[2], -row[3], row[0]))
+
+
+def function_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the functions, those first that most workers run now."""
+    found = sorted_functions(model.snapshot)
+    rows = [(name, *(f"{count:,}" for count in counts)) for name, *counts in found]
+    return Table(["function", "running", "unfinished", "failed"], rows, [BAD if row[3] else "" for row in found])
+
+
+def message_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return how many messages of each kind the scheduler has sent and received."""
+    snapshot = model.snapshot
+    sent = figures.counts(snapshot.sent) if snapshot is not None else {}
+    received = figures.counts(snapshot.received) if snapshot is not None else {}
+    rows: list[Row] = [
+        (kind, f"{sent.get(kind, 0):,}", f"{received.get(kind, 0):,}") for kind in sorted(sent.keys() | received.keys())
+    ]
+    return Table(["message", "sent", "received"], rows, [""] * len(rows))
+
+
+TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
+    "workers": worker_table,
+    "clients": client_table,
+    "failures": failure_table,
+    "labels": label_table,
+    "functions": function_table,
+    "messages": message_table,
+}
+"""In the order of their keys, from `1` on."""
+
+
+def same_names(before: Sequence[Row], now: Sequence[Row]) -> bool:
+    """Return whether rows have the same first cells, and so are the same things in the same order."""
+    return [row[0] for row in before] == [row[0] for row in now]
