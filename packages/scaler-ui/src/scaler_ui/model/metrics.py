@@ -21,6 +21,10 @@ def render_metrics(model: ClusterModel, silent_s: float) -> bytes:
     return generate_latest(registry)
 
 
+WAITING = ("submitted", "returned")
+"""The states of tasks without a worker."""
+
+
 class _ModelCollector(Collector):
     def __init__(self, model: ClusterModel, silent_s: float) -> None:
         self._model = model
@@ -34,6 +38,17 @@ class _ModelCollector(Collector):
         yield _counter("scaler_scheduler_restarts", "Scheduler processes seen after the first", model.restarts)
         if model.snapshot is not None:
             yield from _of_snapshot(model.snapshot)
+            yield _gauge(
+                "scaler_oldest_waiting_task_seconds",
+                "Time that the oldest known task has waited for a worker; 0: none waits",
+                _oldest_waiting_s(model, model.snapshot.time_seconds),
+            )
+
+
+def _oldest_waiting_s(model: ClusterModel, now: float) -> float:
+    """Return how long the oldest task without a worker has waited, of those whose submission was seen."""
+    since = (row.submitted_at for row in model.tasks.unfinished if row.state in WAITING and row.submitted_at)
+    return max(0.0, now - min(since, default=now))
 
 
 def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
