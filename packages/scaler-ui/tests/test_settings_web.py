@@ -13,6 +13,7 @@ from scaler_ui.web.settings import WebSettings
 ARGUMENTS = ["tcp://127.0.0.1:2347"]
 
 FLAGS = [
+    DocumentedFlag("allowed_frames", ("--allowed-frames",), "http://localhost:*", ("http://localhost:*",), ()),
     DocumentedFlag("host", ("--host", "--web-host"), "127.0.0.2", "127.0.0.2", "127.0.0.1"),
     DocumentedFlag("port", ("--port", "--web-port"), "9000", 9000, 50001),
     DocumentedFlag("token", ("--token",), "secret", "secret", ""),
@@ -62,3 +63,11 @@ def test_a_settings_file_with_a_token_must_be_for_its_owner_only(tmp_path: Path)
         WebSettings.from_command_line(["--config", str(file)])
     file.chmod(0o600)
     assert WebSettings.from_command_line(["--config", str(file)]).token == "secret"
+
+
+@pytest.mark.parametrize(
+    "frame", ["*", "http://*", "localhost:8888", "http://a;script-src", "http://a b", "http://a/x"]
+)
+def test_only_sites_may_be_allowed_to_show_frames(frame: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--allowed-frames: .* is not of the form http://localhost:8888"):
+        WebSettings.from_command_line(["tcp://127.0.0.1:2347", f"--allowed-frames={frame}"])

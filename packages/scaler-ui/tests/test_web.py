@@ -331,6 +331,23 @@ def test_sessions_end_and_are_bounded() -> None:
     assert not sessions.is_open("\ud800", 20.0)
 
 
+def test_pages_that_are_allowed_may_frame_it_and_still_read_nothing(feed: MonitorFeed) -> None:
+    framed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    assert ask(feed, "/", headers=framed).status_code == 403
+    frames = ("http://localhost:8888",)
+    answer = ask(feed, "/", headers=framed, frames=frames)
+    assert answer.status_code == 200
+    assert "frame-ancestors http://localhost:8888;" in answer.headers["content-security-policy"]
+    assert "x-frame-options" not in answer.headers
+    assert "access-control-allow-origin" not in answer.headers
+    for path, more in (
+        ("/api/overview", {}),
+        ("/", {"sec-fetch-dest": "script"}),
+        ("/", {"origin": "http://localhost:8888"}),
+    ):
+        assert ask(feed, path, headers={**framed, **more}, frames=frames).status_code == 403
+
+
 def test_pages_of_others_can_neither_frame_nor_read_it(feed: MonitorFeed) -> None:
     answer = ask(feed, "/", headers={"origin": "http://evil.example.org"})
     assert answer.status_code == 403

@@ -326,6 +326,10 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         """As `Client.dashboard_url`."""
         return self._connected().dashboard_url
 
+    def dashboard(self, width: int | str = "100%", height: int | str = 600) -> Any:
+        """As `Client.dashboard`."""
+        return self._connected().dashboard(width, height)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'not connected yet' if self._client is None else repr(self._client)}>"
 

@@ -19,13 +19,70 @@ if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from scaler.client.graph_template import GraphTemplate
+    from scaler.client.operations import Operations
     from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
     from scaler_protocol.wire.call_options import CallOptions
 
 V = TypeVar("V")
 
 
-class Client(ClientCalls, WorkerCalls):
+class ClientViews:
+    """What people see of a client: its text, its table in a notebook, the pages of its cluster. Apart for its size."""
+
+    operations: Operations
+
+    @property
+    def identity(self) -> bytes:
+        """See `Client`."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str | None:
+        """See `Client`."""
+        raise NotImplementedError
+
+    @property
+    def address(self) -> str:
+        """See `Client`."""
+        raise NotImplementedError
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """Where a browser on this machine shows the cluster, as in http://127.0.0.1:50001; None where nowhere is known.
+
+        The scheduler says so, if it was told (`scaler_scheduler --dashboard-url`, `SchedulerClusterCombo(dashboard=True)`). None
+        too for pages that only the scheduler's own machine reaches, when the client connects from elsewhere.
+        """
+        return self.operations.dashboard_url
+
+    def dashboard(self, width: int | str = "100%", height: int | str = 600) -> Any:
+        """Return the pages of the cluster as a frame: at the end of a notebook's cell they are shown below it, live.
+
+        `width`, `height`: in pixels, or a text such as "100%". Raises ValueError where `dashboard_url` is None, and ImportError
+        without IPython. A `scaler_ui` that was started by hand needs `--allowed-frames` with the notebook's address.
+        """
+        from scaler.client.notebook import framed
+
+        return framed(self.dashboard_url, width, height)
+
+    def __repr__(self) -> str:
+        facts = self.operations.facts()
+        name = "" if self.name is None else f"{self.name!r} "
+        return (
+            f"<{type(self).__name__} {name}{self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
+            f"{facts['unanswered tasks']} unanswered tasks>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from scaler.client.notebook import facts_table
+
+        known_as = self.identity.hex()[:8] if self.name is None else f"{self.name} ({self.identity.hex()[:8]})"
+        facts = {"scheduler": self.address, "client": known_as, **self.operations.facts()}
+        return facts_table(type(self).__name__, facts)
+
+
+class Client(ClientCalls, WorkerCalls, ClientViews):
     """Submits Python functions to a cluster and gives futures for what they return.
 
         with Client("tcp://127.0.0.1:2345") as client:
@@ -401,31 +458,6 @@ class Client(ClientCalls, WorkerCalls):
     def address(self) -> str:
         """The scheduler's address."""
         return self.operations.address
-
-    @property
-    def dashboard_url(self) -> str | None:
-        """Where a browser on this machine shows the cluster, as in http://127.0.0.1:50001; None where nowhere is known.
-
-        The scheduler says so, if it was told (`scaler_scheduler --dashboard-url`, `SchedulerClusterCombo(dashboard=True)`). None
-        too for pages that only the scheduler's own machine reaches, when the client connects from elsewhere.
-        """
-        return self.operations.dashboard_url
-
-    def __repr__(self) -> str:
-        facts = self.operations.facts()
-        name = "" if self.name is None else f"{self.name!r} "
-        return (
-            f"<{type(self).__name__} {name}{self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
-            f"{facts['unanswered tasks']} unanswered tasks>"
-        )
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        from scaler.client.notebook import facts_table
-
-        known_as = self.identity.hex()[:8] if self.name is None else f"{self.name} ({self.identity.hex()[:8]})"
-        facts = {"scheduler": self.address, "client": known_as, **self.operations.facts()}
-        return facts_table(type(self).__name__, facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickled inside a task it speaks through the task's worker; elsewhere it connects as the original did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import math
 import threading
 import time
@@ -26,6 +27,8 @@ from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
+
+logger = logging.getLogger("scaler")
 
 JOIN_SECONDS = 5.0
 
@@ -101,6 +104,17 @@ class ConnectionEngine(Engine):
             self._start()
             self.close(effects.Cause.CLOSED, "it was interrupted while it connected")
             raise
+
+    def _tell_waiting(self, seconds: float) -> None:
+        """See `Engine`."""
+        trouble = f" ({self._link.trouble})" if self._link.trouble else ""
+        logger.warning(
+            "no scheduler at %s since %.0f s%s; waiting for %g s at most",
+            self.address,
+            seconds,
+            trouble,
+            self.timeout_seconds,
+        )
 
     def must_not_wait(self) -> bool:
         """See `Engine`."""

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scaler")
 
+WAITING_TOLD_SECONDS = 2.0
+"""Who waits for a session is told after so long what is waited for, and again after `WAITING_TOLD_AGAIN_SECONDS`."""
+
+WAITING_TOLD_AGAIN_SECONDS = 10.0
+
 ANSWER_GRACE_SECONDS = 30.0
 """How much longer than its own timeout the owner's thread may take to answer a question, before it counts as dead."""
 
@@ -116,6 +121,10 @@ class Engine(ABC):
         """Called when nobody holds the client any more; from any thread, with any lock held."""
         return
 
+    def _tell_waiting(self, seconds: float) -> None:
+        """The session has not begun for so long: say so, where nobody else does."""
+        return
+
     def _make_aheads(self) -> SentAheads | None:
         """Return what lets threads send tasks themselves; None where only the owner sends."""
         return None
@@ -181,8 +190,12 @@ class Engine(ABC):
         def is_settled() -> bool:
             return self.welcome is not None or core.unusable is not None
 
-        while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
-            self._changed.sleep(is_settled, min(remaining, WAIT_SECONDS))
+        told_at = deadline - timeout + WAITING_TOLD_SECONDS
+        while not is_settled() and (remaining := deadline - (now := time.monotonic())) > 0:
+            if now >= told_at:
+                told_at = now + WAITING_TOLD_AGAIN_SECONDS
+                self._tell_waiting(timeout - remaining)
+            self._changed.sleep(is_settled, min(remaining, WAIT_SECONDS, told_at - now))
             self._start()
         core.admission.require_usable()
         if self.welcome is None:

@@ -101,6 +101,19 @@ class ObjectReference(Generic[T]):
         shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.__match_args__)
         return f"{type(self).__qualname__}({shown})"
 
+    def _repr_html_(self) -> str:
+        """For notebooks. The object is not read."""
+        from scaler.client.notebook import facts_table, size_text
+
+        facts: dict[str, object] = {
+            "name": self.name,
+            "size": size_text(self.size_bytes),
+            "object": self.object_id.hex(),
+            "client": self.owner.hex()[:8],
+            "state": "released" if self._is_released else "in storage",
+        }
+        return facts_table(type(self).__name__, facts)
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented

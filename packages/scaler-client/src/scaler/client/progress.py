@@ -1,4 +1,4 @@
-"""Progress bars: of tqdm, which an extra brings, on terminals and in notebooks; nothing elsewhere."""
+"""Progress bars: of tqdm, which an extra brings, on terminals; as HTML in notebooks; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ class ProgressBar:
 
     def __init__(self, total: int | None, description: str = "") -> None:
         """`total`: items to come, None where nobody knows. Raises ImportError that names the extra where tqdm is missing."""
+        self._bar: Any
+        if "ipykernel" in sys.modules:
+            from scaler.client.notebook import NotebookBar
+
+            self._bar = NotebookBar(total, description)
+            return
         try:
             from tqdm.auto import tqdm
         except ImportError:
             raise ImportError(
                 "progress bars need tqdm, which is not installed: pip install 'scaler-client[progress]'"
             ) from None
-        notebook = "ipykernel" in sys.modules
-        watched = notebook or (sys.stderr is not None and sys.stderr.isatty())
+        watched = sys.stderr is not None and sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
             desc=description or None,

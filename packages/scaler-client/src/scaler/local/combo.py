@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
@@ -147,6 +148,7 @@ class SchedulerClusterCombo:
                 ],
             )
         self._service: Service | None = None
+        self._worker_count = n_workers if n_workers is not None else len(worker_names or ()) or os.cpu_count() or 1
         try:
             if dashboard:
                 from scaler.local.dashboard import Dashboard
@@ -257,7 +259,10 @@ class SchedulerClusterCombo:
         """For notebooks."""
         from scaler.client.notebook import facts_table
 
-        return facts_table(type(self).__name__, self._facts())
+        facts = self._facts()
+        if "scheduler" in facts:
+            facts = {"workers": self._worker_count, **facts, "object storage": self.get_object_storage_address()}
+        return facts_table(type(self).__name__, facts)
 
     def _facts(self) -> dict[str, object]:
         """What there is to say of the cluster, for people. In every state."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from scaler.local.services import ON_INPUT, WEB, Service, command_line, require
 
 HOST = "127.0.0.1"
+
+
+LOCAL_SITES = ("http://localhost:*", "http://127.0.0.1:*")
+
+
+def _frames() -> dict[str, tuple[str, ...]]:
+    """In a notebook, its page on this machine may show the dashboard in a frame. Elsewhere no page may."""
+    return {"allowed_frames": LOCAL_SITES} if "ipykernel" in sys.modules else {}
 
 
 class Dashboard:
@@ -25,7 +34,7 @@ class Dashboard:
             """Where browsers of this machine find it."""
             self._service = Service(
                 WEB,
-                [ON_INPUT, *command_line({"host": HOST, "port": listener.getsockname()[1], **settings})],
+                [ON_INPUT, *command_line({"host": HOST, "port": listener.getsockname()[1], **_frames(), **settings})],
                 name="scaler_ui",
             )
             self._service.start(listener=listener.fileno())

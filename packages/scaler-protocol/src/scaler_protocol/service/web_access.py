@@ -17,7 +17,7 @@ import logging
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -158,7 +158,7 @@ class WebGuard:
     """ASGI middleware in front of a whole application.
 
     `pages`: paths that a link on another site may open in a browser window. All other requests of other sites are refused,
-    whatever their method.
+    whatever their method. `frames`: origins whose pages may show these in a frame, as in http://localhost:8888.
     """
 
     def __init__(
@@ -167,12 +167,22 @@ class WebGuard:
         *,
         hosts: HostNames,
         pages: frozenset[str] = frozenset(),
+        frames: Sequence[str] = (),
         limit: RateLimit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._pages = pages
+        self._destinations = ("document", "iframe") if frames else ("document",)
+        self._security_headers = dict(SECURITY_HEADERS)
+        if frames:
+            # The older header knows no list of origins.
+            del self._security_headers["x-frame-options"]
+            policy = self._security_headers["content-security-policy"]
+            self._security_headers["content-security-policy"] = policy.replace(
+                "frame-ancestors 'none'", f"frame-ancestors {' '.join(frames)}"
+            )
         self._limit = limit if limit is not None else RateLimit(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
         self._clock = clock
 
@@ -197,7 +207,7 @@ class WebGuard:
                 present = {bytes(name).lower() for name, _ in headers}
                 headers += [
                     (name.encode(), value.encode())
-                    for name, value in SECURITY_HEADERS.items()
+                    for name, value in self._security_headers.items()
                     if name.encode() not in present
                 ]
                 message["headers"] = headers
@@ -249,13 +259,13 @@ class WebGuard:
             await refuse(send_guarded, 500, "this request failed; the log of the service says why")
 
     def _is_followed_link(self, scope: Scope) -> bool:
-        """A browser's window shows the answer: the other site neither reads nor frames it."""
+        """A browser's window, or a frame that is allowed, shows the answer: the other site does not read it."""
         return (
             scope["method"] == "GET"
             and scope["path"] in self._pages
             and header_of(scope, "origin") is None
             and header_of(scope, "sec-fetch-mode") == "navigate"
-            and header_of(scope, "sec-fetch-dest") == "document"
+            and header_of(scope, "sec-fetch-dest") in self._destinations
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,6 +54,7 @@ def create_application(
     silent_after_s: float = 5.0,
     token: str = "",
     allowed_hosts: Iterable[str] = (),
+    frames: Sequence[str] = (),
     stopping: threading.Event | None = None,
     session_s: float = SESSION_SECONDS,
 ) -> FastAPI:
@@ -212,7 +213,7 @@ def create_application(
     application.mount("/static", _FreshFiles(directory=STATIC), name="static")
     if token:
         application.add_middleware(AccessControl, token=token, session_s=session_s)
-    application.add_middleware(WebGuard, hosts=HostNames(allowed_hosts), pages=frozenset({"/"}))
+    application.add_middleware(WebGuard, hosts=HostNames(allowed_hosts), pages=frozenset({"/"}), frames=frames)
     return application
 
 
@@ -242,6 +243,7 @@ def run(settings: WebSettings) -> int:
             silent_after_s=settings.timeout,
             token=token or "",
             allowed_hosts=(settings.host, *settings.allowed_hosts),
+            frames=settings.allowed_frames,
             stopping=stopping,
         )
         return run_application(

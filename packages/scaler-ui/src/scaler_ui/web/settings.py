@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, Field, field_validator
@@ -13,6 +14,8 @@ from scaler_protocol.service.settings import (
     CliPositionalArg,
     Secret,
     Short,
+    TakesSeveral,
+    TextListSetting,
 )
 from scaler_protocol.service.web_settings import WebServiceSettings
 
@@ -53,10 +56,23 @@ class WebSettings(WebServiceSettings, CommandSettings):
         default=5, gt=0, description="seconds without a message after which the scheduler is shown as silent"
     )
 
+    allowed_frames: Annotated[TextListSetting, TakesSeveral()] = Field(
+        default=(),
+        description="sites whose pages may show these in a frame, such as notebooks, as in http://localhost:8888 or "
+        "http://localhost:* (default: none)",
+    )
     otel_endpoint: str = Field(
         default="",
         description="send finished tasks as OpenTelemetry spans to this OTLP/HTTP receiver, as in http://127.0.0.1:4318",
     )
+
+    @field_validator("allowed_frames")
+    @classmethod
+    def _check_frames(cls, frames: tuple[str, ...]) -> tuple[str, ...]:
+        for frame in frames:
+            if not re.fullmatch(r"https?://[\w.\-\[\]]+(:(\d+|\*))?", frame, re.ASCII):
+                raise ValueError(f"{frame!r} is not of the form http://localhost:8888")
+        return frames
 
     @field_validator("otel_endpoint")
     @classmethod
