@@ -20,6 +20,7 @@ from mkdocs.structure.files import File, Files
 # mkdocs loads this file by its path: `scripts` is found from the root of the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scaler_protocol.service.help_page import EXAMPLES, OWN, POSITIONAL, HelpPageParser
 from scripts.write_completions import parsers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,14 +121,21 @@ def commands() -> str:
 
 
 def _described(parser: argparse.ArgumentParser) -> list[str]:
+    told = ""
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    sections = parser.sections() if isinstance(parser, HelpPageParser) else [("", parser._actions)]
     rows = ["| argument or flag | meaning |", "|---|---|"]
-    for action in parser._actions:
+    for title, action in ((title, action) for title, actions in sections for action in actions):
         if action in inner or action.dest in ("help", "version"):
             continue
+        if title not in ("", POSITIONAL, OWN, told):
+            told = title
+            rows.append(f"| **{title}** | |")
         names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar or action.dest}`"
         rows.append(f"| {names} | {_cell(action.help or '')} |")
     parts = ["\n".join(rows)] if len(rows) > 2 else []
+    if parser.epilog and EXAMPLES in parser.epilog:
+        parts.append(f"```text\n{parser.epilog[parser.epilog.index(EXAMPLES) :]}\n```")
     for action in inner:
         for name, command in action.choices.items():
             parts += [f"### {parser.prog} {name}", command.description or "", *_described(command)]

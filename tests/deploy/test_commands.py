@@ -81,6 +81,7 @@ def test_keys_have_a_command_without_settings() -> None:
     helped = run("scaler_keys", "-h")
     assert (helped.returncode, helped.stderr) == (0, "")
     assert helped.stdout.startswith("usage: scaler_keys ")
+    assert helped.stdout.endswith("    scaler_keys connect keys --name client --address tcp://10.0.0.5:2345\n")
     assert run("scaler_keys", "--version").stdout.startswith("scaler_keys ")
     for words, what in ((("nowhere",), "invalid choice"), ((), "COMMAND"), (("add", "x"), "--role, --name")):
         refused = run("scaler_keys", *words)

@@ -176,7 +176,7 @@ def test_functions_have_a_table_with_the_busiest_first(scheduler: SyntheticSched
     use_top(scheduler, look)
 
 
-def test_clients_have_a_rate_and_a_time_left(scheduler: SyntheticScheduler) -> None:
+def test_clients_and_labels_have_a_rate_and_a_time_left(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("2")
         assert column(application, "clients", "time left") == ["", ""]
@@ -188,6 +188,13 @@ def test_clients_have_a_rate_and_a_time_left(scheduler: SyntheticScheduler) -> N
 
         await wait_until_async(follows)
         assert column(application, "clients", "time left") == ["1 min 0 s", ""]
+        await pilot.press("4")
+        assert column(application, "labels", "tasks/s") == ["0.0"]
+        scheduler.publish(snapshot(12, labels=(m.Tally("curves", 22, 40, 2),)))
+        await wait_until_async(lambda: knows_a_snapshot(application.feed, 12))
+        application.redraw()
+        assert column(application, "labels", "tasks/s") == ["1.0"]
+        assert column(application, "labels", "time left") == ["22 s"]
 
     use_top(scheduler, look)
 
@@ -218,6 +225,7 @@ def test_failures_and_silent_workers_have_colours(scheduler: SyntheticScheduler)
 
         await pilot.press("3")
         assert styles("failures") == ["red", "red"]
+        assert column(application, "failures", "new") == ["", "new"]
         await pilot.press("1")
         silent = tuple(worker(0, s, last_seen_seconds=60.0 * (s == 1)) for s in range(3))
         scheduler.publish(snapshot(2, workers=silent))
@@ -228,6 +236,7 @@ def test_failures_and_silent_workers_have_colours(scheduler: SyntheticScheduler)
 
         await wait_until_async(follows)
         assert styles("workers") == ["", "red", ""]
+        assert text_of(application, "reason") == "1 worker not heard for 1 min 0 s: node00-1"
 
     use_top(scheduler, look)
 

@@ -85,7 +85,7 @@ async def serve(settings: ClusterSettings, address: Address, context: ServiceCon
         raise ConfigurationError(stop.reason)
     if stop.status:
         raise ServiceError(stop.reason)
-    logger.info("stopped: %s", stop.reason)
+    logger.info("workers stopped: %s", stop.reason)
     return 0
 
 

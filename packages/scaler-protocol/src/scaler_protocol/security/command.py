@@ -44,12 +44,31 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{COMMAND}: {message}\n")
 
 
+class _Page(argparse.HelpFormatter):
+    """Leaves the lines of the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text == _EXAMPLES else super()._fill_text(text, width, indent)
+
+
+_EXAMPLES = f"""\
+examples:
+  keys for a new cluster:
+    {COMMAND} generate keys
+  what another machine of workers needs, in a directory to be copied there:
+    {COMMAND} export keys worker worker-keys
+  one file with which a program connects:
+    {COMMAND} connect keys --name client --address tcp://10.0.0.5:2345"""
+
+
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
         prog=COMMAND,
         description="Makes, lists, hands out, replaces and revokes the keys of a cluster. All of them are files in a "
         "directory, which --security-dir of every other command names.",
+        epilog=_EXAMPLES,
+        formatter_class=_Page,
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {SOFTWARE_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -10,8 +10,10 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 
+POSITIONAL = "positional arguments"
 OWN = "options"
 GENERAL = "general"
+EXAMPLES = "examples:"
 WITHOUT_EFFECT = "accepted for older command lines, without effect"
 
 SECTIONS: tuple[tuple[str, str], ...] = (
@@ -51,7 +53,7 @@ def examples_text(examples: Sequence[tuple[str, str]]) -> str:
     if not examples:
         return ""
     lines = [f"{_INDENT}{meaning}:\n{_INDENT * 2}{command}" for command, meaning in examples]
-    return "\n\nexamples:\n" + "\n".join(lines)
+    return f"\n\n{EXAMPLES}\n" + "\n".join(lines)
 
 
 class HelpPageParser(argparse.ArgumentParser):
@@ -62,21 +64,24 @@ class HelpPageParser(argparse.ArgumentParser):
     rank_of: Callable[[str], int] = staticmethod(lambda _name: 0)
     """For the command's own options: those with a lower rank come first."""
 
-    def format_help(self) -> str:
-        """Return the page."""
-        formatter = self._get_formatter()
-        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
-        formatter.add_text(self.description)
-        sections: dict[str, list[argparse.Action]] = {title: [] for title, _ in SECTIONS}
-        positionals: list[argparse.Action] = []
+    def sections(self) -> list[tuple[str, list[argparse.Action]]]:
+        """Return the titles of the page in their order, each with its arguments or flags; without empty ones."""
+        sections: dict[str, list[argparse.Action]] = {title: [] for title in (POSITIONAL, *dict(SECTIONS))}
         for action in self._actions:
             if action.option_strings:
                 name = self.name_of(action.dest if action.dest != argparse.SUPPRESS else action.option_strings[-1][2:])
                 sections[section_of(name, action.help or "")].append(action)
             else:
-                positionals.append(action)
+                sections[POSITIONAL].append(action)
         sections[OWN].sort(key=lambda action: self.rank_of(self.name_of(action.dest)))
-        for title, actions in (("positional arguments", positionals), *sections.items()):
+        return [(title, actions) for title, actions in sections.items() if actions]
+
+    def format_help(self) -> str:
+        """Return the page."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for title, actions in self.sections():
             formatter.start_section(title)
             formatter.add_arguments(actions)
             formatter.end_section()

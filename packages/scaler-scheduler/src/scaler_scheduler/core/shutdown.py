@@ -61,6 +61,6 @@ class Shutdown:
         if self.stopping:
             return
         self.stopping = True
-        self._outbox.log("info", f"stopping: {reason}")
+        self._outbox.log("info", f"scheduler stops: {reason}")
         self._outbox.to_store(m.Shutdown(reason))
         self._outbox.add(effects.Stop(reason))

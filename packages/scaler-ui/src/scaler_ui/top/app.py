@@ -27,8 +27,8 @@ from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.top.details import describe_row
 from scaler_ui.top.keys import HELP
 from scaler_ui.top.settings import TopSettings
-from scaler_ui.top.speed import ClientSpeeds
-from scaler_ui.top.summary import status_line, summary_line, waiting_reason
+from scaler_ui.top.speed import Speeds
+from scaler_ui.top.summary import silent_workers, status_line, summary_line, waiting_reason
 from scaler_ui.top.tables import TABLES, Looking, Table, same_names
 
 REFRESH_SECONDS = 2.0
@@ -87,11 +87,11 @@ class TopApplication(App[int]):
 
     def __init__(self, feed: MonitorFeed, timeout_s: float) -> None:
         super().__init__()
-        self._feed = feed
+        self.feed = feed
         self._timeout_s = timeout_s
         self._sort_key = "n"
         self._shown: dict[str, Table] = {}
-        self._speeds = ClientSpeeds()
+        self._speeds = Speeds()
 
     def compose(self) -> ComposeResult:
         """Yield lines about the connection and the load, the blocks of figures, and the tables, one of which is shown."""
@@ -132,7 +132,7 @@ class TopApplication(App[int]):
             return
         view = self.query_one(ContentSwitcher).current or "workers"
         row = self.query_one(f"#{view}", DataTable).cursor_row
-        with self._feed.model() as model:
+        with self.feed.model() as model:
             text = describe_row(model, view, row, self._looking())
         if text is not None:
             self.push_screen(Detail(text))
@@ -143,16 +143,16 @@ class TopApplication(App[int]):
 
     def redraw(self) -> None:
         """Draw what the feed has received so far."""
-        silent_s = self._feed.silent_s()
-        with self._feed.model() as model:
+        silent_s = self.feed.silent_s()
+        with self.feed.model() as model:
             if model.snapshot is not None:
                 self._speeds.note(model.snapshot)
             if isinstance(self.screen, Detail):
                 return
-            text, problem = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
-            if self._feed.refusal:
-                text, problem = f"{self._feed.monitor_address} does not let this monitor in: {self._feed.refusal}", True
-            summary, reason = summary_line(model), waiting_reason(model)
+            text, problem = status_line(model, silent_s, self._timeout_s, str(self.feed.monitor_address))
+            if self.feed.refusal:
+                text, problem = f"{self.feed.monitor_address} does not let this monitor in: {self.feed.refusal}", True
+            summary, reason = summary_line(model), silent_workers(model) or waiting_reason(model)
             blocks = "\n".join(block_lines(model.snapshot, self.size.width)) if model.snapshot is not None else ""
             view = self.query_one(ContentSwitcher).current or "workers"
             table = TABLES[view](model, self._looking())

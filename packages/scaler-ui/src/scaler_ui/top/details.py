@@ -7,7 +7,7 @@ from typing import cast
 
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import sorted_workers
-from scaler_ui.top.speed import time_text
+from scaler_ui.top.speed import Key, time_text
 from scaler_ui.top.tables import Looking, sorted_clients, sorted_functions, sorted_labels
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -26,9 +26,8 @@ def describe_row(model: ClusterModel, view: str, row: int, looking: Looking) -> 
         if row >= len(labels):
             return None
         tally = labels[row]
-        return lines(
-            {"label": tally.name, "unfinished": tally.unfinished, "success": tally.succeeded, "failed": tally.failed}
-        )
+        counts = {"unfinished": tally.unfinished, "success": tally.succeeded, "failed": tally.failed}
+        return lines({"label": tally.name, **counts, **_speed(tally.name, looking)})
     if view == "functions":
         functions = sorted_functions(model.snapshot)
         return _describe_function(model, functions[row]) if row < len(functions) else None
@@ -47,11 +46,12 @@ def _describe_worker(model: ClusterModel, row: int, sort_key: str) -> str | None
 
 
 def _describe_client(client: dict[str, object], looking: Looking) -> str:
-    key = str(client["id"])
-    left = looking.speeds.seconds_left(key)
-    facts = {**client, "rate": f"{looking.speeds.tasks_per_second(key):,.1f} tasks/s"}
-    facts["time left"] = "not known" if left is None else time_text(left)
-    return lines(facts)
+    return lines({**client, **_speed(bytes.fromhex(str(client["id"])), looking)})
+
+
+def _speed(key: Key, looking: Looking) -> dict[str, object]:
+    rate, left = looking.speeds.shown(key)
+    return {"rate": f"{rate} tasks/s", "time left": left or "not known"}
 
 
 def _describe_function(model: ClusterModel, row: tuple[str, int, int, int]) -> str:

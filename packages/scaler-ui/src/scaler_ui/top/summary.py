@@ -11,8 +11,11 @@ from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SHORTCUTS
 from scaler_ui.model.history import state_counts
 from scaler_ui.top.speed import time_text
+from scaler_ui.top.tables import SILENT_SECONDS
 
 BAR_CHARACTERS = 8
+NAMED_MAX = 5
+"""Most workers that a line names."""
 
 
 def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:
@@ -58,6 +61,17 @@ def summary_line(model: ClusterModel) -> Text:
     failed = model.history.latest("failed_rate")
     line.append(f"  failed {short(failed)}/s", "bold red" if failed else "")
     return line
+
+
+def silent_workers(model: ClusterModel) -> str:
+    """Return which workers nothing is heard of; empty if there are none."""
+    workers = model.snapshot.workers if model.snapshot is not None else ()
+    silent = [worker for worker in workers if worker.last_seen_seconds > SILENT_SECONDS]
+    if not silent:
+        return ""
+    longest = max(worker.last_seen_seconds for worker in silent)
+    names = ", ".join(worker.name for worker in silent[:NAMED_MAX]) + (", …" if len(silent) > NAMED_MAX else "")
+    return harmless_cell(f"{counted(len(silent), 'worker')} not heard for {time_text(longest)}: {names}")
 
 
 def busy_workers(snapshot: MonitorSnapshot) -> int:

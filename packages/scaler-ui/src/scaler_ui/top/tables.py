@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState, Tally, WorkerStatus
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SORT_KEYS, WORKER_COLUMNS, format_bytes, functions_by_worker, heading, sorted_workers
-from scaler_ui.top.speed import ClientSpeeds, time_text
+from scaler_ui.top.speed import Speeds
 
 NARROW_COLUMNS = 100
 """Below this width, tables leave out what the details of a row have."""
@@ -29,7 +29,7 @@ class Looking:
 
     sort_key: str
     width: int
-    speeds: ClientSpeeds
+    speeds: Speeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,6 @@ def client_table(model: ClusterModel, looking: Looking) -> Table:
     rows: list[Row] = []
     colours = []
     for client in sorted_clients(model):
-        speed = looking.speeds.tasks_per_second(str(client["id"]))
-        left = looking.speeds.seconds_left(str(client["id"]))
         counts = [f"{client[key]:,}" for key in ("waiting", "running", "finished", "failed")]
         more = [f"{client[key]:,}" for key in ("failed_items", "graphs", "object_count")]
         size = client["object_bytes"]
@@ -89,8 +87,7 @@ def client_table(model: ClusterModel, looking: Looking) -> Table:
             (
                 str(client["name"]),
                 *counts,
-                f"{speed:,.1f}",
-                "" if left is None else time_text(left),
+                *looking.speeds.shown(bytes.fromhex(str(client["id"]))),
                 *more,
                 format_bytes(size),
                 str(client["hostname"]),
@@ -102,12 +99,17 @@ def client_table(model: ClusterModel, looking: Looking) -> Table:
 
 
 def failure_table(model: ClusterModel, _looking: Looking) -> Table:
-    """Return the last failures, the newest first."""
-    columns = ["no.", "time", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
+    """Return the last failures, the newest first. The first one of its error in its function is marked as new."""
+    found = figures.failures(model)
+    first: dict[tuple[str, str], int] = {}
+    for failed in model.failures:
+        first.setdefault((failed.error.kind, failed.function), failed.number)
+    columns = ["no.", "time", "new", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
     rows: list[Row] = [
         (
             str(failure["failure"]),
             time.strftime("%H:%M:%S", time.localtime(failure["at"])),
+            "new" if first.get((failure["kind"], failure["function"])) == failure["failure"] else "",
             failure["kind"],
             str(failure["items"] or ""),
             failure["text"].partition("\n")[0][:80],
@@ -117,7 +119,7 @@ def failure_table(model: ClusterModel, _looking: Looking) -> Table:
             failure["agent"],
             failure["client_name"],
         )
-        for failure in figures.failures(model)
+        for failure in found
     ]
     return Table(columns, rows, [BAD] * len(rows))
 
@@ -128,14 +130,22 @@ def sorted_labels(model: ClusterModel) -> list[Tally]:
     return sorted(tallies, key=lambda tally: (-tally.unfinished, tally.name))
 
 
-def label_table(model: ClusterModel, _looking: Looking) -> Table:
-    """Return the labels that tasks have."""
+def label_table(model: ClusterModel, looking: Looking) -> Table:
+    """Return the labels that tasks have, each with its rate and the time that its tasks still take at this rate."""
     tallies = sorted_labels(model)
     rows = [
-        (tally.name, *(f"{count:,}" for count in (tally.unfinished, tally.succeeded, tally.failed)))
+        (
+            tally.name,
+            *(f"{count:,}" for count in (tally.unfinished, tally.succeeded, tally.failed)),
+            *looking.speeds.shown(tally.name),
+        )
         for tally in tallies
     ]
-    return Table(["label", "unfinished", "success", "failed"], rows, [BAD if t.failed else "" for t in tallies])
+    return Table(
+        ["label", "unfinished", "success", "failed", "tasks/s", "time left"],
+        rows,
+        [BAD if t.failed else "" for t in tallies],
+    )
 
 
 def sorted_functions(snapshot: MonitorSnapshot | None) -> list[tuple[str, int, int, int]]:

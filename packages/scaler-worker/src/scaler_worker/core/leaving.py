@@ -30,7 +30,7 @@ class Leaving:
             state.departure.hasten(deadline)
             return
         state.departure.begin(reason, deadline)
-        state.log(INFO, f"leaving: {reason}")
+        state.log(INFO, f"workers leave: {reason}")
         self._returns.give_back_queued(state.queue.count)
         self._returns.give_back(state.pinned.take_all())
         for processor in state.processors.by_number.values():
