@@ -53,8 +53,9 @@ def summary_line(model: ClusterModel) -> Text:
     line.append("█" * full, "green")
     line.append("░" * (BAR_CHARACTERS - full), "bright_black")
     line.append(f" {share:.0%}")
-    line.append(f"  running {short(sum(w.sent - w.queued for w in snapshot.workers))}")
-    line.append(f"  queued {short(sum(w.queued for w in snapshot.workers))}")
+    # A worker runs one task. What else was sent to it waits there, though its processor may have it already.
+    line.append(f"  running {short(busy)}")
+    line.append(f"  queued {short(max(0, sum(worker.sent for worker in snapshot.workers) - busy))}")
     waiting = state_counts(snapshot)["unassigned"]
     line.append(f"  waiting {short(waiting)}", "yellow" if waiting and share < 1 else "")
     line.append(f"  done {short(model.history.latest('success_rate'))}/s")
