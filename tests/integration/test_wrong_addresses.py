@@ -116,6 +116,8 @@ def test_a_scheduler_whose_object_storage_nobody_answers(deployment: Deployment)
     port = free_ports(1)[0]
     scheduler = deployment.scheduler("--object-storage-address", f"tcp://127.0.0.1:{port}")
     scheduler.wait_log(f"no object storage server answers at tcp://127.0.0.1:{port}: Connection refused", AT_ONCE_S)
+    # While it waits it says so, and for how long.
+    scheduler.wait_log(f"no object storage server at tcp://127.0.0.1:{port} since 1", 2 * AT_ONCE_S)
     # It comes later, and is found without any request.
     deployment.storage(address=f"tcp://127.0.0.1:{port}")
     scheduler.wait_log(f"the object storage server at tcp://127.0.0.1:{port} answers", AT_ONCE_S)

@@ -423,3 +423,16 @@ def test_a_fault_of_the_model_is_logged_with_its_traceback(
     assert "cannot be shown" in record.getMessage()
     assert scheduler.address in record.getMessage()
     assert record.exc_info is not None
+
+
+def test_a_monitor_says_again_and_again_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    with MonitorFeed(Address.parse("tcp://127.0.0.1:9"), clock=lambda: now[0], warn_after_s=5):
+        # After five minutes only every five minutes: a monitor waits without end.
+        for lines, at in enumerate((6.0, 17.0, 28.0, 400.0, 701.0), 1):
+            now[0] = at
+            wait_until(lambda lines=lines: len(caplog.records) >= lines)  # type: ignore[misc]
+            now[0] = at + 9.0
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        f"no message from a scheduler at tcp://127.0.0.1:9 for {seconds} s" for seconds in (5, 17, 28, 400, 701)
+    ]
