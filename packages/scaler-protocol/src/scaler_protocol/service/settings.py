@@ -501,6 +501,8 @@ def _metavar(name: str, field: FieldInfo) -> str:
     if name in ("seconds", "timeout"):
         return "SECONDS"
     annotation = str(field.annotation)
+    if name.endswith("_dir") or (field.description or "").startswith(("folder", "directory")):
+        return "DIR"
     known = {"Address": "ADDRESS", "Path": "FILE", "int": "N", "float": "X"}
     return next((metavar for type_name, metavar in known.items() if type_name in annotation), "TEXT")
 
