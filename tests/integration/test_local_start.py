@@ -12,6 +12,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -316,3 +317,25 @@ def test_waiting_for_a_scheduler_that_does_not_come_says_so(monkeypatch: pytest.
     cluster.launch()
     with pytest.raises(ServiceError, match=r"within 15 s: no scheduler has answered at tcp://127\.0\.0\.1:1 yet"):
         cluster.wait_ready()
+
+
+def test_services_in_a_program_are_quiet_unless_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    for level, is_quiet in ((None, True), ("INFO", False)):
+        asked: dict[str, Any] = {} if level is None else {"logging_level": level}
+        with (
+            Scheduler(**asked) as scheduler,
+            Cluster(scheduler.get_address(), n_workers=1, **asked),
+            Client(scheduler.get_address()) as client,
+        ):
+            assert client.submit(pow, 2, 3).result(timeout=60) == 8
+        written, errors = capfd.readouterr()
+        assert errors == ""
+        assert (written == "") == is_quiet
+    for told in (
+        "scheduler listens on",
+        "Watch it",
+        "Stop it with Ctrl-C or 'kill ",
+        "1 worker for ",
+        "workers stopped",
+    ):
+        assert told in written

@@ -207,6 +207,10 @@ def test_clients_and_labels_have_a_rate_and_a_time_left(scheduler: SyntheticSche
             {"workers": tuple(worker(0, s, state=m.ProcessorState.IDLE, sent=0, queued=0) for s in range(2))},
             "120 tasks wait, and 2 workers have nothing to do: they offer gpu,linux",
         ),
+        (
+            {"workers": (worker(0, 0, state=m.ProcessorState.IDLE, sent=0, queued=0, capabilities=""),)},
+            "120 tasks wait, and 1 worker has nothing to do: it offers no capabilities",
+        ),
         ({}, ""),
     ],
 )

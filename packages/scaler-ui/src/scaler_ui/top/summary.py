@@ -104,5 +104,6 @@ def waiting_reason(model: ClusterModel) -> str:
     if len(idle) * 2 < len(snapshot.workers):
         return ""
     offered = sorted({worker.capabilities for worker in idle if worker.capabilities})
-    offers = f"they offer {', '.join(offered)}" if offered else "they offer no capabilities"
-    return harmless_cell(f"{tasks}, and {counted(len(idle), 'worker')} have nothing to do: {offers}")
+    have, offer = ("has", "it offers") if len(idle) == 1 else ("have", "they offer")
+    offers = f"{offer} {', '.join(offered) or 'no capabilities'}"
+    return harmless_cell(f"{tasks}, and {counted(len(idle), 'worker')} {have} nothing to do: {offers}")
