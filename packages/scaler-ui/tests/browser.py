@@ -28,6 +28,8 @@ FLAGS = [
 
 WAIT_SECONDS = 20.0
 
+AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
+
 SCREENSHOTS = os.environ.get("SCALER_SCREENSHOTS", "")
 """Folder for pictures of the pages; empty: none are taken."""
 
@@ -73,6 +75,17 @@ class Visit:
         while not self.page.evaluate(expression):
             assert time.monotonic() < deadline, f"not in time: {expression}"
             self.page.wait_for_timeout(30)
+
+    def accessibility_findings(self) -> list[str]:
+        """What axe finds on the page as it is, of serious or critical impact, against WCAG 2.2 A and AA and good practice."""
+        if not self.page.evaluate("typeof window.axe === 'object'"):
+            self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.page.evaluate(
+            """axe.run(document, {resultTypes: ['violations']}).then(all => all.violations.map(one => [
+                one.impact, one.id, one.nodes.slice(0, 4).map(node => `${node.html.slice(0, 200)} ${node.failureSummary}`),
+            ]))"""
+        )
+        return [f"{rule}: {nodes}" for impact, rule, nodes in found if impact in ("serious", "critical")]
 
     def picture(self, name: str) -> None:
         """Keep a picture, where somebody wants pictures."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import Visit, chromium
+from stage import PAGES
 from synthetic_cluster import ALICE, UNIX, SyntheticScheduler, events, failure_payload, failures, log, snapshot, worker
 
 from scaler_protocol.service.child import ChildService
@@ -17,8 +18,6 @@ from scaler_protocol.wire.columns import Packed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-PAGES = ("overview", "workers", "stream", "tasks", "errors", "clients", "graphs", "objects", "scaling", "logs")
 
 EVIL = (
     '<script>window.pwned = 1</script>"><img src=x onerror="window.pwned = 2">\'<svg onload=window.pwned=3>'

@@ -343,4 +343,4 @@ def test_a_nested_client_is_shown_under_the_name_of_its_parent() -> None:
     assert model.client_name(BOB) == "pricing (nested)"
     # Its parent has left: it is known by its own name again.
     model.accept(snapshot(2, clients=(dataclasses.replace(nested, parent_name=""),)), 2.0)
-    assert model.client_name(BOB) == "nested|host|5"
+    assert model.client_name(BOB) == "host (pid 5, nested)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from scaler_protocol.wire.messages import (
     TaskEvent,
 )
 from scaler_ui.model.bars import Bar, BarStore, Lane
+from scaler_ui.model.error_groups import ErrorGroups
 from scaler_ui.model.failures import FailedTask, read_error, status_name
+from scaler_ui.model.functions import FunctionTable
 from scaler_ui.model.history import History
+from scaler_ui.model.rates import ProgressTable
 from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
 
 MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
@@ -28,6 +32,8 @@ _MICROSECONDS = 1e-6
 # Plain numbers, as they arrive. Comparing with members of an enumeration takes several times as long.
 _SUBMITTED, _ASSIGNED, _RETURNED = int(TaskEvent.SUBMITTED), int(TaskEvent.ASSIGNED), int(TaskEvent.RETURNED)
 _SUCCESS = int(TaskEvent.SUCCESS)
+
+_MADE_NAME = re.compile(r"(client|nested)\|([^|]*)\|(\d+)")
 
 GONE_CLIENTS_MAX = 200
 
@@ -56,7 +62,15 @@ class LogLine:
 
 def shown_name(client: ClientStatus) -> str:
     """Return what a client is called: inside a task as the client that it works for."""
-    return f"{client.parent_name} (nested)" if client.nested and client.parent_name else client.name
+    if client.nested and client.parent_name:
+        return f"{readable_name(client.parent_name)} (nested)"
+    return readable_name(client.name)
+
+
+def readable_name(name: str) -> str:
+    """Return a name for people. A client without one is called "client|desk|812" on the wire, here "desk (pid 812)"."""
+    parts = _MADE_NAME.fullmatch(name)
+    return name if parts is None else f"{parts[2]} (pid {parts[3]}{', nested' if parts[1] == 'nested' else ''})"
 
 
 class ClusterModel:
@@ -80,6 +94,10 @@ class ClusterModel:
         self.failures: deque[FailedTask] = deque(maxlen=self.limits.failures)
         self.failure_count = 0
         """The number of the last failure."""
+        self.error_groups = ErrorGroups()
+        self.functions = FunctionTable()
+        self.client_progress: ProgressTable[bytes] = ProgressTable()
+        self.function_progress: ProgressTable[str] = ProgressTable()
         self.log_lines: deque[LogLine] = deque(maxlen=self.limits.log_lines)
         self.log_count = 0
         """The number of the last log line, counted over all schedulers."""
@@ -148,6 +166,7 @@ class ClusterModel:
         self.snapshot = snapshot
         self.snapshot_at = now
         self.history.add(snapshot)
+        self._update_progress(snapshot)
         present = {client.incarnation: shown_name(client) for client in snapshot.clients}
         # Keep the names of the clients that left last, because their tasks are still shown.
         gone = [(client, name) for client, name in self._client_names.items() if client not in present]
@@ -156,6 +175,20 @@ class ClusterModel:
             left = {client.incarnation for client in before.clients} - present.keys()
             if left:
                 self._end_tasks_of(left, snapshot.time_seconds)
+
+    def _update_progress(self, snapshot: MonitorSnapshot) -> None:
+        self.client_progress.update(
+            snapshot.time_seconds,
+            {
+                client.incarnation: (client.finished + client.failed, client.waiting + client.running)
+                for client in snapshot.clients
+            },
+        )
+        left = {counter.name: counter.count for counter in snapshot.functions}
+        done = {one.name: one.ended + one.canceled for one in self.functions.all()}
+        self.function_progress.update(
+            snapshot.time_seconds, {name: (done.get(name, 0), left.get(name, 0)) for name in left.keys() | done.keys()}
+        )
 
     def _end_tasks_of(self, clients: set[bytes], at: float) -> None:
         """Drop the unfinished tasks of clients that have left. There are no events for them."""
@@ -203,6 +236,9 @@ class ClusterModel:
                 row.slot = -1 if slot == NO_SLOT else slot
                 row.ended_at = at
                 row.duration_s = events.durations[index] * _MICROSECONDS
+                began = at - row.duration_s
+                waited = max(0.0, began - row.submitted_at) if row.submitted_at and row.assigned_at else None
+                self.functions.add(row.function, state, at, row.duration_s, waited, max(1, events.stride))
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
             elif state == _RETURNED:
@@ -244,23 +280,23 @@ class ClusterModel:
                 # Sent again because another monitor has connected.
                 continue
             status = message.statuses[index]
-            self.failures.append(
-                FailedTask(
-                    number,
-                    message.time_seconds[index],
-                    message.clients[index],
-                    message.numbers[index],
-                    message.attempts[index],
-                    status_name(status),
-                    message.functions[index],
-                    message.workers[index],
-                    message.durations[index] * _MICROSECONDS,
-                    read_error(status, payloads[index]),
-                    message.items[index] if len(message.items) else 0,
-                    message.labels[index] if message.labels else "",
-                    message.tags[index] if message.tags else "",
-                )
+            failure = FailedTask(
+                number,
+                message.time_seconds[index],
+                message.clients[index],
+                message.numbers[index],
+                message.attempts[index],
+                status_name(status),
+                message.functions[index],
+                message.workers[index],
+                message.durations[index] * _MICROSECONDS,
+                read_error(status, payloads[index]),
+                message.items[index] if len(message.items) else 0,
+                message.labels[index] if message.labels else "",
+                message.tags[index] if message.tags else "",
             )
+            self.failures.append(failure)
+            self.error_groups.add(failure)
             self.failure_count = number
 
     def _accept_log(self, message: MonitorLog) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaler_protocol.wire.messages import Counter, ProcessorState, WorkerStatus
-from scaler_ui.model.cluster import ClusterModel, shown_name
+from scaler_ui.model import activity
+from scaler_ui.model.bars import Lane
+from scaler_ui.model.cluster import ClusterModel, readable_name, shown_name
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts
 from scaler_ui.model.tasks import STATES, TaskRow
@@ -29,6 +31,7 @@ def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dic
         "samples": model.history.count,
         "bars": model.bars.count,
         "failures": model.failure_count,
+        "error_groups": len(model.error_groups),
         "log_lines": model.log_count,
     }
     if snapshot is None:
@@ -40,6 +43,7 @@ def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dic
         "uptime_seconds": snapshot.time_seconds - snapshot.started_seconds if snapshot.started_seconds else 0.0,
         "incarnation": snapshot.incarnation.hex(),
         "tasks": state_counts(snapshot),
+        **activity.load(model),
         "failed_items": snapshot.failed_items,
         "stale_results": snapshot.stale_results,
         "success_rate": history.latest("success_rate"),
@@ -152,7 +156,7 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
             "pid": client.pid,
             "nested": client.nested,
             "parent": client.parent.hex(),
-            "parent_name": client.parent_name,
+            "parent_name": readable_name(client.parent_name),
             "waiting": client.waiting,
             "running": client.running,
             "finished": client.finished,
@@ -228,8 +232,9 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
     }
 
 
-def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
-    """Return one task. Times are in seconds, None if the moment was not seen."""
+def task_data(model: ClusterModel, row: TaskRow, names: Mapping[Lane, str] | None = None) -> dict[str, Any]:
+    """Return one task. Times are in seconds, None if the moment was not seen. `names`: `model.worker_names()`, if at hand."""
+    names = model.worker_names() if names is None else names
     waited = row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
     return {
         "client": row.client.hex(),
@@ -240,6 +245,7 @@ def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
         "state": row.state,
         "agent": row.agent,
         "slot": row.slot if row.slot >= 0 else None,
+        "worker": names.get(Lane(row.agent, row.slot), "") if row.slot >= 0 else "",
         "submitted_at": row.submitted_at or None,
         "assigned_at": row.assigned_at or None,
         "ended_at": row.ended_at or None,
@@ -252,17 +258,29 @@ def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
 
 
 def find_tasks(
-    model: ClusterModel, *, search: str = "", state: str = "", order: str = "newest", limit: int = 200
+    model: ClusterModel,
+    *,
+    search: str = "",
+    state: str = "",
+    function: str = "",
+    client: bytes = b"",
+    order: str = "newest",
+    limit: int = 200,
+    offset: int = 0,
 ) -> dict[str, Any]:
     """Return the tasks whose function, agent, client, capability, number, label or tags contain `search`, in one state or any.
 
-    `order`: newest, oldest, longest.
+    `function`, `client`: only its tasks. `order`: newest, oldest, longest, waited.
     """
+    # A task that came back before it began waits like one that was never assigned.
+    states_asked = ("submitted", "returned") if state == "submitted" else (state,)
     words = search.lower().split()
     names: dict[bytes, str] = {}
 
     def matches(row: TaskRow) -> bool:
-        if state and row.state != state:
+        if state and row.state not in states_asked:
+            return False
+        if (function and row.function != function) or (client and row.client != client):
             return False
         if not words:
             return True
@@ -277,6 +295,9 @@ def find_tasks(
         rows.reverse()
     elif order == "longest":
         rows.sort(key=lambda row: row.duration_s, reverse=True)
+    elif order == "waited":
+        rows.sort(key=_waited_s, reverse=True)
+    worker_names = model.worker_names()
     states = dict.fromkeys(STATES, 0)
     for row in model.tasks.newest_first():
         states[row.state] += 1
@@ -285,12 +306,19 @@ def find_tasks(
         "matching": len(rows),
         "states": states,
         "stride": model.stride,
-        "tasks": [task_data(model, row) for row in rows[:limit]],
+        "offset": offset,
+        "tasks": [task_data(model, row, worker_names) for row in rows[offset : offset + limit]],
     }
+
+
+def _waited_s(row: TaskRow) -> float:
+    return row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else -1.0
 
 
 def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
     """Return one failure with its error."""
+    row = model.tasks.find(failure.client, failure.task)
+    slot = row.slot if row is not None and row.agent == failure.agent else -1
     return {
         "failure": failure.number,
         "at": failure.at,
@@ -301,6 +329,8 @@ def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
         "status": failure.status,
         "function": failure.function,
         "agent": failure.agent,
+        "worker": model.worker_name(Lane(failure.agent, slot)) if slot >= 0 else "",
+        "group": model.error_groups.number_of(failure),
         "duration_seconds": failure.duration_s,
         "items": failure.items,
         "label": failure.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import NamedTuple
 
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState
 
@@ -23,8 +24,36 @@ SERIES = (
     "received_rate",
     "sent_rate",
     "requested_workers",
+    "utilisation_percent",
+    "started",
+    "queued",
 )
-"""Rates are per second. The CPU of workers is the sum over all of them; 100 is one busy core."""
+"""Rates are per second. The CPU of workers is the sum over all of them; 100 is one busy core. `running` tasks are assigned to
+agents: `started` of them have begun, `queued` have not."""
+
+
+class SlotCounts(NamedTuple):
+    """Workers and the tasks that they hold."""
+
+    slots: int
+    """Workers."""
+    busy: int
+    """Workers that run a task now."""
+    running: int
+    """Tasks that have begun, those included that wait for tasks of their own."""
+    queued: int
+    """Tasks that are assigned and have not begun."""
+
+
+def slot_counts(snapshot: MonitorSnapshot) -> SlotCounts:
+    """Return the workers of a snapshot and their tasks."""
+    queued = sum(worker.queued for worker in snapshot.workers)
+    return SlotCounts(
+        len(snapshot.workers),
+        sum(worker.state == ProcessorState.RUNNING for worker in snapshot.workers),
+        sum(worker.sent for worker in snapshot.workers) - queued,
+        queued,
+    )
 
 
 class History:
@@ -53,13 +82,14 @@ class History:
         def messages(counted: MonitorSnapshot | None, name: str) -> int:
             return sum(counter.count for counter in getattr(counted or snapshot, name))
 
+        slots = slot_counts(snapshot)
         values = {
             "waiting": states["unassigned"],
             "running": states["running"],
             "success_rate": rate(states["success"], before["success"]),
             "failed_rate": rate(states["failed"], before["failed"]),
             "workers": len(snapshot.workers),
-            "busy_workers": sum(worker.state == ProcessorState.RUNNING for worker in snapshot.workers),
+            "busy_workers": slots.busy,
             "clients": len(snapshot.clients),
             "scheduler_cpu_percent": snapshot.cpu_percent,
             "scheduler_rss_bytes": snapshot.rss_bytes,
@@ -70,6 +100,9 @@ class History:
             "received_rate": rate(messages(snapshot, "received"), messages(last, "received")),
             "sent_rate": rate(messages(snapshot, "sent"), messages(last, "sent")),
             "requested_workers": sum(a.requested_groups * a.workers_per_group for a in snapshot.adapters),
+            "utilisation_percent": 100 * slots.busy / slots.slots if slots.slots else 0.0,
+            "started": slots.running,
+            "queued": slots.queued,
         }
         self.count += 1
         self.times.append(snapshot.time_seconds)
@@ -91,6 +124,17 @@ class History:
         """Return the newest value of a series; 0 if there is none yet."""
         column = self.columns[name]
         return column[-1] if column else 0.0
+
+    def mean(self, name: str, seconds: float) -> float:
+        """Return the mean of a series over the last `seconds`; 0 if there is no sample."""
+        since = self.times[-1] - seconds if self.times else 0.0
+        total = count = 0.0
+        for at, value in zip(reversed(self.times), reversed(self.columns[name]), strict=True):
+            if at <= since:
+                break
+            total += value
+            count += 1
+        return total / count if count else 0.0
 
 
 def state_counts(snapshot: MonitorSnapshot) -> dict[str, int]:

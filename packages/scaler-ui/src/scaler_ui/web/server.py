@@ -8,10 +8,10 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
@@ -23,7 +23,7 @@ from scaler_protocol.service.web import run_application
 from scaler_protocol.service.web_access import HostNames, WebGuard
 from scaler_protocol.service.web_docs import add_docs
 from scaler_ui.feed import MonitorFeed
-from scaler_ui.model import figures
+from scaler_ui.model import activity, figures
 from scaler_ui.model.blocks import snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
@@ -35,7 +35,7 @@ from scaler_ui.web.settings import WebSettings
 
 logger = logging.getLogger(__name__)
 
-STATIC = Path(__file__).with_name("static")
+STATIC = FilePath(__file__).with_name("static")
 
 STREAM_SECONDS = 1.0
 VIEWERS_MAX = 100
@@ -138,10 +138,24 @@ def create_application(
     async def show_tasks(
         search: Annotated[str, Query(max_length=200)] = "",
         state: Literal["", "submitted", "assigned", "success", "failed", "canceled", "returned"] = "",
-        order: Literal["newest", "oldest", "longest"] = "newest",
+        function: Annotated[str, Query(max_length=1_000)] = "",
+        client: Annotated[str, Query(max_length=64, pattern="^([0-9a-f]{2})*$")] = "",
+        order: Literal["newest", "oldest", "longest", "waited"] = "newest",
         limit: Limit = 200,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Response:
-        return read(lambda model: figures.find_tasks(model, search=search, state=state, order=order, limit=limit))
+        return read(
+            lambda model: figures.find_tasks(
+                model,
+                search=search,
+                state=state,
+                function=function,
+                client=bytes.fromhex(client),
+                order=order,
+                limit=limit,
+                offset=offset,
+            )
+        )
 
     @application.get("/api/tasks/{client}/{number}", summary="One task and its failures")
     async def show_task(client: str, number: int) -> Response:
@@ -160,6 +174,24 @@ def create_application(
     @application.get("/api/failures", summary="The last failed tasks with their errors, filtered by words")
     async def show_failures(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
         return read(lambda model: figures.failures(model, search=search, limit=limit))
+
+    @application.get("/api/progress", summary="How far clients and functions are, and when they will be done")
+    async def show_progress() -> Response:
+        return read(activity.progress)
+
+    @application.get("/api/functions", summary="Durations, rates and failures by function since scaler_ui started")
+    async def show_functions() -> Response:
+        return read(activity.functions)
+
+    @application.get("/api/errors", summary="Failures in groups of the same type, function and shape of the message")
+    async def show_errors(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
+        return read(lambda model: activity.error_groups(model, search=search, limit=limit))
+
+    @application.get("/api/errors/{group}", summary="The last failures of one group")
+    async def show_error_group(group: Annotated[int, Path(ge=1, le=2**53)]) -> Response:
+        return read(
+            lambda model: [figures.failure_data(model, one) for one in activity.failures_of_group(model, group)]
+        )
 
     @application.get("/api/logs", summary="The scheduler's log lines after number `seen`")
     async def show_logs(seen: Seen = 0) -> Response:

@@ -1,36 +1,51 @@
 // Which page is shown, the state of the connection, the theme, and the keyboard.
 
+import { get, parse } from "./address.js";
 import { history, listen } from "./data.js";
-import { element } from "./elements.js";
+import { closeDetail, detailClosed, element } from "./elements.js";
 import { elapsed, integer } from "./format.js";
 import { PAGES } from "./pages.js";
 
 const holder = document.getElementById("page");
 const navigation = document.getElementById("navigation");
+const notice = document.getElementById("notice");
 let page = null;
+let name = null;
 let latest = null;
 let updating = false;
 let shownErrors = null;
 
-PAGES.forEach(([id, label], at) => navigation.append(element("a", { href: `#${id}`, title: at < 9 ? `key ${at + 1}` : "key 0" }, label)));
+PAGES.forEach(([id, label], at) => navigation.append(element("a", { href: `#${id}`, title: at < 10 ? `key ${(at + 1) % 10}` : undefined }, label)));
+
+class Unknown {
+  constructor() {
+    this.node = element("div", {}, element("h1", {}, "There is no such page"), element("p", {}, `“${parse().page}” is none of the pages here. `, element("a", { href: "#overview" }, "Go to the overview"), "."));
+  }
+
+  update() {}
+}
 
 function open() {
-  const id = location.hash.slice(1) || "overview";
-  const [name, label, Kind] = PAGES.find(([candidate]) => candidate === id) ?? PAGES[0];
+  const { page: id } = parse();
+  const found = PAGES.find(([candidate]) => candidate === id);
+  const [, label, Kind] = found ?? ["", "no such page", Unknown];
+  closeDetail();
   page?.destroy?.();
+  name = id;
   page = new Kind();
   holder.replaceChildren(page.node);
   page.shown?.();
   document.title = `${label} · Scaler`;
   for (const link of navigation.children) {
-    if (link.getAttribute("href") === `#${name}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+    if (link.getAttribute("href") === `#${id}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
     else link.removeAttribute("aria-current");
   }
   if (latest) update();
 }
 
 async function update() {
-  if (updating || document.hidden) return;
+  // Without a scheduler there are no figures; the notice says so, and the page stays as it is.
+  if (updating || document.hidden || latest.connection === "waiting") return;
   updating = true;
   const shown = page;
   try {
@@ -38,17 +53,33 @@ async function update() {
     if (shown === page) await shown.update(latest);
   } catch (error) {
     // scaler_ui ended between the stream's last message and this request; the stream reports that itself.
-    showStatus("lost", "scaler_ui does not answer; trying again");
+    showStatus("lost", LOST);
   } finally { updating = false; }
   if (shown !== page) update();
 }
 
+const LOST = "scaler_ui does not answer; trying again";
+
+// Beside the line at the top: figures that are not from now are grey, and a notice above them says how old they are.
 function showStatus(kind, text) {
   const status = document.getElementById("status");
   if (status.className !== `status ${kind}`) status.className = `status ${kind}`;
   const line = document.getElementById("status-text");
   if (line.textContent !== text) line.textContent = text;
+  document.body.dataset.connection = kind;
+  const told = noticeOf(kind);
+  if (notice.textContent !== told) notice.textContent = told;
+  notice.hidden = !told;
 }
+
+function noticeOf(kind) {
+  if (kind === "waiting") return `No scheduler has answered at ${latest.monitor_address} yet. Is it running, and is this the monitor address in its first line of log? Pages fill by themselves when it answers.`;
+  if (kind === "silent") return `Old figures, ${elapsed(latest.silent_seconds)} ago: the scheduler says nothing.`;
+  if (kind === "lost" && latest) return `Old figures, from ${new Date((latest.time ?? lastHeard / 1000) * 1000).toLocaleTimeString("en-GB")}: this page has lost its connection to scaler_ui.`;
+  return "";
+}
+
+let lastHeard = Date.now();
 
 function describe(data) {
   if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address} for ${elapsed(data.silent_seconds)}`];
@@ -61,6 +92,7 @@ function describe(data) {
 
 listen((data) => {
   latest = data;
+  lastHeard = Date.now();
   showStatus(...describe(data));
   if (shownErrors !== data.failures) {
     shownErrors = data.failures;
@@ -69,7 +101,7 @@ listen((data) => {
     if (data.failures) link.append(element("span", { class: "count", "aria-label": `${data.failures} failed tasks` }, integer(data.failures)));
   }
   update();
-}, () => showStatus("lost", "scaler_ui does not answer; trying again"));
+}, () => showStatus("lost", LOST));
 
 function nextTheme() {
   const root = document.documentElement;
@@ -82,6 +114,7 @@ function nextTheme() {
 document.getElementById("theme").addEventListener("click", nextTheme);
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+document.getElementById("detail").addEventListener("close", detailClosed);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
@@ -92,7 +125,12 @@ addEventListener("keydown", (event) => {
   else if (event.key === "?") document.getElementById("help").showModal();
 });
 
-addEventListener("hashchange", () => { open(); holder.focus({ preventScroll: true }); });
+addEventListener("hashchange", () => {
+  if (parse().page === name && page.addressChanged) { page.addressChanged(); return; }
+  open();
+  if (!get("show")) holder.focus({ preventScroll: true });
+});
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); holder.focus(); });
 addEventListener("visibilitychange", () => { if (!document.hidden && latest) update(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page?.recolour?.());
 

@@ -17,7 +17,21 @@ function clockTicks(ticks) {
   return ticks.map((unix) => new Date(unix * 1000).toLocaleTimeString("en-GB", options));
 }
 
-// series: { name, label, colour, scale, show }. `format` makes text of a value.
+// series: { name, label, colour, fill, smooth }; smooth: means over a sixtieth of the range, 5 samples at least. `format` makes
+// text of a value.
+function smoothed(values, window) {
+  const means = [];
+  let [sum, count] = [0, 0];
+  for (let at = 0; at < values.length; at += 1) {
+    if (values[at] === null) { sum = 0; count = 0; means.push(null); continue; }
+    sum += values[at];
+    count += 1;
+    if (count > window) { sum -= values[at - window]; count = window; }
+    means.push(Math.max(0, sum / count));
+  }
+  return means;
+}
+
 export class Chart {
   constructor(node, series, format, { seconds = 600, minimum = 1 } = {}) {
     Object.assign(this, { node, series, format, seconds, minimum });
@@ -37,7 +51,7 @@ export class Chart {
       scales: { x: { time: true, range: () => this.range() }, y: { range: (_, low, high) => [0, Math.max(this.minimum, (high ?? 0) * 1.08)] } },
       axes: [{ ...axis, space: 74, size: 28, values: (_, ticks) => clockTicks(ticks) }, { ...axis, size: 62, ...(STEPS.has(this.format) ? { incrs: STEPS.get(this.format) } : {}), values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
       series: [{ label: "time", value: (_, value) => (value ? new Date(value * 1000).toLocaleTimeString("en-GB") : "") },
-        ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
+        ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, spanGaps: false, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
     }, this.data(), this.node);
     this.resize();
   }
@@ -48,7 +62,10 @@ export class Chart {
     return [Math.max(Math.min(first, last - 30), last - this.seconds), last];
   }
 
-  data() { return [history.time, ...this.series.map((one) => history.series[one.name] ?? [])]; }
+  data() {
+    const window = Math.max(5, Math.round(this.seconds / 60));
+    return [history.time, ...this.series.map((one) => { const values = history.series[one.name] ?? []; return one.smooth ? smoothed(values, window) : values; })];
+  }
 
   update() {
     this.plot.setData(this.data());

@@ -34,17 +34,32 @@ export function listen(onOverview, onLost) {
   addEventListener("pageshow", (event) => { if (event.persisted) { source.close(); connect(); } });
 }
 
-// All samples of the last hour: requested once, then only continued.
+// Without a sample for longer, lines are interrupted: nobody knows what was there.
+const GAP_SECONDS = 5;
+
+// All samples of the last hour: requested once, then only continued. Gaps have a sample without values.
 export class History {
   constructor() { this.count = 0; this.time = []; this.series = {}; this.limit = 3600; }
+
+  append(time, series) {
+    const names = Object.keys(series);
+    time.forEach((at, index) => {
+      const last = this.time.at(-1);
+      if (last !== undefined && at - last > GAP_SECONDS) {
+        this.time.push(last + 1);
+        for (const name of names) (this.series[name] ??= []).push(null);
+      }
+      this.time.push(at);
+      for (const name of names) (this.series[name] ??= []).push(series[name][index]);
+    });
+  }
 
   async update(expected) {
     if (expected === this.count) return false;
     const data = await fetchJson(`/api/history?seen=${this.count}`);
     const again = data.count < this.count || data.count - this.count !== data.time.length;
     if (again) { this.time = []; this.series = {}; }
-    this.time.push(...data.time);
-    for (const [name, values] of Object.entries(data.series)) (this.series[name] ??= []).push(...values);
+    this.append(data.time, data.series);
     const surplus = this.time.length - this.limit;
     if (surplus > 0) for (const column of [this.time, ...Object.values(this.series)]) column.splice(0, surplus);
     this.count = data.count;

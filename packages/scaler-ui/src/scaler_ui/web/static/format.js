@@ -35,6 +35,15 @@ export function elapsed(value) {
   return value !== null && value < 60 ? `${Math.floor(value ?? 0)} s` : seconds(value);
 }
 
+// How long something will take; a guess, so not finer than it is good for.
+export function remaining(value) {
+  if (value === null || value === undefined) return "not known";
+  if (value >= 172800) return `${integer(Math.round(value / 86400))} days`;
+  if (value >= 5400) return `${(value / 3600).toFixed(1)} h`;
+  if (value >= 90) return `${Math.round(value / 60)} min`;
+  return value >= 1 ? `${Math.round(value)} s` : value ? "under 1 s" : "";
+}
+
 export const clock = (unix) => (unix ? new Date(unix * 1000).toLocaleTimeString("en-GB") : "");
 
 export function clockFine(unix) {

@@ -1,0 +1,108 @@
+"""What is known of each function: how many of its tasks ended, how, and how long they took."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from scaler_ui.model.bars import CANCELED, FAILED, SUCCESS
+
+FUNCTIONS_MAX = 2_000
+OTHER = "(other)"
+"""All functions that found no place any more."""
+
+_STEPS = 8
+"""Classes of durations for each doubling: a percentile is right to about 5 percent."""
+
+_CLASSES = 40 * _STEPS
+"""Up to 2**40 microseconds, which is twelve days."""
+
+
+@dataclass(slots=True)
+class FunctionFigures:
+    """Figures of one function since this monitor started. Counts are estimates where the scheduler leaves tasks out."""
+
+    name: str
+    success: float = 0.0
+    failed: float = 0.0
+    canceled: float = 0.0
+    timed: float = 0.0
+    """Tasks whose duration is known."""
+    seconds: float = 0.0
+    """Sum of these durations."""
+    longest_s: float = 0.0
+    waited: float = 0.0
+    """Tasks of which submission and begin are known."""
+    waited_seconds: float = 0.0
+    last_at: float = 0.0
+    """Unix time of the last end."""
+    classes: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> float:
+        """Return how many tasks succeeded or failed."""
+        return self.success + self.failed
+
+    @property
+    def mean_s(self) -> float | None:
+        """Return the mean duration. None: no task has ended."""
+        return self.seconds / self.timed if self.timed else None
+
+    @property
+    def mean_wait_s(self) -> float | None:
+        """Return the mean time from submission to begin. None: not known."""
+        return self.waited_seconds / self.waited if self.waited else None
+
+    def percentile_s(self, share: float) -> float | None:
+        """Return the duration that `share` of the tasks did not exceed. None: no task has ended."""
+        rest = share * self.timed
+        for number in sorted(self.classes):
+            rest -= self.classes[number]
+            if rest <= 1e-9:
+                return min(self.longest_s, 2 ** ((number + 0.5) / _STEPS) * 1e-6)
+        return self.longest_s if self.timed else None
+
+
+class FunctionTable:
+    """Figures by function, bounded."""
+
+    def __init__(self, limit: int = FUNCTIONS_MAX) -> None:
+        self.limit = limit
+        self._figures: dict[str, FunctionFigures] = {}
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    def all(self) -> list[FunctionFigures]:
+        """Return the figures of all functions."""
+        return list(self._figures.values())
+
+    def find(self, name: str) -> FunctionFigures | None:
+        """Return a function's figures, or None."""
+        return self._figures.get(name)
+
+    def add(
+        self, name: str, state: int, at: float, duration_s: float, waited_s: float | None, weight: float = 1.0
+    ) -> None:
+        """Count the end of one task, or of `weight` tasks of which only this one was published."""
+        figures = self._figures.get(name)
+        if figures is None:
+            if len(self._figures) >= self.limit:
+                name = OTHER
+            figures = self._figures.setdefault(name, FunctionFigures(name))
+        figures.last_at = max(figures.last_at, at)
+        if state == CANCELED:
+            figures.canceled += weight
+            return
+        if state == SUCCESS:
+            figures.success += weight
+        elif state == FAILED:
+            figures.failed += weight
+        figures.timed += weight
+        figures.seconds += duration_s * weight
+        figures.longest_s = max(figures.longest_s, duration_s)
+        number = min(_CLASSES, int(math.log2(max(1.0, duration_s * 1e6)) * _STEPS))
+        figures.classes[number] = figures.classes.get(number, 0.0) + weight
+        if waited_s is not None:
+            figures.waited += weight
+            figures.waited_seconds += waited_s * weight

@@ -1,0 +1,84 @@
+// Failures in groups: what fails, how often, since when.
+
+import * as address from "./address.js";
+import { fetchJson } from "./data.js";
+import { chip, closeDetail, count, element, functionLink, link, openDetail, searchField, Table, taskLink, title } from "./elements.js";
+import { errorParts, failureFacts } from "./details.js";
+import { clock, clockFine, integer } from "./format.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// One bar for each minute of the last hour.
+function sparkline(counts) {
+  const most = Math.max(1, ...counts);
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${counts.length * 2} 20`);
+  svg.setAttribute("class", "sparkline");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${integer(counts.reduce((sum, one) => sum + one, 0))} in the last hour, ${integer(counts.at(-1))} in the last minute`);
+  counts.forEach((one, at) => {
+    if (!one) return;
+    const height = Math.max(2, (18 * one) / most);
+    const bar = document.createElementNS(SVG, "rect");
+    for (const [name, value] of Object.entries({ x: at * 2, y: 20 - height, width: 1.6, height })) bar.setAttribute(name, value);
+    svg.append(bar);
+  });
+  return svg;
+}
+
+export class Errors {
+  constructor() {
+    this.words = address.get("search");
+    this.table = new Table({ label: "Errors", id: (row) => String(row.group), sort: "last_at", descending: true, name: "sort", onOpen: (row) => this.open(row.group), empty: "no task has failed", columns: [
+      { key: "kind", label: "error", show: (row) => chip(row.kind) }, { key: "text", label: "text", wide: true, mark: (row) => row.text, show: (row) => row.text }, count("count", "failures"),
+      { key: "trend", label: "last hour", value: (row) => row.trend.reduce((sum, one) => sum + one, 0), mark: (row) => row.trend.join(), show: (row) => sparkline(row.trend) },
+      { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "items", label: "items", number: true, show: (row) => (row.items ? integer(row.items) : "") },
+      { key: "first_at", label: "first", show: (row) => clock(row.first_at) }, { key: "last_at", label: "last", show: (row) => clock(row.last_at) }, { key: "client_name", label: "last client" }, { key: "agent", label: "last agent" },
+    ] });
+    this.search = searchField("search errors, functions, texts", (text) => { this.words = text; this.load(); });
+    this.node = element("div", {}, title("Errors"), element("p", { class: "note" }, "Failures of one type in one function whose texts differ only in numbers, quoted words, paths and ids are one line, with the newest text."), element("div", { class: "row" }, this.search), this.table.node);
+  }
+
+  addressChanged() {
+    this.search.value = address.get("search");
+    this.table.readAddress();
+    if (this.words !== this.search.value) { this.words = this.search.value; this.load(); }
+    this.openShown();
+  }
+
+  async update(data) {
+    const minute = Math.floor((data.time ?? 0) / 60);
+    // Nothing is asked for until something has failed, or a minute is over.
+    if (this.seen !== `${data.incarnation}/${data.failures}/${minute}`) {
+      await this.load();
+      this.seen = `${data.incarnation}/${data.failures}/${minute}`;
+    }
+    if (!this.opened) this.openShown();
+  }
+
+  async load() {
+    const asked = this.words;
+    const data = await fetchJson(`/api/errors?limit=500&search=${encodeURIComponent(asked)}`);
+    if (asked === this.words) this.table.show(data.groups, asked ? "no error matches" : undefined);
+  }
+
+  openShown() {
+    this.opened = true;
+    const group = address.get("show");
+    if (group) this.open(group);
+    else closeDetail();
+  }
+
+  async open(group) {
+    const failures = await fetchJson(`/api/errors/${encodeURIComponent(group)}`).catch(() => []);
+    if (!failures.length) { openDetail("Error", [["", "this error is not known any more: only the last 1,000 failures are kept"]], [], String(group)); return; }
+    const [last] = failures;
+    const others = new Table({ label: "Failures", id: (row) => String(row.failure), sort: "at", descending: true, columns: [
+      { key: "at", label: "at", show: (row) => clockFine(row.at) }, { key: "number", label: "task", number: true, show: (row) => taskLink(row.client, row.number) }, { key: "attempt", label: "attempts", number: true }, { key: "client_name", label: "client" }, { key: "text", label: "text", wide: true, show: (row) => row.text.split("\n")[0].slice(0, 200) },
+    ] });
+    others.show(failures);
+    openDetail(`${last.kind} in ${last.function}`, failureFacts(last), [
+      element("p", { class: "row" }, link("tasks", { function: last.function, state: "failed" }, "open in tasks")), ...errorParts(last), element("h3", {}, failures.length === 1 ? "The only failure kept" : `The last ${integer(failures.length)} failures`), others.node,
+    ], String(group));
+  }
+}

@@ -1,0 +1,181 @@
+"""What is shown is in the address: links, Back, reload; and pages say what they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import Visit, chromium
+from stage import PAGES, Stage, stage_at_work
+from synthetic_cluster import ALICE, FUNCTIONS, SyntheticScheduler, snapshot
+
+from scaler_protocol.service.child import ChildService
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    stage = stage_at_work()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
+    visit = Visit(browser, stage.base)
+    yield visit
+    visit.close()
+
+
+def rows(label: str) -> str:
+    return f"document.querySelectorAll('table[aria-label=\"{label}\"] tbody tr').length"
+
+
+def test_filter_and_order_are_in_the_address_and_back_restores_them(visit: Visit) -> None:
+    page = visit.open("tasks")
+    visit.wait(f"{rows('Tasks')} === 200")
+    page.get_by_label("State").select_option("submitted")
+    visit.wait(f"{rows('Tasks')} === 40 && location.hash === '#tasks?state=submitted'")
+    page.locator("input[type=search]").fill("fit_tree")
+    visit.wait(f"{rows('Tasks')} === 8 && location.hash.includes('search=fit_tree')")
+    page.reload()
+    visit.wait(f"{rows('Tasks')} === 8")
+    assert page.locator("input[type=search]").input_value() == "fit_tree"
+    page.go_back()
+    visit.wait(f"{rows('Tasks')} === 200")
+    assert page.get_by_label("State").input_value() == ""
+    page.get_by_role("button", name="Next page").click()
+    visit.wait(
+        "location.hash === '#tasks?page=2' && document.querySelector('main .note').textContent.includes('page 2')"
+    )
+    page.go_back()
+    visit.wait("document.querySelector('main .note').textContent.includes('page 1 of')")
+
+
+def test_the_order_of_a_table_survives_a_reload(visit: Visit) -> None:
+    page = visit.open("workers")
+    visit.wait(f"{rows('Workers')} === 16")
+    page.get_by_role("button", name="memory", exact=True).click()
+    assert page.evaluate("location.hash") == "#workers?sort=-rss_bytes"
+    page.reload()
+    visit.wait(f"{rows('Workers')} === 16")
+    assert page.locator("th[data-key=rss_bytes]").first.get_attribute("aria-sort") == "descending"
+    page.go_back()
+    visit.wait("document.querySelector('th[data-key=name]').getAttribute('aria-sort') === 'ascending'")
+
+
+def test_the_time_range_is_in_the_address(visit: Visit) -> None:
+    page = visit.open("overview")
+    visit.wait("scaler.page().charts?.length === 6")
+    page.get_by_label("Time range").select_option("60")
+    assert page.evaluate("location.hash") == "#overview?range=60"
+    visit.wait("(([low, high]) => high - low === 60)(scaler.page().charts[0].range())")
+    page.go_back()
+    visit.wait("scaler.page().charts[0].seconds === 600")
+
+
+def test_names_lead_to_what_they_name(visit: Visit) -> None:
+    page = visit.open("overview")
+    page.locator("a.tile.waiting").click()
+    visit.wait(f"location.hash === '#tasks?state=submitted' && {rows('Tasks')} === 40")
+    page.locator("table[aria-label=Tasks] tbody tr a", has_text=FUNCTIONS[0]).first.click()
+    visit.wait(f"document.querySelector('#detail').open && location.hash === '#functions?show={FUNCTIONS[0]}'")
+    page.get_by_role("link", name="its tasks").click()
+    visit.wait(f"location.hash === '#tasks?function={FUNCTIONS[0]}' && !document.querySelector('#detail').open")
+    visit.wait("document.querySelector('main .note').textContent.startsWith('995 of')")
+    page.get_by_role("button", name=f"Show not only {FUNCTIONS[0]}").click()
+    visit.wait("location.hash === '#tasks'")
+    page.locator("table[aria-label=Tasks] tbody tr a", has_text="alice").first.click()
+    visit.wait("document.querySelector('#detail-title').textContent === 'Client alice'")
+    page.get_by_role("link", name="its failed tasks").click()
+    visit.wait(f"location.hash === '#tasks?client={ALICE.hex()}&state=failed' && {rows('Tasks')} > 3")
+    page.locator("table[aria-label=Tasks] tbody tr a", has_text="node0").first.click()
+    visit.wait("document.querySelector('#detail-title').textContent.startsWith('Worker node0')")
+    page.go_back()
+    visit.wait("location.hash.startsWith('#tasks?client') && !document.querySelector('#detail').open")
+
+
+def test_functions_lead_to_their_tasks(visit: Visit) -> None:
+    page = visit.open("functions")
+    visit.wait(f"{rows('Functions')} === 5")
+    page.locator("table[aria-label=Functions] a", has_text=FUNCTIONS[3]).first.click()
+    visit.wait(f"location.hash === '#tasks?function={FUNCTIONS[3]}'")
+    names = "[...document.querySelectorAll('table[aria-label=Tasks] tbody td:nth-child(2)')].map(e => e.textContent)"
+    visit.wait(f"{names}.length > 100 && {names}.every(name => name === '{FUNCTIONS[3]}')")
+
+
+def test_what_is_open_can_be_passed_on_and_is_closed_by_escape(browser: Browser, visit: Visit, stage: Stage) -> None:
+    page = visit.open("errors")
+    page.locator("table[aria-label=Errors] tbody tr").first.click()
+    visit.wait("document.querySelector('#detail').open")
+    passed_on = page.evaluate("location.hash.slice(1)")
+    assert passed_on == "errors?show=1"
+    page.keyboard.press("Escape")
+    visit.wait("location.hash === '#errors'")
+    for link, heading in (
+        (passed_on, "ValueError in pricing.simulate"),
+        (f"tasks?show={ALICE.hex()}/901", "Task 901: "),
+        ("workers?show=node02/node02-1", "Worker node02-1"),
+        ("workers?show=node99/node99-1", "Worker node99-1"),
+        (f"clients?show={ALICE.hex()}", "Client alice"),
+        ("functions?show=unheard.of", "unheard.of"),
+        ("errors?show=77", "Error"),
+    ):
+        other = Visit(browser, stage.base)
+        other.open(link)
+        other.wait("document.querySelector('#detail').open")
+        other.wait(f"document.querySelector('#detail-title').textContent.startsWith('{heading}')")
+        other.complaints = [text for text in other.complaints if "404" not in text]
+        other.close()
+
+
+def test_an_unknown_page_says_so(visit: Visit) -> None:
+    page = visit.open("wrokers?sort=name")
+    visit.wait("document.querySelector('h1').textContent === 'There is no such page'")
+    assert "wrokers" in page.locator("main").inner_text()
+    page.get_by_role("link", name="Go to the overview").click()
+    visit.wait("document.querySelector('h1').textContent === 'Overview'")
+
+
+def test_loading_waiting_silent_and_lost_look_different(browser: Browser) -> None:
+    colour = "getComputedStyle(document.querySelector('#tile-success')).color"
+    with SyntheticScheduler() as scheduler:
+        child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--timeout=2"])
+        visit = Visit(browser, str(child.wait_ready(30)["webui"]).replace("tcp", "http"))
+        page = visit.open("overview")
+        visit.wait("document.body.dataset.connection === 'waiting'")
+        assert "No scheduler has answered" in page.locator("#notice").inner_text()
+        visit.wait("document.querySelector('main .empty.loading')")
+        scheduler.wait_for_monitor()
+        scheduler.publish(snapshot(1, success=7), snapshot(2, success=7), snapshot(90, success=7))
+        visit.wait("document.body.dataset.connection === 'live' && !document.querySelector('main .empty.loading')")
+        assert not page.locator("#notice").is_visible()
+        live = page.evaluate(colour)
+        # A gap in the figures is a gap in the lines.
+        visit.wait("scaler.page().charts[2].plot.data[1].includes(null)")
+        assert page.evaluate("scaler.page().charts[2].plot.data[1]") == [120, 120, None, 120]
+        visit.wait("document.body.dataset.connection === 'silent'")
+        assert page.evaluate(colour) != live
+        assert "Old figures" in page.locator("#notice").inner_text()
+        visit.picture("ui-silent")
+        assert child.terminate(10) == 0
+        visit.wait("document.body.dataset.connection === 'lost'")
+        assert "lost its connection" in page.locator("#notice").inner_text()
+        # The browser reports each attempt to connect again.
+        visit.complaints = [text for text in visit.complaints if "ERR_" not in text]
+        visit.close()
+
+
+def test_every_page_opens_by_its_link(visit: Visit) -> None:
+    for page in PAGES:
+        visit.open(page)
+        visit.wait(f"document.querySelector('nav a[aria-current=page]')?.hash === '#{page}'")
