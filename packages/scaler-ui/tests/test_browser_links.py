@@ -179,3 +179,40 @@ def test_every_page_opens_by_its_link(visit: Visit) -> None:
     for page in PAGES:
         visit.open(page)
         visit.wait(f"document.querySelector('nav a[aria-current=page]')?.hash === '#{page}'")
+
+
+def test_eight_tabs_share_one_stream(browser: Browser) -> None:
+    stage = Stage()
+    try:
+        stage.scheduler.publish(snapshot(1, success=1))
+        visit = Visit(browser, stage.base)
+        tabs = [visit.page, *(visit.context.new_page() for _ in range(7))]
+        for tab in tabs:
+            tab.goto(f"{stage.base}/#overview")
+        for success in (2, 3):
+            stage.scheduler.publish(snapshot(success, success=success))
+            for tab in tabs:
+                tab.bring_to_front()
+                tab.locator("#tile-success", has_text=str(success)).wait_for(timeout=15_000)
+        # Each can still ask for other pages.
+        for tab, page in zip(tabs, PAGES, strict=False):
+            tab.bring_to_front()
+            tab.goto(f"{stage.base}/#{page}")
+            tab.locator(f"nav a[aria-current=page][href='#{page}']").wait_for(timeout=15_000)
+        tabs[0].close()
+        stage.scheduler.publish(snapshot(4, success=4))
+        tabs[1].goto(f"{stage.base}/#overview")
+        tabs[1].bring_to_front()
+        tabs[1].locator("#tile-success", has_text="4").wait_for(timeout=15_000)
+        visit.close()
+    finally:
+        stage.close()
+
+
+def test_a_browser_without_shared_workers_asks_by_itself(browser: Browser, stage: Stage) -> None:
+    visit = Visit(browser, stage.base)
+    visit.page.add_init_script("delete window.SharedWorker")
+    visit.open("overview")
+    visit.wait("document.getElementById('tile-success').textContent === '18,040'")
+    assert visit.page.evaluate("typeof SharedWorker") == "undefined"
+    visit.close()

@@ -18,6 +18,7 @@ FLAGS = [
     DocumentedFlag("port", ("--port", "--web-port"), "9000", 9000, 50001),
     DocumentedFlag("token", ("--token",), "secret", "secret", ""),
     *WEB_FLAGS,
+    DocumentedFlag("history_file", ("--history-file",), "hour.bin", "hour.bin", ""),
     DocumentedFlag("otel_endpoint", ("--otel-endpoint",), "http://a:4318", "http://a:4318", ""),
     DocumentedFlag("timeout", ("--timeout", "-t"), "2.5", 2.5, 5),
     DocumentedFlag(

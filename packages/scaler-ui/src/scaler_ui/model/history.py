@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState
@@ -124,6 +125,12 @@ class History:
         """Return the newest value of a series; 0 if there is none yet."""
         column = self.columns[name]
         return column[-1] if column else 0.0
+
+    def restore(self, times: Sequence[float], columns: Mapping[str, Sequence[float]]) -> None:
+        """Begin with these samples of an earlier process. Series that it did not have are 0."""
+        self.times = array("d", times)
+        self.columns = {name: array("d", columns.get(name, [0.0] * len(times))) for name in SERIES}
+        self.count = len(times)
 
     def mean(self, name: str, seconds: float) -> float:
         """Return the mean of a series over the last `seconds`; 0 if there is no sample."""

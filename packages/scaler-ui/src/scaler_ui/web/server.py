@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.gzip import GZipMiddleware
 
 from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
@@ -30,6 +31,8 @@ from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.web.access import AccessControl
+from scaler_ui.web.head_requests import HeadRequests
+from scaler_ui.web.history_file import HistoryFile
 from scaler_ui.web.sessions import SESSION_SECONDS
 from scaler_ui.web.settings import WebSettings
 
@@ -43,6 +46,10 @@ VIEWERS_MAX = 100
 
 BARS_MAX = 20_000
 """Most bars in one answer. A reader that needs more asks again."""
+
+COMPRESSED_BYTES_MIN = 1_000
+COMPRESSION_LEVEL = 4
+"""Higher levels take several times as long for a few percent."""
 
 Limit = Annotated[int, Query(ge=1, le=5_000)]
 Seen = Annotated[int, Query(ge=0)]
@@ -243,6 +250,8 @@ def create_application(
         return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
     application.mount("/static", _FreshFiles(directory=STATIC), name="static")
+    application.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES_MIN, compresslevel=COMPRESSION_LEVEL)
+    application.add_middleware(HeadRequests, endless=frozenset({"/api/stream"}))
     if token:
         application.add_middleware(AccessControl, token=token, session_s=session_s)
     application.add_middleware(WebGuard, hosts=HostNames(allowed_hosts), pages=frozenset({"/"}), frames=frames)
@@ -268,8 +277,12 @@ def run(settings: WebSettings) -> int:
         logger.warning("--token: other users of this machine can see it in the list of processes; use --token-file")
     tls = settings.read_tls()
     stopping = threading.Event()
-    received = MonitorFeed(monitor_address, security=security, warn_after_s=settings.timeout)
-    with received as feed, _telemetry(feed, settings.otel_endpoint):
+    model = ClusterModel()
+    kept = HistoryFile(FilePath(settings.history_file)) if settings.history_file else None
+    if kept is not None:
+        kept.load(model.history)
+    received = MonitorFeed(monitor_address, security=security, warn_after_s=settings.timeout, model=model)
+    with received as feed, _telemetry(feed, settings.otel_endpoint), _keeping(kept, feed):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,
@@ -287,6 +300,11 @@ def run(settings: WebSettings) -> int:
             tls=tls,
             limits=settings.connection_limits(),
         )
+
+
+def _keeping(kept: HistoryFile | None, feed: MonitorFeed) -> AbstractContextManager[object]:
+    """Return a context that writes the history to its file; without a file it does nothing."""
+    return nullcontext() if kept is None else kept.keeping(feed)
 
 
 def _telemetry(feed: MonitorFeed, endpoint: str) -> AbstractContextManager[object]:

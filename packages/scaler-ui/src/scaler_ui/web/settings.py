@@ -55,6 +55,10 @@ class WebSettings(WebServiceSettings, CommandSettings):
     timeout: Annotated[float, Short("t")] = Field(
         default=5, gt=0, description="seconds without a message after which the scheduler is shown as silent"
     )
+    history_file: str = Field(
+        default="",
+        description="keep the last hour of figures in this file (half a megabyte), so that it survives a restart of the pages",
+    )
 
     allowed_frames: Annotated[TextListSetting, TakesSeveral()] = Field(
         default=(),

@@ -8,30 +8,31 @@ export async function fetchJson(path) {
   return response.json();
 }
 
-// Calls `onOverview(data)` about once a second, and `onLost()` when scaler_ui does not answer. Reconnects by itself.
+// Calls `onOverview(data)` about once a second, and `onLost()` when scaler_ui does not answer. Connects again by itself.
+// All tabs share one stream. Where a browser has no shared workers, the visible tab asks once a second.
 export function listen(onOverview, onLost) {
-  let source = null;
-  let silence = null;
+  const lost = () => {
+    onLost();
+    // The stream ends with the session: ask whether that is why.
+    fetchJson("/api/overview").catch(() => {});
+  };
+  if (typeof SharedWorker === "undefined") { poll(onOverview, lost); return; }
+  const { port } = new SharedWorker("/static/live.js");
+  port.onmessage = ({ data }) => { if (data.lost) lost(); else onOverview(JSON.parse(data.overview)); };
+  const join = () => port.postMessage("join");
+  join();
+  addEventListener("pagehide", () => port.postMessage("leave"));
+  addEventListener("pageshow", (event) => { if (event.persisted) join(); });
+}
 
-  function connect() {
-    source = new EventSource("/api/stream");
-    source.addEventListener("overview", (event) => { watch(); onOverview(JSON.parse(event.data)); });
-    source.onerror = () => {
-      onLost();
-      // The stream ends with the session: ask whether that is why.
-      fetchJson("/api/overview").catch(() => {});
-    };
-    watch();
-  }
-
-  // A connection that is cut raises no error, so too long a silence counts as one.
-  function watch() {
-    clearTimeout(silence);
-    silence = setTimeout(() => { onLost(); source.close(); connect(); }, 6000);
-  }
-
-  connect();
-  addEventListener("pageshow", (event) => { if (event.persisted) { source.close(); connect(); } });
+function poll(onOverview, lost) {
+  const ask = async () => {
+    if (!document.hidden) {
+      try { onOverview(await fetchJson("/api/overview")); } catch { lost(); }
+    }
+    setTimeout(ask, 1000);
+  };
+  ask();
 }
 
 // Without a sample for longer, lines are interrupted: nobody knows what was there.

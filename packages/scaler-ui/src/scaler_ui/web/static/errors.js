@@ -35,14 +35,14 @@ export class Errors {
       { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "items", label: "items", number: true, show: (row) => (row.items ? integer(row.items) : "") },
       { key: "first_at", label: "first", show: (row) => clock(row.first_at) }, { key: "last_at", label: "last", show: (row) => clock(row.last_at) }, { key: "client_name", label: "last client" }, { key: "agent", label: "last agent" },
     ] });
-    this.search = searchField("search errors, functions, texts", (text) => { this.words = text; this.load(); });
+    this.search = searchField("search errors, functions, texts", (text) => { this.words = text; this.again(); });
     this.node = element("div", {}, title("Errors"), element("p", { class: "note" }, "Failures of one type in one function whose texts differ only in numbers, quoted words, paths and ids are one line, with the newest text."), element("div", { class: "row" }, this.search), this.table.node);
   }
 
   addressChanged() {
     this.search.value = address.get("search");
     this.table.readAddress();
-    if (this.words !== this.search.value) { this.words = this.search.value; this.load(); }
+    if (this.words !== this.search.value) { this.words = this.search.value; this.again(); }
     this.openShown();
   }
 
@@ -55,6 +55,9 @@ export class Errors {
     }
     if (!this.opened) this.openShown();
   }
+
+  // A request that fails is made again with the next second's update.
+  again() { this.load().catch(() => { this.seen = ""; }); }
 
   async load() {
     const asked = this.words;

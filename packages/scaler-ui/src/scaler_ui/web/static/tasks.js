@@ -14,7 +14,7 @@ export class Tasks {
   constructor() {
     this.note = element("span", { class: "note", role: "status" });
     this.only = element("span", { class: "row only" });
-    const again = () => this.update();
+    const again = () => this.again();
     this.search = searchField("search function, agent, client, label, tag, capability, number", again);
     this.states = choice("state", "State", STATES, again);
     this.order = choice("order", "Order", ORDERS, again);
@@ -31,11 +31,14 @@ export class Tasks {
     this.newer.hidden = this.older.hidden = true;
   }
 
+  // A request that fails is made again with the next second's update.
+  again() { this.update().catch(() => {}); }
+
   get page() { return Math.max(1, Math.floor(Number(address.get("page", "1"))) || 1); }
 
   turn(by) {
     address.set({ page: this.page + by > 1 ? this.page + by : null }, { push: true });
-    this.update();
+    this.again();
   }
 
   addressChanged() {
@@ -43,7 +46,7 @@ export class Tasks {
     this.states.value = address.get("state");
     this.order.value = address.get("order", "newest");
     this.openShown();
-    this.update();
+    this.again();
   }
 
   openShown() {
@@ -72,7 +75,7 @@ export class Tasks {
   showOnly(fn, client, data) {
     if (this.shownOnly === `${fn}/${client}`) return;
     this.shownOnly = `${fn}/${client}`;
-    const chipOf = (name, text) => element("button", { type: "button", class: "filter", "aria-label": `Show not only ${text}`, onclick: () => { address.set({ [name]: null, page: null }, { push: true }); this.update(); } }, `only ${text} ✕`);
+    const chipOf = (name, text) => element("button", { type: "button", class: "filter", "aria-label": `Show not only ${text}`, onclick: () => { address.set({ [name]: null, page: null }, { push: true }); this.again(); } }, `only ${text} ✕`);
     this.only.replaceChildren(...(fn ? [chipOf("function", fn)] : []), ...(client ? [chipOf("client", data.tasks[0]?.client_name ?? `client ${client.slice(0, 8)}`)] : []));
   }
 }
