@@ -29,6 +29,8 @@ KINDS = (
     "taskCancel",
     "creditRequest",
     "creditGrant",
+    "graphSubmit",
+    "output",
     "shutdown",
     "notice",
     "objectPut",

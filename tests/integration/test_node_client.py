@@ -149,8 +149,9 @@ def test_its_format_and_what_a_linter_finds(built: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-BEFORE_BLOCKS = """
-declare const order: Record<string, unknown>;
+CLIENT_BEFORE_BLOCKS = "declare const client: Client;\n"
+BEFORE_BLOCKS = f"""
+{CLIENT_BEFORE_BLOCKS}declare const order: Record<string, unknown>, orders: Record<string, unknown>[];
 declare const address: string;
 declare const publicKey: string, secretKey: string, serverKey: string;
 """
@@ -168,7 +169,8 @@ def test_the_blocks_of_its_readme_have_the_right_types(built: Path) -> None:
     folder.mkdir()
     for number, block in enumerate(documented_blocks()):
         text = block if imported in block else imported + block
-        (folder / f"block{number}.ts").write_text(text + BEFORE_BLOCKS, encoding="utf-8")
+        declared = BEFORE_BLOCKS if "const client =" not in block else BEFORE_BLOCKS.replace(CLIENT_BEFORE_BLOCKS, "")
+        (folder / f"block{number}.ts").write_text(text + declared, encoding="utf-8")
     # Blocks show values that they do not use.
     compiler = {"rootDir": "..", "noEmit": True, "noUnusedLocals": False}
     settings = {"extends": "../tsconfig.json", "compilerOptions": compiler, "include": ["."]}
@@ -257,6 +259,46 @@ def test_a_scheduler_that_is_killed_and_started_again(driver: Driver, deployment
     assert driver.do("wait", "later") == {"value": 4}
     driver.do("close", "a")
     assert driver.close() == 0
+
+
+def test_tasks_as_arguments_while_the_scheduler_is_started_again(driver: Driver, deployment: Deployment) -> None:
+    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    scheduler = deployment.scheduler(address=address)
+    deployment.workers(scheduler)
+    stored = Stored(str(scheduler.addresses["object_storage"]))
+    driver.do("connect", "a", address, {})
+    driver.do("submit", "a", "early", "operator:add", [1, 0])
+    assert driver.do("wait", "early") == {"value": 1}
+    driver.do("submit", "a", "slow", f"{FUNCTIONS}:sleep_and_return", [2, 10])
+    driver.do("submit", "a", "sum", "operator:add", [{"task": "slow"}, {"task": "early"}])
+    driver.do("submit", "a", "sum of sums", "operator:add", [{"task": "sum"}, {"task": "sum"}])
+    driver.do("submit", "a", "large", "operator:mul", ["x", 400_000])
+    driver.do("submit", "a", "length", "builtins:len", [{"task": "large"}])
+    assert driver.do("wait", "length") == {"value": 400_000}
+    stored.wait_for(0, 10)
+    scheduler.kill()
+    driver.do("submit", "a", "later", "operator:add", [{"task": "sum of sums"}, {"task": "slow"}])
+    deployment.scheduler(address=address)
+    assert driver.do("wait", "sum") == {"value": 11}
+    assert driver.do("wait", "later") == {"value": 32}
+    driver.do("close", "a")
+    assert driver.close() == 0
+
+
+def test_what_tasks_print_goes_to_the_streams_of_the_program(built: Path, deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler)
+    program = f"""
+        import {{ Client }} from "@scaler/client";
+        const client = await Client.connect("{scheduler.address}", {{ streamOutput: true }});
+        await client.submit("builtins:print", ["printed"]);
+        await client.submit("logging:error", ["logged"]);
+        await client.close();
+    """
+    (built / "output.mjs").write_text(program, encoding="utf-8")
+    done = subprocess.run(["node", "output.mjs"], cwd=built, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "printed\n"), done.stderr
+    assert "ERROR:root:logged" in done.stderr.splitlines()
 
 
 def test_a_scheduler_that_does_not_come_back(driver: Driver, deployment: Deployment) -> None:

@@ -20,20 +20,29 @@ import {
 import type { Hello, ResultBatch, Welcome } from "./layout.js";
 import {
   AGAIN_TASKS,
-  BATCH_BYTES,
   BATCH_TASKS,
   CANCEL_TASKS,
   CLOSE_MILLISECONDS,
   ENDED_MILLISECONDS,
-  FUNCTIONS_IN_BATCH,
   GOODBYE_GRACE_SECONDS,
   INLINE_BYTES,
   TICK_MILLISECONDS,
 } from "./limits.js";
 import { type Keys, Link } from "./link.js";
-import { dumpPlain, loadPlain } from "./plain.js";
+import { encodeRecord, joinRecords, type SubmitOptions } from "./options.js";
+import { readOutput, showOutput, type TaskOutput } from "./output.js";
+import { dumpPlain, parsePlain, plainText } from "./plain.js";
 import { Session, type SessionEvent } from "./session.js";
 import { Storage } from "./storage.js";
+import {
+  fillArguments,
+  inputMark,
+  type NamedFunction,
+  takeBatch,
+  type Task,
+  type TaskPromise,
+  textToKeep,
+} from "./task.js";
 import {
   decode,
   PROTOCOL_VERSION,
@@ -59,12 +68,10 @@ export interface ConnectOptions {
   readonly keys?: Keys;
   /** Gets what the scheduler has to say to people. By default warnings go to the console. */
   readonly onNotice?: (text: string, isWarning: boolean) => void;
-}
-
-/** What `submit` takes besides a function and its arguments. */
-export interface SubmitOptions {
-  /** Names that the task's worker must offer. */
-  readonly capabilities?: readonly string[];
+  /** Whether what tasks print and log is written to the standard streams of this process, while they run. */
+  readonly streamOutput?: boolean;
+  /** Gets what tasks print and log instead. */
+  readonly onOutput?: (output: TaskOutput) => void;
 }
 
 export interface MapOptions extends SubmitOptions {
@@ -72,47 +79,22 @@ export interface MapOptions extends SubmitOptions {
   readonly inFlight?: number;
 }
 
-/** The promise of a task's result. */
-export type TaskPromise<T> = Promise<T> & {
-  /** Stop the task wherever it is; the promise is rejected with CancelledError. No effect on one that is answered. */
-  cancel(): void;
-};
-
 type KeywordArguments = Readonly<Record<string, unknown>>;
 
-interface NamedFunction {
-  readonly id: Buffer;
-  readonly body: Buffer;
-  readonly name: string;
-}
-
-interface Task {
-  readonly number: number;
-  readonly function: NamedFunction;
-  readonly capabilities: readonly string[];
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
-  /** From now on nobody need handle the rejection. */
-  readonly hush: () => void;
-  /** The arguments, or the object that has them. */
-  payload: Buffer;
-  /** The object with large arguments, and what is in it. */
-  object: { readonly id: Buffer; readonly content: Buffer } | null;
-  /** Whether the scheduler has it, and has not answered. */
-  hasLeft: boolean;
-  isAnswered: boolean;
-}
-
 const ROLE_CLIENT = 0;
+const STREAM_OUTPUT = 2;
 const REANNOUNCED = 4;
 const SUCCESS = 0;
 const FAILED = 1;
 const CANCELED = 2;
+const SKIPPED = 10;
 const ID_BYTES = 16;
 
 const PLAIN = "J".charCodeAt(0);
 const OBJECT = "O".charCodeAt(0);
 const FRAMED = "F".charCodeAt(0);
+
+const NOTHING = Buffer.alloc(0);
 
 /** See `Client.connect`. */
 export class Client {
@@ -124,7 +106,10 @@ export class Client {
   private readonly queueLimit: number;
   private readonly functions = new Map<string, NamedFunction>();
   private defined = new Set<NamedFunction>();
+  /** By number, ascending. */
   private readonly tasks = new Map<number, Task>();
+  private readonly byPromise = new WeakMap<Promise<unknown>, Task>();
+  private readonly flags: number;
   private pending: Task[] = [];
   private cancelled: number[] = [];
   private lastNumber = 0;
@@ -152,6 +137,8 @@ export class Client {
       // With keys, an identity begins with the fingerprint of its owner's key.
       this.id.set(blake2b(z85Decode(options.keys.publicKey), { dkLen: 8 }));
     }
+    const streamsOutput = options.onOutput !== undefined || (options.streamOutput ?? false);
+    this.flags = streamsOutput ? STREAM_OUTPUT : 0;
     this.hello = {
       role: ROLE_CLIENT,
       protocolVersion: PROTOCOL_VERSION,
@@ -162,6 +149,7 @@ export class Client {
       hostname: hostname(),
       pid: process.pid,
       timeoutSeconds: this.timeoutSeconds,
+      streamOutput: streamsOutput,
     };
     this.session = new Session(this.hello, this.timeoutSeconds);
     this.link = new Link(address, this.id, options.keys, (frames) => this.receive(frames));
@@ -200,9 +188,12 @@ export class Client {
   /**
    * Call a Python function, "package.module:function", with plain data; see the README for what that is.
    *
+   * What `submit` has returned stands for its result, anywhere in the arguments. The task runs once these results are there. If
+   * one of those tasks fails or is cancelled, so does this one, with the same error.
+   *
    * Throws PlainDataError for arguments that are none, QueueFullError where too many tasks are unanswered, ClientClosedError
-   * after `close`, and DisconnectedError while there is no scheduler. The promise is rejected with RemoteTaskError if the function
-   * raises, and with another ScalerError if the task ends otherwise.
+   * after `close`, DisconnectedError while there is no scheduler, and TypeError or RangeError for options that are impossible. The
+   * promise is rejected with RemoteTaskError if the function raises, and with another ScalerError if the task ends otherwise.
    */
   submit<T = unknown>(
     name: string,
@@ -219,34 +210,58 @@ export class Client {
       );
     }
     const called = this.functionNamed(name);
-    const payload = Buffer.from(`J${dumpPlain([[...args], { ...kwargs }])}`, "utf8");
-    const number = (this.lastNumber += 1);
+    const record = encodeRecord(options);
+    const inputs: Task[] = [];
+    const template = dumpPlain([[...args], { ...kwargs }], (promise) => this.inputOf(promise, inputs));
     let task!: Task;
     const promise: Promise<T> = new Promise<T>((resolve, reject) => {
       task = {
-        number,
+        number: (this.lastNumber += 1),
         function: called,
         capabilities: options.capabilities ?? [],
+        options: record,
+        label: options.label ?? "",
+        promise: undefined,
         resolve: resolve as (value: unknown) => void,
         reject,
         hush: () => void promise.catch(() => undefined),
-        payload,
+        payload: NOTHING,
         object: null,
+        storing: null,
         hasLeft: false,
         isAnswered: false,
+        value: undefined,
+        text: null,
+        error: null,
+        inputs,
+        template: inputs.length > 0 ? template : "",
+        earlier: [],
+        missing: new Set(),
+        dependents: new Set(),
+        keptResult: null,
       };
     });
-    this.tasks.set(number, task);
-    if (payload.length > INLINE_BYTES) {
-      void this.storeArguments(task);
-    } else {
-      this.enqueue(task);
-    }
-    return Object.assign(promise, {
+    const returned = Object.assign(promise, {
       cancel: () => {
         this.cancel(task);
       },
     });
+    task.promise = returned;
+    this.byPromise.set(returned, task);
+    this.tasks.set(task.number, task);
+    if (inputs.length > 0) {
+      for (const input of inputs) {
+        // Whoever waits for this task learns of its failure.
+        input.hush();
+        if (!input.isAnswered) {
+          input.dependents.add(task);
+        }
+      }
+      this.submitLinked(task);
+    } else {
+      this.send(task, template);
+    }
+    return returned;
   }
 
   /**
@@ -338,26 +353,71 @@ export class Client {
     return known;
   }
 
+  /** Return the mark of a promise among arguments; undefined if it is not of a task of this client. */
+  private inputOf(promise: Promise<unknown>, inputs: Task[]): unknown {
+    const input = this.byPromise.get(promise);
+    if (input === undefined) {
+      return undefined;
+    }
+    const known = inputs.indexOf(input);
+    return inputMark(known < 0 ? inputs.push(input) - 1 : known);
+  }
+
+  /** Submit a task with results of others among its arguments, or reject it where one of these will not come. */
+  private submitLinked(task: Task): void {
+    const failed = task.inputs.find((input) => input.error !== null);
+    if (failed !== undefined) {
+      this.finish(task, failed.error);
+      return;
+    }
+    try {
+      const { json, earlier } = fillArguments(task);
+      task.earlier = earlier;
+      this.send(task, json);
+    } catch (error) {
+      this.finish(task, error as Error);
+    }
+  }
+
+  private send(task: Task, json: string): void {
+    task.payload = Buffer.from(`J${json}`, "utf8");
+    const before = task.earlier.flatMap(({ storing }) => storing ?? []);
+    if (task.payload.length <= INLINE_BYTES && before.length === 0) {
+      this.enqueue(task);
+      return;
+    }
+    if (task.payload.length > INLINE_BYTES) {
+      before.push(this.storeArguments(task));
+    }
+    // The scheduler must know those that it needs. These promises are never rejected.
+    task.storing = Promise.all(before).then(() => {
+      task.storing = null;
+      if (!task.isAnswered) {
+        this.enqueue(task);
+      }
+    });
+  }
+
+  /** Have large arguments stored; the task ends where that fails. */
   private async storeArguments(task: Task): Promise<void> {
     const id = randomBytes(ID_BYTES);
-    task.object = { id, content: task.payload };
+    const content = task.payload;
+    task.object = { id, content };
     task.payload = Buffer.concat([Buffer.of(OBJECT), id]);
     let isStored = false;
     while (!isStored && !task.isAnswered) {
       const { storage } = this;
       try {
-        await this.storageOf("the arguments are too large for a message").put(id, [task.object.content]);
+        await this.storageOf("the arguments are too large for a message").put(id, [content]);
         isStored = true;
       } catch (error) {
         // Unless the scheduler has named another server meanwhile.
         if (this.storage === storage) {
-          this.finish(task, () => task.reject(error as Error));
+          this.finish(task, error as Error);
         }
       }
     }
-    if (!task.isAnswered) {
-      this.enqueue(task);
-    } else if (isStored) {
+    if (isStored && task.isAnswered) {
       this.storage?.delete([id]);
     }
   }
@@ -422,6 +482,11 @@ export class Client {
       this.session.send("functionDefine", body, [Buffer.concat(unknown.map((each) => each.body))]);
       unknown.forEach((each) => this.defined.add(each));
     }
+    const [linked] = tasks;
+    if (linked !== undefined && linked.earlier.length > 0) {
+      this.sendLinked(linked, flags);
+      return;
+    }
     const positions = new Map(functions.map((each, index) => [each, index]));
     const stored = tasks.flatMap((task, row) => (task.object === null ? [] : [{ row, object: task.object }]));
     const body = {
@@ -431,22 +496,75 @@ export class Client {
       functionIndexes:
         functions.length === 1 ? Buffer.alloc(0) : writeU16(tasks.map((task) => positions.get(task.function) ?? 0)),
       payloadLengths: writeU32(tasks.map((task) => task.payload.length)),
-      flags,
-      capabilities: (tasks[0]?.capabilities ?? []).map((name) => ({ name, value: -1n })),
+      flags: this.flags | flags,
+      capabilities: capabilitiesOf(linked),
       objectPositions: writeU32(stored.map(({ row }) => row)),
       objects: Buffer.concat(stored.map(({ object }) => object.id)),
       objectSizes: writeU64(stored.map(({ object }) => object.content.length)),
+      options: joinRecords(tasks.map((task) => task.options)),
     };
     this.session.send("taskBatch", body, [Buffer.concat(tasks.map((task) => task.payload))]);
     tasks.forEach((task) => (task.hasLeft = true));
   }
 
+  /** Send a task that needs results of others: a row of a graph, which is held back until they are there. */
+  private sendLinked(task: Task, flags: number): void {
+    const { object, earlier } = task;
+    const body = {
+      client: this.id,
+      firstNumber: BigInt(task.number),
+      functions: task.function.id,
+      payloadLengths: writeU32([task.payload.length]),
+      dependencyCounts: writeU32([earlier.length]),
+      // Of a graph of one row, 1 is the first of `earlier`.
+      dependencies: writeU32(earlier.map((_, index) => 1 + index)),
+      wanted: writeU32([0]),
+      capabilities: capabilitiesOf(task),
+      flags: this.flags | flags,
+      objectPositions: writeU32(object === null ? [] : [0]),
+      objects: object === null ? NOTHING : object.id,
+      objectSizes: writeU64(object === null ? [] : [object.content.length]),
+      earlier: writeU64(earlier.map(({ number }) => number)),
+      options: joinRecords([task.options]),
+    };
+    this.session.send("graphSubmit", body, [task.payload]);
+    task.hasLeft = true;
+  }
+
+  /** The scheduler does not know these tasks any more: submit one that needs them again, with their values once they are here. */
+  private submitAgain(task: Task, unknown: ReadonlySet<number>): void {
+    task.hasLeft = false;
+    for (const input of task.earlier) {
+      if (unknown.has(input.number) && !input.isAnswered) {
+        task.missing.add(input);
+      }
+    }
+    if (task.missing.size === 0) {
+      this.renew(task);
+    }
+  }
+
+  /** Submit a task under another number: each is used once. */
+  private renew(task: Task): void {
+    if (task.isAnswered) {
+      return;
+    }
+    if (task.object !== null) {
+      this.storage?.delete([task.object.id]);
+      task.object = null;
+    }
+    this.tasks.delete(task.number);
+    task.number = this.lastNumber += 1;
+    this.tasks.set(task.number, task);
+    this.submitLinked(task);
+  }
+
   private cancel(task: Task): void {
-    // Whoever cancels does not need to wait for it.
-    this.finish(task, () => {
+    if (!task.isAnswered) {
+      // Whoever cancels does not need to wait for it.
       task.hush();
-      task.reject(new CancelledError("the task was cancelled"));
-    });
+      this.finish(task, new CancelledError("the task was cancelled"));
+    }
     this.stop(task);
   }
 
@@ -459,18 +577,43 @@ export class Client {
     }
   }
 
-  /** A task ends: forget it, and tell whoever waits. */
-  private finish(task: Task, tell: () => void): void {
+  /** A task ends, with an error or with its value: forget it, and tell whoever waits. */
+  private finish(task: Task, error: Error | null): void {
     if (task.isAnswered) {
       return;
     }
     task.isAnswered = true;
+    task.error = error;
     this.tasks.delete(task.number);
+    task.payload = NOTHING;
     if (task.object !== null) {
       this.storage?.delete([task.object.id]);
+      task.object = null;
     }
-    tell();
+    if (error === null) {
+      task.resolve(task.value);
+    } else {
+      task.reject(error);
+    }
+    for (const input of task.inputs) {
+      input.dependents.delete(task);
+      this.freeResult(input);
+    }
+    for (const dependent of task.dependents) {
+      if (dependent.missing.delete(task) && dependent.missing.size === 0) {
+        // Not from here: of a long chain, each task would be a call deeper than the one before.
+        queueMicrotask(() => this.renew(dependent));
+      }
+    }
     this.offerRoomSoon();
+  }
+
+  /** Delete the object with a result that is read, once no task needs it. */
+  private freeResult(task: Task): void {
+    if (task.keptResult !== null && task.dependents.size === 0) {
+      this.storage?.delete([task.keptResult]);
+      task.keptResult = null;
+    }
   }
 
   private offerRoomSoon(): void {
@@ -551,6 +694,17 @@ export class Client {
         this.creditAsked = Math.max(0, this.creditAsked - message.body);
         this.flushSoon();
         break;
+      case "output": {
+        const task = this.tasks.get(Number(message.body.number));
+        const known = { label: task?.label ?? "", task: task?.promise };
+        const { stream, droppedBytes } = message.body;
+        const show = this.options.onOutput ?? showOutput;
+        for (const output of readOutput(stream, payloads[0] ?? NOTHING, Number(droppedBytes), known)) {
+          // An error of the program's is not one of this connection.
+          queueMicrotask(() => show(output));
+        }
+        break;
+      }
       case "notice":
         this.notice(message.body.text, message.body.level > 0);
         break;
@@ -564,8 +718,9 @@ export class Client {
   }
 
   private notice(text: string, isWarning: boolean): void {
-    if (this.options.onNotice !== undefined) {
-      this.options.onNotice(text, isWarning);
+    const { onNotice } = this.options;
+    if (onNotice !== undefined) {
+      queueMicrotask(() => onNotice(text, isWarning));
     } else if (isWarning) {
       console.warn(`scaler: ${text}`);
     }
@@ -616,63 +771,83 @@ export class Client {
 
   private onResults(batch: ResultBatch, frame: Buffer): void {
     const payloads = split(readU32(batch.payloadLengths), frame);
+    // A large failure may be that of several tasks, of which one needs the next.
+    const stored = new Map<string, { readonly object: Buffer; readonly status: number; readonly tasks: Task[] }>();
     readU64(batch.numbers).forEach((number, row) => {
       const task = this.tasks.get(number);
-      const payload = payloads[row] ?? Buffer.alloc(0);
-      const object = payload[0] === OBJECT && payload.length === 1 + ID_BYTES ? Buffer.from(payload.subarray(1)) : null;
+      const payload = payloads[row] ?? NOTHING;
       const status = batch.statuses[row] ?? SUCCESS;
+      const isOfFunction = status === SUCCESS || status === FAILED;
+      if (isOfFunction && payload[0] === OBJECT && payload.length === 1 + ID_BYTES) {
+        const object = Buffer.from(payload.subarray(1));
+        const answer = stored.get(object.toString("hex")) ?? { object, status, tasks: [] };
+        stored.set(object.toString("hex"), answer);
+        // Without a task it was cancelled: nobody wants the answer.
+        answer.tasks.push(...(task === undefined ? [] : [task]));
+      }
       if (task === undefined) {
-        // Cancelled: nobody wants the answer.
-        if (object !== null && (status === SUCCESS || status === FAILED)) {
-          this.storage?.delete([object]);
-        }
         return;
       }
       task.hasLeft = false;
-      if (status !== SUCCESS && status !== FAILED) {
+      if (status === SKIPPED && task.earlier.length > 0) {
+        this.submitAgain(task, new Set(readU64(payload)));
+      } else if (!isOfFunction) {
         const text = payload.toString("utf8");
         const name = STATUSES[status] ?? "unknown";
         const error =
           status === CANCELED
             ? new CancelledError(text === "" ? "the task was cancelled" : text)
             : new TaskEndedError(name, text);
-        this.finish(task, () => task.reject(error));
-      } else if (object !== null) {
-        void this.fetchAnswer(task, status, object);
-      } else {
-        this.answer(task, status, payload);
+        this.finish(task, error);
+      } else if (payload[0] !== OBJECT) {
+        this.answer([task], status, payload);
       }
     });
-  }
-
-  private async fetchAnswer(task: Task, status: number, object: Buffer): Promise<void> {
-    try {
-      const storage = this.storageOf("the result is too large for a message");
-      const [header = Buffer.alloc(0)] = await storage.get(object);
-      storage.delete([object]);
-      this.answer(task, status, header[0] === FRAMED ? header.subarray(1) : header);
-    } catch (error) {
-      this.finish(task, () => task.reject(error as Error));
+    for (const { object, status, tasks } of stored.values()) {
+      void this.fetchAnswer(tasks, status, object);
     }
   }
 
-  private answer(task: Task, status: number, payload: Buffer): void {
+  private async fetchAnswer(tasks: readonly Task[], status: number, object: Buffer): Promise<void> {
+    if (tasks.length === 0) {
+      this.storage?.delete([object]);
+      return;
+    }
+    try {
+      const [header = NOTHING] = await this.storageOf("the result is too large for a message").get(object);
+      for (const task of tasks) {
+        task.keptResult = object;
+      }
+      this.answer(tasks, status, header[0] === FRAMED ? header.subarray(1) : header);
+    } catch (error) {
+      tasks.forEach((task) => this.finish(task, error as Error));
+    }
+    tasks.forEach((task) => this.freeResult(task));
+  }
+
+  private answer(tasks: readonly Task[], status: number, payload: Buffer): void {
+    let error: Error | null = null;
     let value: unknown;
+    let text: string | null = null;
     try {
       if (payload[0] !== PLAIN) {
         throw new PlainDataError("the answer is not plain data: the workers are of a version that does not know it");
       }
-      value = loadPlain(payload.subarray(1));
-    } catch (error) {
-      this.finish(task, () => task.reject(error as Error));
-      return;
+      text = plainText(payload.subarray(1));
+      value = parsePlain(text);
+    } catch (caught) {
+      error = caught as Error;
     }
-    if (status === SUCCESS) {
-      this.finish(task, () => task.resolve(value));
-    } else {
+    if (error === null && status === FAILED) {
       const failure = value as { type?: string; text?: string; traceback?: string };
-      const error = new RemoteTaskError(failure.type ?? "Exception", failure.text ?? "", failure.traceback ?? "");
-      this.finish(task, () => task.reject(error));
+      error = new RemoteTaskError(failure.type ?? "Exception", failure.text ?? "", failure.traceback ?? "");
+    }
+    for (const task of tasks) {
+      if (error === null && !task.isAnswered) {
+        task.value = value;
+        task.text = textToKeep(text!);
+      }
+      this.finish(task, error);
     }
   }
 
@@ -697,12 +872,10 @@ export class Client {
     this.unusable = error;
     for (const task of [...this.tasks.values()]) {
       // Of a client that is closed on purpose nobody needs to wait for each task.
-      this.finish(task, () => {
-        if (isWanted) {
-          task.hush();
-        }
-        task.reject(error);
-      });
+      if (isWanted) {
+        task.hush();
+      }
+      this.finish(task, error);
       this.stop(task);
     }
     this.pending = [];
@@ -720,22 +893,8 @@ export class Client {
   }
 }
 
-/** Take the tasks of one message from the front of a list: those that ask for the same capabilities. */
-function takeBatch(tasks: Task[], most: number): Task[] {
-  const capabilities = String(tasks[0]?.capabilities ?? []);
-  const functions = new Set<NamedFunction>();
-  let count = 0;
-  let bytes = 0;
-  for (const task of tasks) {
-    functions.add(task.function);
-    const fits = count < most && bytes < BATCH_BYTES && functions.size <= FUNCTIONS_IN_BATCH;
-    if (!fits || String(task.capabilities) !== capabilities) {
-      break;
-    }
-    bytes += task.payload.length;
-    count += 1;
-  }
-  return tasks.splice(0, count);
+function capabilitiesOf(task: Task | undefined): { name: string; value: bigint }[] {
+  return (task?.capabilities ?? []).map((name) => ({ name, value: -1n }));
 }
 
 function seconds(): number {

@@ -1,6 +1,6 @@
 /** Calls Python functions on a Scaler cluster. See the README. */
 
-export { Client, type ConnectOptions, type MapOptions, type SubmitOptions, type TaskPromise } from "./client.js";
+export { Client, type ConnectOptions, type MapOptions } from "./client.js";
 export {
   CancelledError,
   ClientClosedError,
@@ -16,3 +16,6 @@ export {
   type TaskStatus,
 } from "./errors.js";
 export type { Keys } from "./link.js";
+export type { Retries, SubmitOptions } from "./options.js";
+export type { LogRecord, TaskOutput } from "./output.js";
+export type { TaskPromise } from "./task.js";

@@ -127,6 +127,35 @@ export interface TaskCancel {
   waitingOnly: number;
 }
 
+export interface GraphSubmit {
+  client: Uint8Array;
+  firstNumber: bigint;
+  functions: Uint8Array;
+  functionIndexes: Uint8Array;
+  payloadLengths: Uint8Array;
+  dependencyCounts: Uint8Array;
+  dependencies: Uint8Array;
+  wanted: Uint8Array;
+  capabilities: Capability[];
+  serializer: Uint8Array;
+  flags: number;
+  depth: number;
+  objectPositions: Uint8Array;
+  objects: Uint8Array;
+  earlier: Uint8Array;
+  firstRow: number;
+  rowCount: number;
+  objectSizes: Uint8Array;
+  options: Uint8Array;
+}
+
+export interface Output {
+  client: Uint8Array;
+  number: bigint;
+  stream: number;
+  droppedBytes: bigint;
+}
+
 export interface Notice {
   level: number;
   text: string;
@@ -207,6 +236,8 @@ export interface Bodies {
   taskCancel: TaskCancel;
   creditRequest: number;
   creditGrant: number;
+  graphSubmit: GraphSubmit;
+  output: Output;
   shutdown: string;
   notice: Notice;
   objectPut: ObjectPut;
@@ -360,6 +391,41 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["waitingOnly", "uint8", 0],
     ],
   },
+  GraphSubmit: {
+    data: 3,
+    pointers: 14,
+    fields: [
+      ["client", "data", 0],
+      ["firstNumber", "uint64", 0],
+      ["functions", "data", 1],
+      ["functionIndexes", "data", 2],
+      ["payloadLengths", "data", 3],
+      ["dependencyCounts", "data", 4],
+      ["dependencies", "data", 5],
+      ["wanted", "data", 6],
+      ["capabilities", "[Capability]", 7],
+      ["serializer", "data", 8],
+      ["flags", "uint8", 8],
+      ["depth", "uint16", 5],
+      ["objectPositions", "data", 9],
+      ["objects", "data", 10],
+      ["earlier", "data", 11],
+      ["firstRow", "uint32", 3],
+      ["rowCount", "uint32", 4],
+      ["objectSizes", "data", 12],
+      ["options", "data", 13],
+    ],
+  },
+  Output: {
+    data: 3,
+    pointers: 1,
+    fields: [
+      ["client", "data", 0],
+      ["number", "uint64", 0],
+      ["stream", "uint8", 8],
+      ["droppedBytes", "uint64", 2],
+    ],
+  },
   Notice: {
     data: 1,
     pointers: 3,
@@ -467,6 +533,8 @@ export const MESSAGE = {
     taskCancel: [9, "TaskCancel", 0],
     creditRequest: [15, "uint32", 1],
     creditGrant: [16, "uint32", 1],
+    graphSubmit: [13, "GraphSubmit", 0],
+    output: [19, "Output", 0],
     shutdown: [17, "text", 0],
     notice: [18, "Notice", 0],
     objectPut: [21, "ObjectPut", 0],

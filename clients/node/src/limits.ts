@@ -7,6 +7,8 @@ export const INLINE_BYTES = 260 * 1024;
 export const BATCH_TASKS = 2048;
 export const BATCH_BYTES = 4 * 1024 * 1024;
 export const FUNCTIONS_IN_BATCH = 0xffff;
+/** The most tasks in a message if any of them has options: each may have others. */
+export const OPTIONS_TASKS = 1000;
 /** The most tasks in a message to a scheduler that has to be told of them again, and the most that one message cancels. */
 export const AGAIN_TASKS = 384;
 export const CANCEL_TASKS = 256;

@@ -15,10 +15,15 @@
 
 import { PlainDataError } from "./errors.js";
 
+/** Returns what is written for a promise in a value; undefined: it is not plain data. */
+type WritePromise = (promise: Promise<unknown>) => unknown;
+
+const NO_PROMISES: WritePromise = () => undefined;
+
 /** Return the JSON of a value. Throws PlainDataError, which says where in the value something is not plain data. */
-export function dumpPlain(value: unknown): string {
+export function dumpPlain(value: unknown, writePromise: WritePromise = NO_PROMISES): string {
   try {
-    return JSON.stringify(written(value, []));
+    return JSON.stringify(written(value, [], writePromise));
   } catch (error) {
     if (error instanceof RangeError) {
       throw new PlainDataError("it is nested too deeply, contains itself, or is too large for one text of JavaScript");
@@ -29,12 +34,20 @@ export function dumpPlain(value: unknown): string {
 
 /** Return the value of JSON that came from Python. Throws PlainDataError. */
 export function loadPlain(bytes: Uint8Array): unknown {
-  let text: string;
+  return parsePlain(plainText(bytes));
+}
+
+/** Return JSON that came from Python as a text. Throws PlainDataError. */
+export function plainText(bytes: Uint8Array): string {
   try {
-    text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
   } catch {
     throw new PlainDataError(`a value of ${bytes.byteLength} bytes is too large for one text of JavaScript`);
   }
+}
+
+/** Return the value of this JSON. Throws PlainDataError. */
+export function parsePlain(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     return text.includes('"$') ? read(value) : value;
@@ -46,7 +59,7 @@ export function loadPlain(bytes: Uint8Array): unknown {
   }
 }
 
-function written(value: unknown, place: (string | number)[]): unknown {
+function written(value: unknown, place: (string | number)[], writePromise: WritePromise): unknown {
   switch (typeof value) {
     case "boolean":
     case "string":
@@ -61,15 +74,15 @@ function written(value: unknown, place: (string | number)[]): unknown {
         ? Number(value)
         : { $int: value.toString() };
     case "object":
-      return value === null ? null : writtenObject(value, place);
+      return value === null ? null : writtenObject(value, place, writePromise);
     default:
       throw notPlain(typeof value, place);
   }
 }
 
-function writtenObject(value: object, place: (string | number)[]): unknown {
+function writtenObject(value: object, place: (string | number)[], writePromise: WritePromise): unknown {
   if (Array.isArray(value)) {
-    return Array.from(value, (item: unknown, index) => written(item, [...place, index]));
+    return Array.from(value, (item: unknown, index) => written(item, [...place, index], writePromise));
   }
   if (value instanceof Uint8Array) {
     return { $bytes: Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64") };
@@ -80,13 +93,20 @@ function writtenObject(value: object, place: (string | number)[]): unknown {
     }
     return { $datetime: value.toISOString() };
   }
+  if (value instanceof Promise) {
+    const mark = writePromise(value);
+    if (mark === undefined) {
+      throw notPlain("a promise that is not one of this client's tasks: await it", place, "");
+    }
+    return mark;
+  }
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
     throw notPlain(`a ${value.constructor.name}`, place);
   }
   const entries = Object.entries(value)
     .filter(([, item]) => item !== undefined)
-    .map(([key, item]): [string, unknown] => [key, written(item, [...place, key])]);
+    .map(([key, item]): [string, unknown] => [key, written(item, [...place, key], writePromise)]);
   const only = entries.length === 1 ? entries[0] : undefined;
   if (only !== undefined && only[0].startsWith("$")) {
     only[0] = `$${only[0]}`;
@@ -104,9 +124,9 @@ function floatText(value: number): string {
   return Object.is(value, -0) ? "-0.0" : String(value);
 }
 
-function notPlain(what: string, place: (string | number)[]): PlainDataError {
+function notPlain(what: string, place: (string | number)[], why = ", which is not plain data"): PlainDataError {
   const path = place.map((key) => `[${JSON.stringify(key)}]`).join("");
-  return new PlainDataError(`${path === "" ? "it" : `value${path}`} is ${what}, which is not plain data`);
+  return new PlainDataError(`${path === "" ? "it" : `value${path}`} is ${what}${why}`);
 }
 
 function read(value: unknown): unknown {

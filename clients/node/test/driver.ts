@@ -1,6 +1,6 @@
 /**
  * Does what tests in Python say, line by line of JSON on stdin, and answers with a line each:
- * [id, "connect" | "submit" | "wait" | "cancel" | "close" | "submitMany" | "waitMany", ...].
+ * [id, "connect" | "submit" | "wait" | "cancel" | "close", ...]. The argument {"task": name} is what an earlier "submit" returned.
  */
 
 import { createInterface } from "node:readline";
@@ -16,7 +16,11 @@ function error(reason: unknown): { error: string; text: string } {
 }
 
 function submit(client: string, task: string, name: string, args: unknown[]): void {
-  const promise = clients.get(client)!.submit(name, args);
+  const given = args.map((argument) => {
+    const named = (argument as { task?: string } | null)?.task;
+    return named === undefined ? argument : tasks.get(named);
+  });
+  const promise = clients.get(client)!.submit(name, given);
   promise.catch(() => undefined);
   tasks.set(task, promise);
 }

@@ -29,7 +29,8 @@ buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, 
 PLAIN: data and functions of clients that are not written in Python. `scaler_protocol.payloads.plain` says what the JSON of a
 value is. A function that is PLAIN is imported by its name. Its arguments are PLAIN, in the payload or in an object with header
 PLAIN; then its result and its failure are PLAIN too. With arguments that are PICKLED its answer is as any other function's. No
-other function takes PLAIN arguments. It has no map chunks and reads no results of graph predecessors.
+other function takes PLAIN arguments. It has no map chunks. Its graph predecessors must have PLAIN results; {"$input": 0} in
+its arguments stands for the result of the first one.
 
 Pickle means: restored by `pickle.loads`; made by pickle or `scaler_protocol.payloads.by_value`.
 

@@ -12,6 +12,7 @@
 
 Instances of classes that derive from these are sent as what they derive from. Everything else is an error that says where in
 the value it was found. A reader accepts {"$float": …} for any number that Python's `float` reads: `{"$float": "-0.0"}`.
+In the arguments of a call, {"$input": n} stands for the result of the task's n-th graph predecessor, counted from 0.
 
 This module and its imports need the standard library only, because it travels to hosts without Scaler (see `execution`).
 """
@@ -31,6 +32,9 @@ from scaler_protocol.payloads.framing import PICKLED, PLAIN
 
 INTEGER_MAX = 2**53 - 1
 """The largest integer that every reader of JSON keeps as it is, as many read all numbers as IEEE doubles."""
+
+INPUT = "$input"
+"""The only key of what stands for the result of a graph predecessor, in the arguments of a call."""
 
 _UNCHANGED = frozenset((str, bool, type(None)))
 _BASES = (str, int, float, bytes, bytearray, list, tuple, dict, datetime)
@@ -83,10 +87,15 @@ def dump_plain(value: Any) -> bytes:
     return json.dumps(_written(value), separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_plain(data: bytes) -> Any:
-    """Return the value of this JSON. Raises NotPlainDataError."""
+def load_plain(data: bytes, load_input: Callable[[int], Any] | None = None) -> Any:
+    """Return the value of this JSON. Raises NotPlainDataError.
+
+    With `load_input`, there may be marks of inputs in it, which are replaced by what it returns for their numbers.
+    """
     try:
-        hook = _read if b'"$' in data else None
+        hook = None
+        if b'"$' in data:
+            hook = _read if load_input is None else _reader_of_inputs(load_input)
         return json.loads(data, object_hook=hook, parse_constant=_refuse_constant)
     except RecursionError:
         raise NotPlainDataError("the JSON is nested too deeply") from None
@@ -96,9 +105,9 @@ def load_plain(data: bytes) -> Any:
         raise NotPlainDataError(f"not JSON: {error}") from None
 
 
-def load_plain_call(data: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """Return (args, kwargs) of the arguments of a call. Raises NotPlainDataError."""
-    call = load_plain(data)
+def load_plain_call(data: bytes, load_input: Callable[[int], Any] | None = None) -> tuple[list[Any], dict[str, Any]]:
+    """Return (args, kwargs) of the arguments of a call. `load_input` and errors: see `load_plain`."""
+    call = load_plain(data, load_input)
     if type(call) is list and len(call) == 2 and type(call[0]) is list and type(call[1]) is dict:
         return call[0], call[1]
     raise NotPlainDataError("the arguments of a call are an array of two: [positional, {name: value}]")
@@ -269,6 +278,15 @@ def _read(found: dict[str, Any]) -> Any:
         return read(value)
     except ValueError as error:
         raise NotPlainDataError(f"not the text of {key!r}: {error}") from None
+
+
+def _reader_of_inputs(load_input: Callable[[int], Any]) -> Callable[[dict[str, Any]], Any]:
+    def read(found: dict[str, Any]) -> Any:
+        if len(found) == 1 and type(found.get(INPUT)) is int:
+            return load_input(found[INPUT])
+        return _read(found)
+
+    return read
 
 
 def _read_datetime(text: str) -> datetime:

@@ -33,7 +33,7 @@ from scaler_protocol.payloads.framing import (
     unframe_payloads,
 )
 from scaler_protocol.payloads.main_module import lending
-from scaler_protocol.payloads.plain import dump_plain_result, load_plain_call, named_function
+from scaler_protocol.payloads.plain import dump_plain_result, load_plain, load_plain_call, named_function
 from scaler_protocol.payloads.unpickled import BufferedPickle, ReadPayload, UnpickledBytes
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
@@ -208,12 +208,22 @@ def load_arguments(
 
 def load_plain_arguments(payload: ReadPayload, inputs: Sequence[bytes], fetch: FetchObject) -> Arguments:
     """Return (args, kwargs) of a call that takes plain data."""
-    if inputs:
-        raise MalformedMessageError("a call with plain data reads no results of graph predecessors")
-    content, _ = _payload_of(payload, fetch) if isinstance(payload, bytes) else (b"", ())
+    content = _plain_json(payload, "the arguments", fetch) if isinstance(payload, bytes) else b""
+
+    def load_input(index: int) -> Any:
+        if not 0 <= index < len(inputs):
+            raise MalformedMessageError(f"the arguments name input {index} of {len(inputs)}")
+        return load_plain(_plain_json(inputs[index], f"input {index}", fetch))
+
+    return load_plain_call(content, load_input)
+
+
+def _plain_json(payload: bytes, what: str, fetch: FetchObject) -> bytes:
+    """Return the JSON of plain data, which may lie in an object."""
+    content, _ = _payload_of(payload, fetch)
     if content[:1] != PLAIN:
-        raise MalformedMessageError(f"not plain data: the arguments begin with {bytes(content[:1])!r}")
-    return load_plain_call(bytes(content[len(PLAIN) :]))
+        raise MalformedMessageError(f"not plain data: {what} begins with {bytes(content[:1])!r}")
+    return bytes(content[len(PLAIN) :])
 
 
 class _SharedValues:
