@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from scaler import Client, ObjectReference, SchedulerClusterCombo
-from scaler.errors import DisconnectedError, SerializationError
+from scaler.errors import DisconnectedError, SerializationError, WorkerRunError
 from scaler_protocol.testing.security_directory import make_security_directory
 from tests.integration.deployment import Deployment, is_gone, wait_for
 from tests.integration.test_labels import Watched
@@ -263,6 +263,32 @@ def wait_a_little(number: int) -> int:
 
 
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def set_variable(value: str) -> None:
+    os.environ["SET_BY_AN_INITIALIZER"] = value
+
+
+def variable(_: int) -> str | None:
+    return os.environ.get("SET_BY_AN_INITIALIZER")
+
+
+def test_an_initializer_is_called_before_the_first_call(address: str) -> None:
+    initializer: dict[str, Any] = {"initializer": set_variable, "initargs": ("one",)}
+    with joblib.parallel_config(backend="scaler", address=address, **initializer) as config:
+        assert Parallel()(delayed(variable)(number) for number in range(8)) == ["one"] * 8
+        again = Parallel(initializer=set_variable, initargs=("two",))
+        assert again(delayed(variable)(number) for number in range(8)) == ["two"] * 8
+        config["backend"].close()
+
+
+def test_an_initializer_that_cannot_be(address: str) -> None:
+    with Client(address) as client, pytest.raises(ValueError, match="register a worker plugin"):
+        ScalerBackend(client=client, initializer=set_variable, initargs=("one",))
+    with pytest.raises(TypeError, match="initializer must be callable"):
+        ScalerBackend(address, initializer="no function")  # type: ignore[arg-type]
+    with pytest.raises(WorkerRunError):
+        ScalerBackend(address, initializer=set_variable)
+
+
 def test_a_generator_goes_on_while_others_use_the_backend(backend: ScalerBackend, return_as: str) -> None:
     """joblib asks the backend for the size of batches, also when the last `Parallel` to come is gone."""
     results = Parallel(n_jobs=2, return_as=return_as, timeout=20)(

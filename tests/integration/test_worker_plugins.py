@@ -28,6 +28,7 @@ from scaler import (
 )
 from scaler.client.worker_setup import WorkerSetup
 from tests.integration.deployment import Deployment, wait_for
+from tests.integration.test_commands import snapshot
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,25 @@ def test_it_is_torn_down_when_its_client_leaves(address: str, notes: Path) -> No
         assert noted(notes, "setup-1")
         with pytest.raises(KeyError, match="no worker plugin 'noting' here"):
             other.submit(value_and_pid).result()
+
+
+def test_it_is_seen_by_name(deployment: Deployment, notes: Path, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=1)
+    module = tmp_path / "pricing_seen_by_name.py"
+    module.write_text("VALUE = 1\n")
+
+    def shown(text: str) -> bool:
+        (worker,) = snapshot(str(scheduler.addresses["monitor"])).workers
+        return worker.environment == text
+
+    with deployment.client(scheduler) as client:
+        client.register_worker_plugin(Noting(notes), name="database")
+        wait_for("the plugin's name", lambda: shown("plugins: database"), 20)
+        client.upload_modules([str(module)])
+        client.submit(abs, -1).result()
+        wait_for("the module's name", lambda: shown("plugins: database; modules: pricing_seen_by_name"), 20)
+    wait_for("no name", lambda: shown(""), 20)
 
 
 def test_of_two_clients_each_task_finds_its_own(address: str, notes: Path) -> None:

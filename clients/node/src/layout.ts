@@ -72,6 +72,7 @@ export interface Heartbeat {
   processorTasks: Uint8Array;
   processorFunctions: Uint8Array;
   processorMilliseconds: Uint8Array;
+  processorEnvironments: Uint8Array;
 }
 
 export interface TaskBatch {
@@ -307,7 +308,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   Heartbeat: {
     data: 7,
-    pointers: 7,
+    pointers: 8,
     fields: [
       ["sentAtSeconds", "float64", 0],
       ["echoSeconds", "float64", 1],
@@ -324,6 +325,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["processorTasks", "data", 4],
       ["processorFunctions", "data", 5],
       ["processorMilliseconds", "data", 6],
+      ["processorEnvironments", "data", 7],
     ],
   },
   TaskBatch: {

@@ -172,12 +172,14 @@ def test_what_a_worker_runs_now_is_shown() -> None:
             processor_tasks=[41, 0],
             processor_functions=(FUNCTION, bytes(16)),
             processor_milliseconds=[1500, 0],
+            processor_environments=b"plugins: database\n",
         ),
         harness.now,
     )
     harness.settle()
     (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
     busy, idle = snapshot.workers
+    assert (busy.environment, idle.environment) == ("plugins: database", "")
     assert (busy.task, busy.function, busy.task_seconds) == (41, "module.f", 1.5)
     assert (idle.task, idle.function, idle.task_seconds) == (0, "", 0.0)
 

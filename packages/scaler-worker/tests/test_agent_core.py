@@ -1144,6 +1144,18 @@ def test_a_heartbeat_shows_every_worker() -> None:
     assert (list(heartbeat.processor_pids), list(heartbeat.processor_states)) == ([1000, 1001], [2, 1])
     assert (list(heartbeat.processor_cpu_percents), list(heartbeat.processor_rss_bytes)) == ([125, 0], [1000, 0])
     assert (heartbeat.processor_tasks[0], heartbeat.processor_functions[0]) == (7, FUNCTION)
+    assert heartbeat.processor_environments == b""
+
+
+def test_a_heartbeat_names_what_clients_have_set_up() -> None:
+    harness = AgentHarness(slots=3)
+    harness.step(events.ProcessorEnvironment(1, "plugins:\n database" + " x" * 1000))
+    harness.step(events.ProcessorEnvironment(2, "plugins: gone"))
+    harness.step(events.ProcessorEnvironment(2, ""))
+    harness.step(events.ProcessorEnvironment(99, "nowhere"))
+    harness.wait(2.1)
+    first, second, third = harness.said(m.Heartbeat)[-1].processor_environments.decode().split("\n")
+    assert (first, second[:23], len(second), third) == ("", "plugins: database x x x", 500, "")
 
 
 def test_output_is_passed_on_with_the_task_s_number() -> None:

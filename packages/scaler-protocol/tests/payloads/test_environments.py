@@ -106,6 +106,21 @@ def test_plugins_are_those_of_the_newest_environment(environments: Environments)
     assert not environments.has_plugins
 
 
+def test_it_is_described_by_names() -> None:
+    described: list[str] = []
+    here = Environments(PluginWorker("w"), on_change=lambda: described.append(here.description))
+    enter(here, ONE, 1, Plugin("a"), Plugin("b"), modules=(archive(pricing="", curves=""),))
+    enter(here, TWO, 1, Plugin("a"))
+    assert described[-1] == "plugins: a, b; modules: curves, pricing"
+    enter(here, ONE, 2, Plugin("b"))
+    enter(here, TWO, 2, Plugin("c" * 1000))
+    assert (described[-1][:15], described[-1][-1]) == ("plugins: b, ccc", "…")
+    assert len(described[-1]) == 500
+    here.end(TWO)
+    here.end(ONE)
+    assert described[-1] == ""
+
+
 def test_a_set_up_that_fails_is_tried_again(environments: Environments) -> None:
     for _ in range(2):
         with pytest.raises(PluginFailedError) as caught:

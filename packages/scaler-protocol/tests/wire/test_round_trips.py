@@ -268,6 +268,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
             processor_tasks=column("Q", rows),
             processor_milliseconds=column("I", rows),
             processor_functions=ids(rows),
+            processor_environments=st.binary(max_size=20),
         )
     ),
     m.Goodbye: st.builds(m.Goodbye, TEXTS),

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed leaves it out
 from os import PathLike
@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from scaler.client.client import Client
 from scaler.errors import DisconnectedError
+from scaler.joblib.initializer import Initializer, checked_initializer, initialize
 from scaler.joblib.session import CLOSED, Callback, Session
 from scaler.joblib.worker_count import count_workers
 from scaler.local.combo import SchedulerClusterCombo
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     *("address", "n_workers", "client", "timeout_seconds", "stream_output", "object_storage_address", "security"),
-    "inner_max_num_threads",
+    *("inner_max_num_threads", "initializer", "initargs"),
 )
 """What a backend takes that is no option of its calls."""
 
@@ -88,6 +89,8 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         security: str | PathLike[str] | None = None,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
         **options: Unpack[TaskOptions],
     ) -> None:
         """Connect to the cluster at `address`, or use `client`, which stays open when the backend ends.
@@ -98,6 +101,9 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         `inner_max_num_threads`: how many threads the pools of BLAS and OpenMP may have in a task; it needs threadpoolctl on the
         workers. In a cluster that was started, workers divide the CPUs among them, unless OMP_NUM_THREADS is set. The other
         settings are those of `Client`, and `options` those of `Client.with_options`, for all calls.
+
+        `initializer`: called as `initializer(*initargs)` in each process before its first call, as a worker plugin of the
+        backend's own client; not with `client`.
 
         Raises what `Client` raises, and ValueError for settings that exclude one another.
         """
@@ -119,9 +125,21 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._options: dict[str, Any] = {**options}
         self._options_of: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
         """Those that a `Parallel` has of its own."""
+        self._initializer: Initializer | None = None
         self._place: dict[str, Any] = {}
         """Where the calls run, if the program has said so."""
+        self._initialize_with(checked_initializer(initializer, initargs), client)
         self._choose({"address": address, "n_workers": n_workers, "client": client})
+
+    def _initialize_with(self, initializer: Initializer | None, client: Client | None) -> None:
+        """Have processes call this before their next batch. Raises WorkerRunError, and ValueError where a client was given."""
+        if initializer is None:
+            return
+        if client is not None or "client" in self._place:
+            raise ValueError("initializer: register a worker plugin with the client instead, which is its owner")
+        if self._session is not None:
+            initialize(self._session.client, initializer)
+        self._initializer = initializer
 
     def _choose(self, place: dict[str, Any]) -> None:
         """Note where the calls run, and connect, so that what is wrong with it is raised here."""
@@ -141,6 +159,12 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     def _begin(self, session: Session) -> Session:
         if self._options:
             session.client = session.client.with_options(**self._options)
+        if self._initializer is not None:
+            try:
+                initialize(session.client, self._initializer)
+            except BaseException:
+                session.close()
+                raise
         self._session = session
         # With the backend, or before the interpreter ends.
         finalizer = weakref.finalize(self, session.close_later)
@@ -224,6 +248,8 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         address: str | PathLike[str] | None = None,
         n_workers: int | None = None,
         client: Client | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
         **others: Any,
     ) -> int:
         """Make ready for the calls of `parallel`, and return how many run at a time.
@@ -234,6 +260,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         Raises TypeError and ValueError for impossible options, DisconnectedError after `close`, and ClientForkedError in a
         forked child.
         """
+        self._initialize_with(checked_initializer(initializer, initargs), client)
         self._choose({"address": address, "n_workers": n_workers, "client": client})
         options = {name: value for name, value in others.items() if name in OPTIONS}
         if options:

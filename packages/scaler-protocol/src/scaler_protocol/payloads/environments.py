@@ -29,6 +29,8 @@ from scaler_protocol.runtime.worker_plugins import PluginWorker, set_plugins_her
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTION_CHARACTERS_MAX = 500
+
 _VIEWS_MAX = 2
 """So many sets of modules are kept for each client: the newest, and the one before it, whose tasks may still come."""
 
@@ -82,21 +84,44 @@ def _call_at_once(action: Callable[[], None]) -> None:
     action()
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Environments:
     """The environments of this process. On the thread that runs tasks."""
 
-    def __init__(self, worker: PluginWorker, shield: Callable[[Callable[[], None]], None] = _call_at_once) -> None:
-        """`shield` calls what must not be interrupted halfway."""
+    def __init__(
+        self,
+        worker: PluginWorker,
+        shield: Callable[[Callable[[], None]], None] = _call_at_once,
+        on_change: Callable[[], None] = _do_nothing,
+    ) -> None:
+        """`shield` calls what must not be interrupted halfway; `on_change` is called when `description` may have changed."""
         self.current: bytes = b""
         """The id of the environment that tasks find now; empty: none."""
         self.body: bytes = b""
         """Its body."""
         self._worker = worker
         self._shield = shield
+        self._on_change = on_change
         self._modules = UploadedModules()
         self._owners: dict[bytes, _Owner] = {}
         self._loaded: dict[bytes, _Loaded] = {}
         self._archives: dict[bytes, Archive] = {}
+
+    @property
+    def description(self) -> str:
+        """The names of the plugins that are set up and of the uploaded modules, for people; empty where there are none."""
+        owners = self._owners.values()
+        views = [view for owner in owners for view in owner.views.values()]
+        modules = {name for view in views for archive in view.archives for name in archive.top_level}
+        kinds = {
+            "plugins": list(dict.fromkeys(name for owner in owners for name in owner.plugins)),
+            "modules": sorted(modules),
+        }
+        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+        return text if len(text) <= DESCRIPTION_CHARACTERS_MAX else f"{text[: DESCRIPTION_CHARACTERS_MAX - 1]}…"
 
     # --- for each task
 
@@ -148,6 +173,8 @@ class Environments:
             serializer = load_value(parts.serializer, None, fetch) if parts.serializer else None
         except Exception as error:
             raise NotRestoredError("the environment", error) from error
+        if view is not None:
+            self._on_change()
         return _Loaded(parts, serializer, view)
 
     def _drop_oldest(self, owner_id: bytes) -> None:
@@ -186,14 +213,17 @@ class Environments:
     def _change_plugins(self, owner: _Owner, wanted: Sequence[PluginPart], fetch: FetchObject) -> None:
         """Tear down what is not wanted any more, or replaced, and set up what is new."""
         digests = {part.name: part.digest for part in wanted}
-        for name, known in reversed(list(owner.plugins.items())):
-            if digests.get(name) != known.digest:
-                self._tear_down(owner, name)
-        for part in wanted:
-            if part.name not in owner.plugins:
-                plugin = self._set_up(part, fetch)
-                owner.plugins[part.name] = _SetUp(part.digest, plugin)
-                owner.by_name[part.name] = plugin
+        try:
+            for name, known in reversed(list(owner.plugins.items())):
+                if digests.get(name) != known.digest:
+                    self._tear_down(owner, name)
+            for part in wanted:
+                if part.name not in owner.plugins:
+                    plugin = self._set_up(part, fetch)
+                    owner.plugins[part.name] = _SetUp(part.digest, plugin)
+                    owner.by_name[part.name] = plugin
+        finally:
+            self._on_change()
 
     def _set_up(self, part: PluginPart, fetch: FetchObject) -> Any:
         try:
@@ -244,6 +274,7 @@ class Environments:
         del self._owners[owner_id]
         self._loaded = {key: loaded for key, loaded in self._loaded.items() if loaded.parts.owner != owner_id}
         self._drop_archives()
+        self._on_change()
 
     def end_all(self) -> None:
         """The process ends."""

@@ -560,6 +560,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("Q", "processor_tasks"),
             *_column("I", "processor_milliseconds"),
             *_ids("processor_functions"),
+            *_plain("processor_environments"),
         ),
         flat=True,
     ),

@@ -267,6 +267,8 @@ class Heartbeat:
     """Functions of the running tasks; 16 zeros where none runs."""
     processor_milliseconds: Column = EMPTY
     """How long the running tasks have run."""
+    processor_environments: bytes = b""
+    """UTF-8, one line for each: the names of the worker plugins and uploaded modules there; empty: there are none."""
 
 
 @record
@@ -870,6 +872,8 @@ class WorkerStatus:
     """The name of the running task's function; empty: none runs."""
     task_seconds: float = 0.0
     """How long that task has run."""
+    environment: str = ""
+    """The names of the worker plugins and uploaded modules there, for people; empty: there are none."""
 
 
 @record

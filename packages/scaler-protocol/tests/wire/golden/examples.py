@@ -122,6 +122,7 @@ EXAMPLES: dict[str, m.Message] = {
         processor_tasks=array("Q", [7, 0]),
         processor_milliseconds=array("I", [1500, 0]),
         processor_functions=(FUNCTION, bytes(16)),
+        processor_environments=b"plugins: database; modules: pricing\n",
     ),
     "goodbye": m.Goodbye("the program ended"),
     "task-batch": m.TaskBatch(
@@ -309,6 +310,7 @@ EXAMPLES: dict[str, m.Message] = {
                 task=9,
                 function="square",
                 task_seconds=1.5,
+                environment="plugins: database; modules: pricing",
             ),
             m.WorkerStatus("node-7-1", "node-7"),
         ),

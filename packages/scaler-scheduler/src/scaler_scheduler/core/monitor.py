@@ -448,6 +448,7 @@ def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float
     busy = [index < len(beat.processor_functions) and any(beat.processor_functions[index]) for index in range(count)]
     working = _spread(assigned - queued, sorted(range(count), key=lambda index: not busy[index]))
     waiting = _spread(queued, range(count))
+    environments = beat.processor_environments.decode("utf-8", "replace").split("\n")
     for index, name in enumerate(names):
 
         def of(column: Sequence[Any], default: Any = 0, index: int = index) -> Any:
@@ -475,6 +476,7 @@ def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float
             task=of(beat.processor_tasks) if runs else 0,
             function=functions.name(beat.processor_functions[index]) if runs else "",
             task_seconds=of(beat.processor_milliseconds) / 1000 if runs else 0.0,
+            environment=of(environments, ""),
         )
 
 

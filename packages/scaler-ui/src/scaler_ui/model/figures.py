@@ -143,6 +143,7 @@ def worker_data(worker: WorkerStatus) -> dict[str, Any]:
         "task_seconds": round(worker.task_seconds, 1),
         "last_seen_seconds": round(worker.last_seen_seconds, 1),
         "capabilities": worker.capabilities,
+        "environment": worker.environment,
     }
 
 

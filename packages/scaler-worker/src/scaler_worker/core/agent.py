@@ -99,6 +99,7 @@ class AgentCore:
             events.ProcessorBlocked: self._on_blocked,
             events.ProcessorUnblocked: self._nesting.on_unblocked,
             events.ProcessorTeardown: self._on_teardown,
+            events.ProcessorEnvironment: self._on_environment,
             events.ProcessorUnfinished: self._nesting.on_unfinished,
             events.ProcessorGaveBack: self._on_gave_back,
             events.ProcessorFaulty: self._lifecycle.on_faulty,
@@ -297,6 +298,11 @@ class AgentCore:
         processor = self._processors.by_number.get(event.processor)
         if processor is not None:
             processor.note_teardown(event.begins, now)
+
+    def _on_environment(self, event: events.ProcessorEnvironment, now: float) -> None:
+        processor = self._processors.by_number.get(event.processor)
+        if processor is not None:
+            processor.note_environment(event.text)
 
     # --- what a processor says that it may not
 

@@ -82,6 +82,14 @@ class ProcessorTeardown:
 
 
 @value
+class ProcessorEnvironment:
+    """The worker plugins and uploaded modules in a processor are others now; `text` names them, for people."""
+
+    processor: int
+    text: str
+
+
+@value
 class ProcessorUnblocked:
     """The blocked task goes on. `unfinished`: clients inside still have unanswered tasks."""
 
@@ -265,6 +273,7 @@ Event = (
     | ProcessorResults
     | ProcessorBlocked
     | ProcessorTeardown
+    | ProcessorEnvironment
     | ProcessorUnblocked
     | ProcessorUnfinished
     | ProcessorGaveBack

@@ -10,6 +10,8 @@ from scaler_protocol.wire.messages import ProcessorState
 from scaler_worker.core.functions import KnownFunctions
 from scaler_worker.core.slices import TaskSlice
 
+ENVIRONMENT_CHARACTERS_MAX = 500
+
 TEARDOWN_SECONDS_MAX = 12.0
 """So long a teardown is believed to go on. Processors end themselves before that."""
 
@@ -58,6 +60,8 @@ class Processor:
     clients: set[bytes] = field(default_factory=set)
     failures_index: int = -1
     """The last task of which monitors were told the failures of single items."""
+    environment: str = ""
+    """The names of the worker plugins and uploaded modules there, for people."""
     fault: str = ""
     """Why it is replaced, as the end of a sentence; empty while it does what a processor should."""
 
@@ -74,6 +78,11 @@ class Processor:
     def note_teardown(self, begins: bool, now: float) -> None:
         """A teardown begins, or has ended."""
         self.free_at = now + TEARDOWN_SECONDS_MAX if begins else now
+
+    def note_environment(self, text: str) -> None:
+        """Worker plugins and uploaded modules there are others now."""
+        # One line of a heartbeat, whatever a task has sent.
+        self.environment = " ".join(text.split())[:ENVIRONMENT_CHARACTERS_MAX]
 
     def may_give_back(self, generation: int, next_index: int) -> bool:
         """Whether it can have dropped what it was handed from `next_index` on, and raised its generation to this.

@@ -139,7 +139,7 @@ class Reporter:
         processors = self._state.processors.by_number
         capacity = self._capacity.wanted(now)
         pids, cpus, rss, states = [], [], [], []
-        tasks, functions, milliseconds = [], [], []
+        tasks, functions, milliseconds, environments = [], [], [], []
         for processor in shown_processors(processors.values(), self._state.slots):
             front = processor.pipe[0] if processor is not None and processor.pipe else None
             if processor is None or front is None:
@@ -153,6 +153,7 @@ class Reporter:
                 milliseconds.append(max(0, min(int((now - processor.front_since) * 1000), 0xFFFFFFFF)))
             used = figures.processors.get(processor.number) if processor is not None else None
             pids.append(processor.pid if processor is not None else 0)
+            environments.append(processor.environment if processor is not None else "")
             states.append(processor.state if processor is not None else State.STARTING)
             cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
             rss.append(used.rss_bytes if used is not None else 0)
@@ -171,6 +172,7 @@ class Reporter:
             processor_tasks=tasks,
             processor_functions=tuple(functions),
             processor_milliseconds=milliseconds,
+            processor_environments="\n".join(environments).encode("utf-8", "replace") if any(environments) else b"",
         )
 
     # --- a new session

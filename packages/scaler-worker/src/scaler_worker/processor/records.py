@@ -80,6 +80,8 @@ class Kind(IntEnum):
     """Several short records in one packet, which is sent and read as one."""
     TEARDOWN = 49
     """Between two tasks, the plugins of clients that have left are torn down. One byte: this begins, or it has ended."""
+    ENVIRONMENT = 50
+    """The names of the worker plugins and uploaded modules that there are here now: UTF-8."""
 
 
 WHOLE, IN_PARTS, BOXED = 0, 1, 2

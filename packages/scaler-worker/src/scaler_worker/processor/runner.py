@@ -109,7 +109,10 @@ class Processor:
         self._running = RunningTask(page, limit, awakening.keep_awake)
         self._placed = PlacedPayloads(self._running)
         self._results = ResultBuffer(tasks.send)
-        self._environments = Environments(PluginWorker(worker_name(), options.scheduler_address), self._shielded)
+        self._environments = Environments(
+            PluginWorker(worker_name(), options.scheduler_address), self._shielded, self._describe_environments
+        )
+        self._described = ""
         self._functions = FunctionTable(self._environments)
         chain_results = ChainResults()
         self._inbox = Inbox(tasks, self._functions, chain_results)
@@ -314,6 +317,13 @@ class Processor:
         fault = cpu_time.renew()
         if fault:
             raise RetiredError(fault)
+
+    def _describe_environments(self) -> None:
+        """Tell the agent which worker plugins and uploaded modules there are, for people."""
+        description = self._environments.description
+        if description != self._described:
+            self._described = description
+            self._tasks.send(Kind.ENVIRONMENT, [description.encode("utf-8", "replace")])
 
     def _end_environments(self) -> None:
         """Tear down the worker plugins of clients that have left."""

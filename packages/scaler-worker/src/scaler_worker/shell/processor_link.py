@@ -303,6 +303,8 @@ class ProcessorLink:
             return output if self._unsent.admits(len(body)) else None
         if kind == Kind.TEARDOWN:
             return events.ProcessorTeardown(number, body == TRUE)
+        if kind == Kind.ENVIRONMENT:
+            return events.ProcessorEnvironment(number, body.decode("utf-8", "replace"))
         if kind == Kind.CHUNK_FAILURES:
             return events.ChunkFailures(number, *read_chunk_failures(body))
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):

@@ -1,6 +1,6 @@
 @0xc3b1d5a0f2e94711;
 
-# The Scaler wire protocol, version 5.
+# The Scaler wire protocol, version 6.
 #
 # One message is a list of ZeroMQ frames:
 #
@@ -152,6 +152,7 @@ struct Heartbeat {
   processorTasks @12 :Data;              # U64: number of the running task; no meaning if none runs
   processorFunctions @13 :Data;          # 16 bytes each: its function; zeros if none runs
   processorMilliseconds @14 :Data;       # U32: how long it has run
+  processorEnvironments @15 :Data;       # UTF-8, one line each: names of the worker plugins and uploaded modules there; empty: there are none
 }
 
 struct TaskBatch {
@@ -507,6 +508,7 @@ struct MonitorSnapshot {
     task @16 :UInt64;                    # number of the running task, if `function` is not empty
     function @17 :Text;
     taskSeconds @18 :Float64;            # how long it has run
+    environment @19 :Text;               # worker plugins and uploaded modules there, for people; empty: none
   }
 
   struct AgentStatus {

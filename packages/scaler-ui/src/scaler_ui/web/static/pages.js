@@ -69,7 +69,7 @@ class Workers {
   }
 
   openWorker(row) {
-    openDetail(`Worker ${row.name}`, [["agent", agentLink(row.agent)], ["host", row.hostname], ["pid", row.pid], ["state", chip(row.state)], ["CPU", percent(row.cpu_percent)], ["memory", bytes(row.rss_bytes)], ["running", row.function && `${row.function}, task ${row.task}, for ${seconds(row.task_seconds)}`], ["tasks", integer(row.sent)], ["queued", integer(row.queued)], ["capabilities", row.capabilities], ["last seen", `${seconds(row.last_seen_seconds)} ago`]],
+    openDetail(`Worker ${row.name}`, [["agent", agentLink(row.agent)], ["host", row.hostname], ["pid", row.pid], ["state", chip(row.state)], ["CPU", percent(row.cpu_percent)], ["memory", bytes(row.rss_bytes)], ["running", row.function && `${row.function}, task ${row.task}, for ${seconds(row.task_seconds)}`], ["tasks", integer(row.sent)], ["queued", integer(row.queued)], ["capabilities", row.capabilities], ["set up by clients", row.environment], ["last seen", `${seconds(row.last_seen_seconds)} ago`]],
       [element("p", { class: "row" }, row.function && link("functions", { show: row.function }, "its function"), link("tasks", { search: row.agent }, "tasks of its agent"))], `${row.agent}/${row.name}`);
   }
 }
