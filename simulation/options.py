@@ -10,7 +10,7 @@ from collections import Counter
 from random import Random
 
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, Retries
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, Prefer, Retries
 
 Key = tuple[bytes, int]
 
@@ -31,7 +31,7 @@ def draw_options(random: Random) -> CallOptions:
         name = random.choice((*ERROR_NAMES[1:], "builtins.KeyError", "scaler.errors.TaskTimeoutError"))
         retries = Retries(random.randint(1, 3), (name,), random.choice((0.0, 0.0, 0.2)), 2.0, 0.5)
     timeout = random.choice((0.0, 0.0, 0.3, 1.5))
-    return CallOptions(
+    options = CallOptions(
         label=random.choice(("", "", "curves")),
         retries=retries,
         # Both kinds of failure would count as one, and how often a task runs out of time is not known.
@@ -40,6 +40,20 @@ def draw_options(random: Random) -> CallOptions:
         priority=random.choice((0, 0, -1, 1, 5)),
         idempotent=idempotent,
     )
+    return _with_affinity(random, options)
+
+
+def _with_affinity(random: Random, options: CallOptions) -> CallOptions:
+    """Some ask for a worker or a host by its name. Those that may have to wait for it for good have a deadline."""
+    host = f"agent {random.randint(1, 4)}"
+    way = random.random()
+    if way < 0.1:
+        return options._replace(host=Prefer(host))
+    if way < 0.2:
+        return options._replace(host=host, deadline_seconds=4.0)
+    if way < 0.3:
+        return options._replace(worker=f"{host}-{random.randint(0, 1)}", deadline_seconds=4.0)
+    return options
 
 
 class OptionsWatch:
@@ -62,6 +76,12 @@ class OptionsWatch:
     def runs_once(self, key: Key) -> bool:
         """Whether a task may not run a second time, whatever happens."""
         return not self.asked.get(key, NO_OPTIONS).idempotent
+
+    def is_elsewhere(self, key: Key, where: str) -> bool:
+        """Whether a task that is for one worker or one host runs at another host."""
+        options = self.asked.get(key, NO_OPTIONS)
+        wanted = options.worker.rpartition("-")[0] or options.host
+        return isinstance(wanted, str) and wanted != "" and not where.startswith(f"{wanted}/")
 
     def may_run_again(self, key: Key) -> bool:
         """Whether a task may run again although nothing went wrong."""

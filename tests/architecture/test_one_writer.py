@@ -32,7 +32,7 @@ WRITERS = {
     "ClientRecord.withdrawn "
     "Task.agent Task.attempt Task.canceled Task.chain Task.failures Task.graph Task.state",
     "linked_rows": "ClientRecord.links ClientRecord.recent",
-    "placement": "AgentRecord.newcomers",
+    "placement": "AgentRecord.newcomers AgentRecord.pinned",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_asks "
     "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.session",
@@ -54,7 +54,20 @@ NAMED = {
 }
 """What is called like this is such a record."""
 
-NO_RECORDS = {"absent", "adapter", "call", "group", "line", "marks", "monitor", "queue", "start", "tally", "turns"}
+NO_RECORDS = {
+    "absent",
+    "adapter",
+    "call",
+    "group",
+    "line",
+    "marks",
+    "monitor",
+    "queue",
+    "start",
+    "tally",
+    "turns",
+    "view",
+}
 """What is called like this is something else."""
 
 MUTATORS = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import socket
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scaler import AsyncClient, Client, Retries, ScalerExecutor
-from scaler.errors import ProcessorDiedError, ScalerError, TaskTimeoutError, WorkerDiedError
+from scaler import AsyncClient, Client, Prefer, Retries, ScalerExecutor
+from scaler.errors import NoWorkerError, ProcessorDiedError, ScalerError, TaskTimeoutError, WorkerDiedError
 from scaler_protocol.failures import full_names_of
 from scaler_protocol.wire.call_options import TIMEOUT_NAMES
 from tests.integration.deployment import Deployment, Service, wait_for
@@ -225,6 +227,38 @@ def ended(future: object) -> str:
     except (WorkerDiedError, ProcessorDiedError) as error:
         return "reason" if "idempotent=False" in str(error) else str(error)
     return "value"
+
+
+def where() -> tuple[int, str]:
+    return os.getpid(), socket.gethostname()
+
+
+def where_inside(**options: Any) -> tuple[int, str]:
+    with Client() as client:
+        return client.submit_verbose(where, (), **options).result()
+
+
+def test_tasks_run_at_the_worker_and_the_host_that_they_ask_for(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler("--no-worker-timeout-seconds", "4")
+    deployment.workers(scheduler)
+    host = socket.gethostname()
+    with Client(str(scheduler.addresses["scheduler"])) as client:
+        nowhere = client.submit_verbose(where, (), host="elsewhere")
+        by_name = client.run(os.getpid)
+        for name, pid in by_name.items():
+            bound = client.with_options(worker=name)
+            assert {future.result()[0] for future in [bound.submit(where) for _ in range(50)]} == {pid}
+            assert {own for own, _ in client.starmap(where, [()] * 30, worker=name)} == {pid}
+            assert client.get({"a": (where,), "b": (list, "a")}, ["b"], worker=name, host=host)["b"] == [pid, host]
+        # In another process, if the worker is the one that waits for it.
+        assert client.submit(where_inside, worker=name).result()[1] == host
+        assert client.submit_verbose(where, (), host=host).result()[1] == host
+        assert client.submit_verbose(where, (), host=Prefer("elsewhere")).result()[1] == host
+        with pytest.raises(NoWorkerError, match="host elsewhere: no worker of that name is connected"):
+            nowhere.result()
+        for wrong in ({"worker": ""}, {"worker": 3}, {"worker": Prefer("left-0")}, {"host": "a\nb"}, {"host": b"a"}):
+            with pytest.raises((TypeError, ValueError), match=r"worker|host"):
+                client.map(abs, [1], **wrong)
 
 
 def test_impossible_values_are_errors_at_the_call(scheduler: Service) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.call_options import NO_OPTIONS, Retries
+from scaler_protocol.wire.call_options import NO_OPTIONS, Prefer, Retries
 from simulation.cluster import Cluster
 from simulation.ledger import SimulationError
 from simulation.options import OptionsWatch
@@ -65,6 +65,13 @@ def test_the_watch_notices_a_deadline_too_early_and_one_too_late() -> None:
     assert watched.problem(KEY, m.Status.TIMED_OUT, "task 3 (f): (deadline_seconds)", 4.0, always=False)
     assert not watched.problem(KEY, m.Status.TIMED_OUT, "task 3 (f): (deadline_seconds)", 5.0, always=False)
     assert watched.problem(KEY, m.Status.SUCCESS, "", 9.0, always=False)
+
+
+def test_the_watch_notices_a_task_at_another_host() -> None:
+    for options in ({"host": "agent 2"}, {"worker": "agent 2-1"}):
+        assert not watch(**options).is_elsewhere(KEY, "agent 2/processor 7")
+        assert watch(**options).is_elsewhere(KEY, "agent 21/processor 7")
+    assert not watch(host=Prefer("agent 2")).is_elsewhere(KEY, "agent 3/processor 7")
 
 
 def test_the_ledger_notices_a_second_run() -> None:

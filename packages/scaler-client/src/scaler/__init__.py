@@ -31,7 +31,7 @@ from scaler.local.combo import SchedulerClusterCombo
 from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
 from scaler_protocol.version import SOFTWARE_VERSION as __version__
-from scaler_protocol.wire.call_options import Retries
+from scaler_protocol.wire.call_options import Prefer, Retries
 
 __all__ = [
     "AsyncClient",
@@ -46,6 +46,7 @@ __all__ = [
     "NoWorkerError",
     "ObjectReference",
     "ObjectStorageException",
+    "Prefer",
     "ProcessorDiedError",
     "RemoteTaskError",
     "Retries",

@@ -40,6 +40,50 @@ def pinned_slot(capabilities: Iterable[tuple[str, int]]) -> int | None:
     return next((value for name, value in capabilities if name.startswith(_PIN)), None)
 
 
+_WORKER, _HOST, _PREFERRED_HOST = "@worker:", "@host:", "@preferred-host:"
+"""How capabilities begin that stand for a worker and a host by their names. The scheduler makes them of options of calls."""
+
+
+def affinity_to(worker: str = "", host: str = "", *, preferred_host: str = "") -> tuple[tuple[str, int], ...]:
+    """Return the capabilities of a task that only this worker and this host may run, or that prefers a host."""
+    named = ((_WORKER, worker), (_HOST, host), (_PREFERRED_HOST, preferred_host))
+    return tuple((prefix + name, NO_VALUE) for prefix, name in named if name)
+
+
+def offered(names: Iterable[str]) -> frozenset[str]:
+    """Return those of the names a task asks for that workers offer: without workers and hosts."""
+    return frozenset(name for name in names if not name.startswith("@"))
+
+
+def named_worker(names: Iterable[str]) -> str:
+    """Return the name of the only worker that may run the task; empty: any."""
+    return _named(_WORKER, names)
+
+
+def named_host(names: Iterable[str]) -> str:
+    """Return the name of the only host that may run the task; empty: any."""
+    return _named(_HOST, names)
+
+
+def preferred_host(names: Iterable[str]) -> str:
+    """Return the name of the host that the task prefers; empty: none."""
+    return _named(_PREFERRED_HOST, names)
+
+
+def _named(prefix: str, names: Iterable[str]) -> str:
+    return next((name[len(prefix) :] for name in names if name.startswith(prefix)), "")
+
+
+def is_affine(capabilities: Iterable[tuple[str, int]]) -> bool:
+    """Whether these capabilities of a task name a worker or a host."""
+    return any(name.startswith((_WORKER, _HOST, _PREFERRED_HOST)) for name, _ in capabilities)
+
+
+def is_bound(names: Iterable[str]) -> bool:
+    """Whether only certain workers may run the task, whatever others offer."""
+    return any(name.startswith((_PIN, _WORKER, _HOST)) for name in names)
+
+
 class CapabilitiesError(ValueError):
     """A text that is not a list of capabilities. The message names the part at fault."""
 

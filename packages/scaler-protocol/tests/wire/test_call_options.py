@@ -15,6 +15,7 @@ from scaler_protocol.wire.call_options import (
     RECORD_BYTES_MAX,
     SECONDS_MAX,
     CallOptions,
+    Prefer,
     Retries,
     asked_of,
     encode_record,
@@ -45,6 +46,8 @@ OPTIONS = st.builds(
     st.floats(0, 1e6),
     st.integers(-1_000_000, 1_000_000),
     st.booleans(),
+    st.one_of(st.just(""), TEXTS),
+    st.one_of(st.just(""), TEXTS, TEXTS.map(Prefer)),
 ).filter(lambda options: options.idempotent or options.retries is None)
 
 
@@ -229,5 +232,8 @@ def test_each_wait_is_longer_up_to_a_bound() -> None:
 @given(OPTIONS)
 def test_agents_get_what_they_must_know_once(options: CallOptions) -> None:
     sent = asked_of(options.for_agents)
-    assert sent == options._replace(label="", tags=(), deadline_seconds=0.0)
-    assert (options.asks is None) == (options._replace(label="", tags=()) == NO_OPTIONS)
+    bare = options._replace(label="", tags=(), worker="", host="")
+    assert sent == bare._replace(deadline_seconds=0.0)
+    assert (options.asks is None) == (bare == NO_OPTIONS)
+    # The scheduler keeps these with what tasks ask of workers.
+    assert bool(options.affinity) == bool(options.worker or options.host)

@@ -167,7 +167,8 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
         `retries`: how often a task that has failed runs again, or a `Retries`, which says more. `timeout_seconds`: how long each
         attempt may run. `deadline_seconds`: how long after it was submitted a task ends. `priority`: which tasks of this client
         go first. `idempotent=False`: a task never runs twice, and ends with an error where it may have begun and its worker is
-        lost. See `docs/options.md`.
+        lost. `worker`, `host`: the only worker or host that may run the tasks, by name; `host=Prefer("name")`: where they go as
+        long as it takes tasks. See `docs/options.md`.
 
         Raises TypeError for options that do not exist, TypeError and ValueError for impossible values.
         """

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Type
 from scaler.client.async_future import AsyncFuture
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
-from scaler_protocol.wire.call_options import Retries
+from scaler_protocol.wire.call_options import Prefer, Retries
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -76,6 +76,8 @@ class TaskOptions(TypedDict, total=False):
     deadline_seconds: float | None
     priority: int | None
     idempotent: bool | None
+    worker: str | None
+    host: str | Prefer | None
 
 
 class LazyOptions(TaskOptions, total=False):

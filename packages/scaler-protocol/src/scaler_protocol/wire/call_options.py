@@ -13,12 +13,16 @@ from math import inf, isfinite
 from operator import index
 from typing import Any, Final, NamedTuple
 
+from scaler_protocol.capabilities import affinity_to
 from scaler_protocol.runtime.names import shown, shown_type
 
 LABEL_CHARACTERS_MAX = 100
 TAGS_MAX = 20
 TAG_NAME_CHARACTERS_MAX = 100
 TAG_VALUE_CHARACTERS_MAX = 200
+
+NAME_CHARACTERS_MAX = 300
+"""Longest name of a worker or a host that a task can be sent to."""
 
 RETRIES_MAX = 1000
 RETRY_EXCEPTIONS_MAX = 20
@@ -76,6 +80,13 @@ class Retries(NamedTuple):
         return not set(self.on).isdisjoint(names)
 
 
+class Prefer(NamedTuple):
+    """A host that tasks go to while it takes tasks; otherwise they go elsewhere."""
+
+    name: str
+    """The name of the host."""
+
+
 class CallOptions(NamedTuple):
     """The options of a call."""
 
@@ -93,6 +104,10 @@ class CallOptions(NamedTuple):
     """Tasks of higher priority go before others of the same client and depth."""
     idempotent: bool = True
     """Whether the task may run twice. If not, it ends with an error where it may have begun and its worker is lost."""
+    worker: str = ""
+    """The name of the only worker that may run it; empty: any."""
+    host: str | Prefer = ""
+    """The name of the only host that may run it, or of one that it prefers; empty: any."""
 
     def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
         """Return these options with others in place of them; None leaves one as it is, tags are joined by name.
@@ -120,14 +135,22 @@ class CallOptions(NamedTuple):
 
     @property
     def asks(self) -> CallOptions | None:
-        """These options without what is only for people; None where nothing is left."""
-        asks = self._replace(label="", tags=())
+        """These options without what is only for people, and without `affinity`; None where nothing is left."""
+        asks = self._replace(label="", tags=(), worker="", host="")
         return None if asks == NO_OPTIONS else asks
+
+    @property
+    def affinity(self) -> tuple[tuple[str, int], ...]:
+        """The worker and the host in the form of capabilities, as the scheduler keeps them."""
+        if isinstance(self.host, Prefer):
+            return affinity_to(self.worker, preferred_host=self.host.name)
+        return affinity_to(self.worker, self.host)
 
     @property
     def for_agents(self) -> bytes:
         """The `options` of a batch that goes to an agent, all rows of which ask for this; empty for nothing."""
-        return join_records((encode_record(self._replace(label="", tags=(), deadline_seconds=0.0)),))
+        asks = self._replace(label="", tags=(), deadline_seconds=0.0, worker="", host="")
+        return join_records((encode_record(asks),))
 
     @property
     def is_per_item(self) -> bool:
@@ -278,6 +301,27 @@ def _as_idempotent(value: Any) -> bool:
     return value
 
 
+def _as_worker(value: Any) -> str:
+    if isinstance(value, Prefer):
+        raise TypeError("worker takes a name; a task can prefer a host, not a worker")
+    return _as_name("worker", value)
+
+
+def _as_host(value: Any) -> str | Prefer:
+    if isinstance(value, list) and len(value) == 1:
+        # From a record.
+        value = Prefer(*value)
+    if isinstance(value, Prefer):
+        return Prefer(_as_name("host: Prefer", value.name))
+    return _as_name("host", value)
+
+
+def _as_name(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a name, not {shown(value)}")
+    return _one_line(what, value, NAME_CHARACTERS_MAX)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "label": _as_label,
     "tags": _as_tags,
@@ -286,6 +330,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "deadline_seconds": _as_limit_of("deadline_seconds"),
     "priority": _as_priority,
     "idempotent": _as_idempotent,
+    "worker": _as_worker,
+    "host": _as_host,
 }
 
 

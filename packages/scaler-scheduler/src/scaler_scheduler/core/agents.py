@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from scaler_protocol.capabilities import pinned_agent
+from scaler_protocol.capabilities import named_host, named_worker, offered, pinned_agent, preferred_host
+from scaler_protocol.ids import short
 from scaler_scheduler.core.records import AgentRecord, Names
 
 STALE_ENTRIES = 4
 """A heap with so many entries for each agent is made anew: popping the stale ones all at once would take long."""
+
+VIEWS_MAX = 1000
+"""So many groups of agents by workers' and hosts' names are kept."""
 
 SMALL_HEAP = 256
 """A smaller one is not worth it."""
@@ -59,6 +63,9 @@ class AgentPool:
         self.by_peer: dict[bytes, AgentRecord] = {}
         self._groups: dict[Names, AgentGroup] = {}
         self._eligible: dict[Names, list[AgentGroup]] = {}
+        self._views: dict[tuple[str, str, Names], AgentGroup] = {}
+        """Groups of agents by the names of a worker and of a host, and what else tasks ask for; made when they are asked for."""
+        self._views_of: dict[AgentRecord, list[AgentGroup]] = {}
         self._dirty: dict[AgentRecord, None] = {}
         self._aside: dict[AgentRecord, None] = {}
         """Agents that have room, and get nothing for now."""
@@ -66,6 +73,11 @@ class AgentPool:
 
     def __len__(self) -> int:
         return len(self.by_peer)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether tasks have asked for workers or hosts by their names."""
+        return bool(self._views)
 
     def add(self, agent: AgentRecord) -> None:
         """The agent has connected."""
@@ -78,6 +90,8 @@ class AgentPool:
             self._eligible.clear()
         group.agents[agent] = None
         group.slots += agent.slots
+        for key, view in self._views.items():
+            self._add_to_view(view, key, agent)
         self._dirty[agent] = None
 
     def remove(self, agent: AgentRecord) -> None:
@@ -90,6 +104,10 @@ class AgentPool:
         del group.agents[agent]
         group.slots -= agent.slots
         group.assigned -= agent.counted
+        for view in self._views_of.pop(agent, ()):
+            del view.agents[agent]
+            view.slots -= agent.slots
+            view.assigned -= agent.counted
         if not group.agents:
             del self._groups[agent.capability_names]
             self._eligible.clear()
@@ -131,12 +149,17 @@ class AgentPool:
         group = self._groups[agent.capability_names]
         held = len(agent.tasks)
         group.assigned += held - agent.counted
+        views = self._views_of.get(agent, ()) if self._views_of else ()
+        for view in views:
+            view.assigned += held - agent.counted
         agent.counted = held
         if agent.spare > 0:
             key = held / agent.slots
             if key != agent.load_key:
                 agent.load_key = key
                 group.push(agent)
+                for view in views:
+                    view.push(agent)
         else:
             agent.load_key = -1.0
 
@@ -147,12 +170,48 @@ class AgentPool:
             pinned = pinned_agent(signature)
             if pinned is not None:
                 return self._group_of_one(pinned)
+            worker, host, capabilities = named_worker(signature), named_host(signature), offered(signature)
+            if worker or host:
+                view = self._view(worker, host, capabilities)
+                return [view] if view.agents else []
             groups = sorted(
-                (group for names, group in self._groups.items() if signature <= names),
+                (group for names, group in self._groups.items() if capabilities <= names),
                 key=lambda group: len(group.names),
             )
             self._eligible[signature] = groups
         return groups
+
+    def preferred_for(self, signature: Names) -> list[AgentGroup]:
+        """Return the agents of the host that tasks of this signature prefer; nothing if none is connected that may run them."""
+        view = self._view("", preferred_host(signature), offered(signature))
+        return [view] if view.agents else []
+
+    def _view(self, worker: str, host: str, capabilities: Names) -> AgentGroup:
+        key = worker, host, capabilities
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) >= VIEWS_MAX:
+                self._views.clear()
+                self._views_of.clear()
+            view = self._views[key] = AgentGroup(capabilities)
+            for agent in self.by_peer.values():
+                self._add_to_view(view, key, agent)
+        return view
+
+    def _add_to_view(self, view: AgentGroup, key: tuple[str, str, Names], agent: AgentRecord) -> None:
+        worker, host, capabilities = key
+        if (
+            (host and host not in (agent.hello.hostname, agent.hello.name))
+            or (worker and slot_named(agent, worker) is None)
+            or not capabilities <= agent.capability_names
+        ):
+            return
+        view.agents[agent] = None
+        view.slots += agent.slots
+        view.assigned += agent.counted
+        self._views_of.setdefault(agent, []).append(view)
+        if agent.load_key >= 0:
+            view.push(agent)
 
     def _group_of_one(self, agent_id: bytes) -> list[AgentGroup]:
         """Return the one agent with this id as a group of its own, made for this question: such tasks are rare."""
@@ -164,3 +223,18 @@ class AgentPool:
         group.slots, group.assigned = agent.slots, len(agent.tasks)
         group.heap.append((agent.load_key, agent.pool_index, agent))
         return [group]
+
+
+def slot_named(agent: AgentRecord, worker: str) -> int | None:
+    """Return the slot of the agent's worker of this name; None if it has none.
+
+    Where several workers have one name, clients show each with its agent behind it (`Client.run`). That is its name, too.
+    """
+    names = agent.hello.worker_names
+    if worker in names:
+        return names.index(worker)
+    if worker.endswith(")"):
+        for slot, name in enumerate(names):
+            if worker == f"{name} ({short(agent.id)}/{slot})":
+                return slot
+    return None

@@ -117,7 +117,14 @@ class ClientRequests:
             self._monitor.record(m.TaskEvent.SUBMITTED, tasks, filed, "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._answers.recover(client, tasks, now)
-        self._lifecycle.queue(tasks)
+        if several is None:
+            self._lifecycle.queue(tasks)
+            return
+        by_signature: dict[frozenset[str], list[Task]] = {}
+        for task in tasks:
+            by_signature.setdefault(task.options.signature, []).append(task)
+        for alike in by_signature.values():
+            self._lifecycle.queue(alike)
 
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         flags = message.flags & ~m.TaskFlag.REANNOUNCED
@@ -145,7 +152,10 @@ class ClientRequests:
             records, _ = read_records(batch.options)
         except ValueError as error:
             raise SessionError(f"{client.name}: {error}") from None
-        return [self._options(client, batch, kind, flags, self._note_of(record), record.asks) for record in records]
+        return [
+            self._options(client, batch, kind, flags, self._note_of(record), record.asks, record.affinity)
+            for record in records
+        ]
 
     def _options_by_row(self, options: Sequence[TaskOptions], batch: m.TaskBatch) -> list[TaskOptions]:
         """Return the options of each row of a batch with several records."""
@@ -168,6 +178,7 @@ class ClientRequests:
         flags: int,
         note: Note | None = None,
         asks: CallOptions | None = None,
+        affinity: m.Capabilities = (),
     ) -> TaskOptions:
         """Return what the tasks share, after a look at whether they may be run like this."""
         functions, serializer = batch.functions, batch.serializer
@@ -175,9 +186,13 @@ class ClientRequests:
             if not self._functions.knows(client.id, function_id):
                 raise SessionError(f"{client.name} uses function {short(function_id)} before defining it")
         enforce = self._policy.enforces_capabilities
-        if batch.capabilities and not enforce and pinned_slot(batch.capabilities) is None:
+        capabilities = batch.capabilities
+        is_pinned = bool(capabilities) and pinned_slot(capabilities) is not None
+        if capabilities and not enforce and not is_pinned:
             tell_ignored(client, self._policy.name, self._outbox)
-        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce, note, asks)
+        if affinity and not is_pinned:
+            capabilities = (*capabilities, *affinity)
+        return client.options_for(batch.depth, kind, flags, capabilities, serializer, enforce, note, asks)
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         with self._rows.answered_together():

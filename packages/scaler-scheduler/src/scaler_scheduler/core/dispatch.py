@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from scaler_protocol.capabilities import is_affine, named_worker, pin_to
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import NO_ITEMS, Packed
 from scaler_protocol.wire.plain_task import is_plain
 from scaler_protocol.wire.task_lists import portions_of
+from scaler_scheduler.core.agents import slot_named
 from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
@@ -91,7 +93,7 @@ class Dispatch:
             depth=options.depth,
             kind=options.kind,
             flags=options.flags & ~m.TaskFlag.REANNOUNCED,
-            capabilities=options.capabilities,
+            capabilities=_capabilities_at(agent, options) if options.capabilities else (),
             serializer=options.serializer,
             object_positions=positions,
             objects=tuple(objects),
@@ -130,7 +132,7 @@ class Dispatch:
             options.depth,
             options.kind,
             options.flags & ~_REANNOUNCED,
-            options.capabilities,
+            _capabilities_at(agent, options) if options.capabilities else (),
             b"",
             (),
             (),
@@ -149,6 +151,17 @@ class Dispatch:
             bodies = Packed.of([self._functions.body(function_id) for function_id in missing])
             names = tuple(self._functions.name(function_id) for function_id in missing)
             self._outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names, options.serializer))
+
+
+def _capabilities_at(agent: AgentRecord, options: TaskOptions) -> m.Capabilities:
+    """Return what an agent is told: the slot of the only worker that may run the tasks in place of its name, and no host."""
+    capabilities = options.capabilities
+    if is_affine(capabilities):
+        worker = named_worker(options.signature)
+        slot = slot_named(agent, worker) if worker else None
+        plain = tuple(pair for pair in capabilities if not pair[0].startswith("@"))
+        return plain if slot is None else (*pin_to(agent.id, slot), *plain)
+    return capabilities
 
 
 def _parts(tasks: list[Task]) -> list[list[Task]]:

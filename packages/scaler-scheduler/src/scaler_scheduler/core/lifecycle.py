@@ -72,7 +72,7 @@ class TaskLifecycle:
         task.graph = graph
 
     def queue(self, tasks: list[Task]) -> None:
-        """Queue new tasks that share their options, but for label and tags, in the order of their numbers."""
+        """Queue new tasks in the order of their numbers: of one client and depth, and with the same signature."""
         if tasks:
             self._ready.add_all(tasks)
             self._marks.placement_due = True

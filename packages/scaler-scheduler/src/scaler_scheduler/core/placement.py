@@ -6,9 +6,11 @@ The policy chooses the agent and the number of tasks; everything else about a pl
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 
-from scaler_scheduler.core.agents import AgentGroup
+from scaler_protocol.capabilities import named_worker, preferred_host
+from scaler_scheduler.core.agents import AgentGroup, slot_named
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.ready import SignatureQueue
@@ -50,6 +52,7 @@ class Placement:
         self._lifecycle = lifecycle
         self._dispatch = Dispatch(state)
         self._work_left = 0
+        self._passes = 0
 
     def place_ready(self, now: float) -> bool:
         """Hand over what is ready, as far as agents take it. Return whether the pass has ended before it was done."""
@@ -64,22 +67,53 @@ class Placement:
                 return False
             self._ready.add(lone)
         self._work_left = PASS_WORK_MAX
-        for queue in self._ready.non_empty():
+        queues = self._ready.non_empty()
+        if len(queues) > 1 and agents.has_views:
+            queues = self._in_turn(queues)
+        elsewhere: list[tuple[SignatureQueue, list[AgentGroup]]] = []
+        for queue in queues:
             groups = agents.groups_for(queue.signature)
-            if groups:
-                queue.unservable_since = None
+            if not groups:
+                if queue.unservable_since is None:
+                    queue.unservable_since = now
+                continue
+            queue.unservable_since = None
+            if not queue.signature:
                 self._place_queue(queue, groups, now)
-                if self._work_left <= 0:
-                    return True
-            elif queue.unservable_since is None:
-                queue.unservable_since = now
-        return False
+            elif (worker := named_worker(queue.signature)) != "":
+                self._place_at_worker(queue, worker, groups, now)
+            elif preferred_host(queue.signature):
+                self._place_queue(queue, agents.preferred_for(queue.signature), now, newcomers=False)
+                # Only those whose turn it is may have what others of their kind find at their hosts.
+                if queue is not queues[0]:
+                    elsewhere.append((queue, groups))
+                else:
+                    self._place_queue(queue, groups, now)
+            else:
+                self._place_queue(queue, groups, now)
+            if self._work_left <= 0:
+                return True
+        for queue, groups in elsewhere:
+            self._place_queue(queue, groups, now)
+        return self._work_left <= 0
+
+    def _in_turn(self, queues: list[SignatureQueue]) -> list[SignatureQueue]:
+        """Return the queues, the deepest first, and of those of one depth another one first in each pass.
+
+        Tasks for one host would otherwise wait for all that others may run there too, or those for them.
+        """
+        self._passes += 1
+        first = self._passes % len(queues)
+        return sorted(queues[first:] + queues[:first], key=_deepest, reverse=True)
 
     def _place_lone(self, task: Task, now: float) -> bool:
         """Assign the only ready task, where that is simple: no graph, no objects, no queue. What latency consists of."""
         if task.graph is not None or task.objects:
             return False
-        choice = self._policy.choose(1, self._agents.groups_for(task.options.signature))
+        signature = task.options.signature
+        if signature and (named_worker(signature) or preferred_host(signature)):
+            return False
+        choice = self._policy.choose(1, self._agents.groups_for(signature))
         if choice is None:
             return False
         agent = choice[0]
@@ -88,7 +122,11 @@ class Placement:
         self._agents.changed(agent)
         return True
 
-    def _place_queue(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
+    def _place_queue(
+        self, queue: SignatureQueue, groups: list[AgentGroup], now: float, *, newcomers: bool = True
+    ) -> None:
+        if not groups:
+            return
         choose = self._policy.choose
         agents, inside_tasks = self._agents, self._inside_tasks
         if inside_tasks:
@@ -96,7 +134,8 @@ class Placement:
         while queue.count > 0 and self._work_left > 0:
             choice = choose(queue.count, groups)
             if choice is None:
-                self._place_newcomers(queue, groups, now)
+                if newcomers:
+                    self._place_newcomers(queue, groups, now)
                 return
             agent, count = choice
             piece = agent.capacity // ROOM_PIECES
@@ -143,6 +182,21 @@ class Placement:
             rooms[agent] -= 1
             if not rooms[agent]:
                 del rooms[agent]
+
+    def _place_at_worker(self, queue: SignatureQueue, worker: str, groups: Iterable[AgentGroup], now: float) -> None:
+        """Give the only worker that may run these tasks some of them, whatever its agent has for others."""
+        for agent in [agent for group in groups for agent in group.agents]:
+            slot = slot_named(agent, worker)
+            assert slot is not None
+            room = _room_at_worker(agent, slot)
+            while room > 0 and queue.count > 0 and self._work_left > 0:
+                tasks = self._ready.take(queue, min(room, TAKEN_MAX))
+                if not tasks:
+                    return
+                room -= len(tasks)
+                agent.pinned.setdefault(slot, []).extend(tasks)
+                self._assign(agent, tasks, now)
+            self._agents.reinsert(agent)
 
     def _keep_from_moving(self, planned: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
         """Assign those of `tasks` that read large objects to agents that have these; return the rest."""
@@ -200,8 +254,10 @@ class Placement:
         for task in tasks:
             extended.append(task)
             graph = task.graph
-            if graph is None or task.options.asks is not None:
-                # What is asked for concerns each row by itself: one that runs again must find none behind it.
+            options = task.options
+            if graph is None or options.asks is not None or (options.signature and named_worker(options.signature)):
+                # What is asked for concerns each row by itself: one that runs again must find none behind it. And an agent
+                # takes no chains for one worker.
                 continue
             rows = graph.release_behind(task.number - graph.first_number)
             if rows:
@@ -209,6 +265,22 @@ class Placement:
                 self._lifecycle.link(agent, [task, *behind])
                 extended += behind
         return extended
+
+
+def _deepest(queue: SignatureQueue) -> int:
+    return queue.deepest
+
+
+def _room_at_worker(agent: AgentRecord, slot: int) -> int:
+    """Return how many more tasks a worker gets that ask for it: a worker's share of what its agent wants, one at least."""
+    if agent.draining or agent.capacity <= 0:
+        return 0
+    held = 0
+    for own, tasks in agent.pinned.items():
+        # An agent wants as many more as it has of such tasks.
+        agent.pinned[own] = still = [task for task in tasks if task.agent is agent]
+        held += len(still)
+    return max(1, (agent.capacity - held) // agent.slots) - len(agent.pinned.get(slot, ()))
 
 
 def _makes_objects(task: Task) -> bool:

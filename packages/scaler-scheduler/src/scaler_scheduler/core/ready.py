@@ -334,7 +334,7 @@ class ReadyQueues:
         self._turns_of(task).add(task.options.client.id, (task,))
 
     def add_all(self, tasks: list[Task]) -> None:
-        """Queue tasks that share their options, but for label and tags, in the order of their numbers."""
+        """Queue tasks in the order of their numbers: of one client and depth, and with the same signature."""
         if not self.count and len(tasks) == 1:
             self._lone = tasks[0]
             self.count = 1

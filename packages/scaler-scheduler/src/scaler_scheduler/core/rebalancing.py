@@ -51,16 +51,19 @@ class Rebalancing:
         if any(queue.signature <= names for queue in self._ready.non_empty() for names in idle):
             # Idle agents get what is ready first, where they can run it.
             return []
-        return tasks_to_recall([Load(agent.units, agent.slots, _movable(agent, idle)) for agent in agents])
+        some_named = self._agents.has_views
+        return tasks_to_recall([Load(agent.units, agent.slots, _movable(agent, idle, some_named)) for agent in agents])
 
 
-def _movable(agent: AgentRecord, idle: Set[Names]) -> int:
+def _movable(agent: AgentRecord, idle: Set[Names], some_named: bool) -> int:
     """Return how many of a busy agent's tasks an idle agent has the capabilities for; `idle` holds the names these offer.
+
+    `some_named`: some tasks may be for a certain worker or host, whose names nobody offers.
 
     Recalling other tasks would be in vain: they would come back to agents like this one.
     """
     if agent.units <= agent.slots:
         return 0
-    if all(agent.capability_names <= names for names in idle):
+    if not some_named and all(agent.capability_names <= names for names in idle):
         return len(agent.tasks)
     return sum(1 for task in agent.tasks if any(task.options.signature <= names for names in idle))

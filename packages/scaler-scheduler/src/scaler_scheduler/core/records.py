@@ -19,7 +19,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from scaler_protocol.capabilities import pinned_agent
+from scaler_protocol.capabilities import offered
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
@@ -246,6 +246,7 @@ class AgentRecord(_SessionRecord):
         "load_key",
         "lost_at",
         "newcomers",
+        "pinned",
         "pool_index",
         "slots",
         "tasks",
@@ -264,6 +265,8 @@ class AgentRecord(_SessionRecord):
         self.tasks: dict[Task, None] = {}
         self.newcomers: list[Task] = []
         """Tasks that it was given beyond what it wants (see `placement`); some of them may have left it."""
+        self.pinned: dict[int, list[Task]] = {}
+        """By slot: tasks that ask for this worker by its name; some of them may have left it."""
         self.followers = 0
         """Of `tasks`, those that run behind another one of their chain: no worker is needed for them."""
         self.functions: dict[bytes, tuple[bytes, ...] | set[bytes]] = {}
@@ -412,8 +415,8 @@ class ClientRecord(_SessionRecord):
             if len(self._options) >= OPTIONS_MAX:
                 self._options.clear()
             names = frozenset(name for name, _ in capabilities)
-            # What is for one worker goes nowhere else under any policy.
-            signature = names if enforce or pinned_agent(names) is not None else NO_CAPABILITIES
+            # What is for certain workers goes nowhere else under any policy.
+            signature = names if enforce else names - offered(names)
             bare = None
             if note is not None:
                 self.has_notes = True

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from itertools import islice
 from math import inf
 
-from scaler_protocol.capabilities import pinned_agent
+from scaler_protocol.capabilities import is_bound, offered
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.config import ScalingConfig
 from scaler_scheduler.core import events
 from scaler_scheduler.core.adapters import Adapter, Group
-from scaler_scheduler.core.records import NO_CAPABILITIES, AgentRecord, Task
+from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.scaling import (
     PLAIN,
@@ -219,10 +219,10 @@ class Scaling:
         tallies: dict[Names, _Tally] = {}
         self._watch_running(now)
         for queue in self._ready.non_empty():
-            if pinned_agent(queue.signature) is not None:
-                # They wait for one worker: others are no use to them.
+            if is_bound(queue.signature):
+                # They wait for certain workers: others are no use to them.
                 continue
-            tally = tallies.setdefault(queue.signature, _Tally())
+            tally = tallies.setdefault(offered(queue.signature), _Tally())
             tally.waiting += queue.count
             for task in queue.front(SAMPLE_TASKS):
                 self._sample(tally, task)
@@ -238,8 +238,7 @@ class Scaling:
         tally = _Tally()
         seen = 0
         for task in islice(agent.tasks, agent.slots + SAMPLE_TASKS):
-            kind = task.options.signature
-            tally = tallies.setdefault(kind if pinned_agent(kind) is None else NO_CAPABILITIES, _Tally())
+            tally = tallies.setdefault(offered(task.options.signature), _Tally())
             if seen < agent.slots:
                 tally.running += 1
             else:

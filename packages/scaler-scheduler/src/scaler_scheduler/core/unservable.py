@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler_protocol.capabilities import pinned_agent
+from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered, pinned_agent
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.ready import SignatureQueue
@@ -57,24 +57,25 @@ class UnservableTasks:
                 self._tell(queue, kind, text)
 
     def _situation(self, queue: SignatureQueue, now: float) -> tuple[str, str]:
-        wanted = f"workers with the capabilities {{{', '.join(sorted(queue.signature))}}}"
-        if not queue.signature:
-            wanted = "workers"
+        capabilities = offered(queue.signature)
+        wanted = f"workers with the capabilities {{{', '.join(sorted(capabilities))}}}" if capabilities else "workers"
+        if is_bound(queue.signature):
+            return UNSERVABLE, _named_text(queue.signature)
         if self._scaling is not None:
-            coming = self._scaling.groups_under_way(queue.signature, now)
+            coming = self._scaling.groups_under_way(capabilities, now)
             if coming:
                 return (
                     WORKERS_COMING,
                     f"tasks wait for {wanted}, which are on their way (worker groups starting: {coming})",
                 )
-            if self._scaling.can_bring(queue.signature):
+            if self._scaling.can_bring(capabilities):
                 errors = "; ".join(self._scaling.problems())
                 return WORKERS_DELAYED, f"tasks wait for {wanted}, which no worker adapter starts now" + (
                     f": {errors}" if errors else ""
                 )
         text = (
             f"tasks wait for {wanted}, which no connected worker offers"
-            if queue.signature
+            if capabilities
             else "tasks wait: no worker is connected"
         )
         if self._scaling is not None:
@@ -99,3 +100,13 @@ class UnservableTasks:
         sentence = text.encode()
         for task in list(queue.tasks()):
             self._answers.withdraw(task, status, sentence, now)
+
+
+def _named_text(signature: frozenset[str]) -> str:
+    """Say for which worker or host tasks wait, where that is not connected."""
+    worker, host = named_worker(signature), named_host(signature)
+    which = [f"worker {worker}"] if worker else []
+    which += [f"host {host}"] if host else []
+    capabilities = sorted(offered(signature))
+    offering = f" with the capabilities {{{', '.join(capabilities)}}}" if capabilities else ""
+    return f"tasks wait for {' on '.join(which)}: no worker of that name{offering} is connected"

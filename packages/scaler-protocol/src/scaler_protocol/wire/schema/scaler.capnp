@@ -276,6 +276,8 @@ struct GraphSubmit {
 #   deadline_seconds    number, to the scheduler only: how long after it was submitted the task ends
 #   priority            integer: higher ones go first among the tasks of one client and depth
 #   idempotent          false: the task never runs twice
+#   worker              text, to the scheduler only: the name of the only worker that may run the task
+#   host                text, to the scheduler only: the name of the only host that may; in a list of one: of the host it prefers
 
 
 struct Notice {
