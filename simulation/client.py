@@ -294,6 +294,7 @@ class ClientDriver:
 
     def perform(self) -> None:
         """Flush, check the core, perform its effects."""
+        self.core.flush_or_hold(self.clock.now)
         self.core.flush()
         self.core.check_invariants()
         for effect in self.core.take_effects():

@@ -221,6 +221,26 @@ def test_kill_9_of_everything_runs_no_task_twice(deployment: Deployment, tmp_pat
     assert counts[1] >= ends["value"]
 
 
+def test_retries_and_deadlines_outlive_the_scheduler(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=1)
+    mark = str(tmp_path / "m")
+    with Client(str(scheduler.addresses["scheduler"])) as client:
+        failing = client.submit_verbose(fail, (mark,), retries=Retries(3, wait_seconds=1.0, backoff=1.0))
+        waiting = client.submit_verbose(sleep, (0,), host="elsewhere", deadline_seconds=15)
+        wait_for("it has failed twice", lambda: runs(mark) == 2)
+        scheduler.kill()
+        scheduler = deployment.scheduler(address=scheduler.address)
+        restarted = time.monotonic()
+        with pytest.raises(ValueError, match="always"):
+            failing.result()
+        assert runs(mark) == 4
+        with pytest.raises(TaskTimeoutError, match="not done 15 s after it was submitted"):
+            waiting.result()
+        # It would end 15 s after that, if it were not known how long it has waited.
+        assert time.monotonic() - restarted < 14.5
+
+
 def ended(future: object) -> str:
     try:
         future.result(timeout=60)  # type: ignore[attr-defined]

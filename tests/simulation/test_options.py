@@ -42,6 +42,16 @@ def test_counts_and_times_are_exact_where_nothing_goes_wrong() -> None:
     assert ends["timed_out"] > 20
 
 
+def test_counts_are_exact_when_the_scheduler_is_restarted() -> None:
+    failures = 0
+    for seed in range(1, 11):
+        cluster = Cluster(seed, changes={"options": True, **FAULTLESS, "scheduler_dies": True})
+        assert cluster.ledger.options.counts_are_exact
+        cluster.run(400)
+        failures += cluster.ledger.options.failures.total()
+    assert failures > 20
+
+
 KEY = (b"c" * 16, 3)
 
 

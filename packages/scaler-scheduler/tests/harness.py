@@ -80,6 +80,9 @@ class Client(Peer):
         found: dict[int, tuple[int, bytes]] = {}
         for batch in self.take(m.ResultBatch):
             statuses = list(batch.statuses) or [0] * len(batch.numbers)
+            if m.Status.RETRY in statuses:
+                # No answer: it says how often a task has failed that is tried again.
+                continue
             for number, status, payload in zip(batch.numbers, statuses, batch.payloads.split(), strict=True):
                 assert number not in found, f"task {number} was answered twice"
                 found[number] = (status, payload)

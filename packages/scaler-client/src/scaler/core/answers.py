@@ -14,6 +14,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import reported_of
 
 UNREADABLE = int(m.Status.UNREADABLE)
+RETRY = int(m.Status.RETRY)
 
 
 class Answers:
@@ -32,7 +33,10 @@ class Answers:
         self._outbox = outbox
 
     def on_results(self, batch: m.ResultBatch) -> None:
-        """Tasks have ended, cancelled ones among them."""
+        """Tasks have ended, cancelled ones among them. Or some are tried again, and this says how often they have failed."""
+        if len(batch.statuses) and RETRY in batch.statuses:
+            self._table.history.note_failures(batch)
+            return
         numbers = list(batch.numbers)
         if self._sent_again and not (len(batch.statuses) and UNREADABLE in batch.statuses):
             self._sent_again.difference_update(numbers)

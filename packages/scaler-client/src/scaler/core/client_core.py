@@ -412,6 +412,7 @@ class ClientCore:
 
     def handle(self, event: events.Event, now: float) -> None:
         """Take one event in; effects follow."""
+        self._table.history.set_time(now)
         if isinstance(event, events.Incoming):
             message = event.message
             if type(message) is m.ResultBatch:

@@ -116,6 +116,10 @@ class TaskSender:
         make small batches of results, and each batch costs every process on the way as much as dozens of tasks.
         """
         table = self._table
+        self._flush_or_hold(table, now)
+        table.history.set_time(now)
+
+    def _flush_or_hold(self, table: TaskTable, now: float) -> None:
         waiting = table.waiting_count() if table.tasks else 0
         if not (waiting or table.graphs):
             self.hold_until = math.inf

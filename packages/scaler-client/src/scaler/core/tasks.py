@@ -16,6 +16,7 @@ from itertools import count, islice, repeat
 from typing import NamedTuple
 
 from scaler.core.large_payloads import LargePayloads
+from scaler.core.task_history import TaskHistory
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
@@ -203,6 +204,7 @@ class TaskTable:
         self._newest = 0
         """The number of the task, or the last row, that was taken in last."""
         self.large = LargePayloads()
+        self.history = TaskHistory()
         self._groups: dict[tuple[int, int, m.Capabilities, bytes, int, bool, int], TaskGroup] = {}
         self._all_groups: list[TaskGroup] = []
         """The same to go through: other threads add to it meanwhile."""
@@ -269,6 +271,8 @@ class TaskTable:
     def add_sent(self, number: int, task: Task) -> None:
         """Take in a task that has left already."""
         self.tasks[number] = task
+        if task.source.has_options:  # type: ignore[union-attr]
+            self.history.note_left(number, task.source.options)  # type: ignore[union-attr]
         self._newest = number
 
     def clear(self) -> None:
@@ -363,12 +367,29 @@ class TaskTable:
             if numbers:
                 tasks = [self.tasks[number] for number in numbers]
                 flags = group.flags | m.TaskFlag.REANNOUNCED if again else group.flags
-                return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
+                batch = self.batch(group, numbers, tasks, flags)
+                if not group.has_options:
+                    return batch, partial(queue.drop, count)
+                if again:
+                    batch.options = self.history.added_to(batch.options, numbers, numbers)
+                return batch, partial(self._mark_asking_left, queue, count, numbers, tasks)
             queue.drop(count)
         for leaving in (self._leaving,) if only_graphs or only_urgent else (self._leaving, self._leaving_linked):
             for graph in leaving.values():
                 return self._portion(graph)
         return None
+
+    def _mark_asking_left(self, queue: NumberQueue, count: int, numbers: Sequence[int], tasks: Sequence[Task]) -> None:
+        queue.drop(count)
+        for number, task in zip(numbers, tasks, strict=True):
+            self.history.note_left(number, task.source.options)  # type: ignore[union-attr]
+        self.history.forget_ended(len(self.tasks) + sum(graph.rows for graph in self.graphs.values()), self._is_open)
+
+    def _is_open(self, number: int) -> bool:
+        """Whether this is the number of an unanswered task, or of a row of an unanswered graph."""
+        return number in self.tasks or any(
+            graph.first_number <= number < graph.first_number + graph.rows for graph in self.graphs.values()
+        )
 
     def _first_waiting(self, *, only_urgent: bool) -> tuple[TaskGroup, NumberQueue] | None:
         """Return the group and the queue whose first task leaves first, which may have been cancelled."""
@@ -394,10 +415,14 @@ class TaskTable:
         # Some may have been cancelled since.
         portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
         portion.object_sizes = self._sizes_of(portion.objects)
+        if graph.again:
+            rows = range(submit.first_number, submit.first_number + graph.rows) if not portion.first_row else ()
+            portion.options = self.history.added_to(submit.options, (submit.first_number,), rows)
         return portion, partial(self._mark_left, graph, place)
 
     def _mark_left(self, graph: Graph, place: Place) -> None:
         graph.mark_left(place)
+        self.history.note_left(graph.first_number, graph.submit.options)
         if not (graph.pending or graph.again):
             self.has_left(graph)
 

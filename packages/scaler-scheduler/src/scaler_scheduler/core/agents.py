@@ -14,6 +14,9 @@ STALE_ENTRIES = 4
 VIEWS_MAX = 1000
 """So many groups of agents by workers' and hosts' names are kept."""
 
+VIEW_HEAP = 8
+"""As `SMALL_HEAP`, for these: there may be many of them, with few agents each."""
+
 SMALL_HEAP = 256
 """A smaller one is not worth it."""
 
@@ -21,10 +24,11 @@ SMALL_HEAP = 256
 class AgentGroup:
     """Agents that offer the same capabilities, by load. The heap may hold stale entries, which `load_key` shows."""
 
-    __slots__ = ("agents", "assigned", "heap", "names", "slots")
+    __slots__ = ("agents", "assigned", "heap", "names", "slots", "stale_max")
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, stale_max: int = SMALL_HEAP) -> None:
         self.names = names
+        self.stale_max = stale_max
         self.assigned = 0
         """Tasks at all of them. Each agent's are as of the last `AgentPool.reinsert`."""
         self.agents: dict[AgentRecord, None] = {}
@@ -35,7 +39,7 @@ class AgentGroup:
         """Enter an agent, whose `load_key` has changed, into the heap."""
         heap = self.heap
         heappush(heap, (agent.load_key, agent.pool_index, agent))
-        if len(heap) > SMALL_HEAP and len(heap) > STALE_ENTRIES * len(self.agents):
+        if len(heap) > self.stale_max and len(heap) > STALE_ENTRIES * len(self.agents):
             heap[:] = [(each.load_key, each.pool_index, each) for each in self.agents if each.load_key >= 0]
             heapify(heap)
 
@@ -193,7 +197,7 @@ class AgentPool:
             if len(self._views) >= VIEWS_MAX:
                 self._views.clear()
                 self._views_of.clear()
-            view = self._views[key] = AgentGroup(capabilities)
+            view = self._views[key] = AgentGroup(capabilities, VIEW_HEAP)
             for agent in self.by_peer.values():
                 self._add_to_view(view, key, agent)
         return view

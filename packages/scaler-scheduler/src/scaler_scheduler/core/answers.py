@@ -94,7 +94,9 @@ class Answers:
                 self._rows.free_objects(client, objects.get(row, ()))
                 self._retry(task, agent, now)
             elif status is m.Status.RETRY:
-                self._end_retried(task, agent, batch, row, payloads[row], objects.get(row, ()), now)
+                # It has failed as often as it may: its last error is its client's.
+                ended = _status_of_failure(task)
+                self._end_run(task, ended, agent, batch, row, payloads[row], objects.get(row, ()), now)
             elif status is m.Status.SKIPPED:
                 if self._monitor.listening:
                     self._monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
@@ -102,7 +104,9 @@ class Answers:
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self._try_again(task, status, payloads[row], agent, now)
             elif status in NAMED:
-                self._end_named(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
+                # The agent's text is completed by what only the scheduler knows: the function's name.
+                payload = f"{self._described(task)}: ".encode() + payloads[row]
+                self._end_run(task, status, agent, batch, row, payload, objects.get(row, ()), now)
             elif status is m.Status.MISSING_OBJECT and task.graph is not None and self._waits_for_lost(task):
                 task.graph.note_lack(task.number - task.graph.first_number)
                 self._try_again(task, status, payloads[row], agent, now)
@@ -154,7 +158,8 @@ class Answers:
             return False
         if status is m.Status.TIMED_OUT and not covers_timeout(asks):
             return False
-        return task.options.client.retried.get(task.number, 0) < asks.retries.times
+        count = task.options.client.retried.get(task.number, 0)
+        return count < asks.retries.times or self._lifecycle.is_counted(task, task.attempt)
 
     def _retry(self, task: Task, agent: AgentRecord, now: float) -> None:
         """An unassigned task has failed by itself and runs once more. It holds no worker while it waits for that."""
@@ -162,36 +167,22 @@ class Answers:
         assert task.options.asks.retries is not None
         if self._monitor.listening:
             self._monitor.record(m.TaskEvent.RETURNED, (task,), (task.number,), agent.name, now)
-        wait = task.options.asks.retries.wait_before(self._lifecycle.note_retry(task))
+        count = self._note_retry(task)
+        wait = task.options.asks.retries.wait_before(count)
         if wait > 0.0:
             self._lifecycle.delay(task, now + wait)
         else:
             self._lifecycle.requeue(task)
 
-    def _end_retried(
-        self,
-        task: Task,
-        agent: AgentRecord,
-        batch: m.ResultBatch,
-        row: int,
-        payload: bytes,
-        objects: Sequence[bytes],
-        now: float,
-    ) -> None:
-        """An unassigned task has failed by itself as often as it may: its last error is its client's."""
-        # A map's chunk succeeds, whatever becomes of its items.
-        status = m.Status.SUCCESS if task.options.kind == m.TaskKind.MAP_CHUNK else m.Status.FAILED
-        if task.graph is not None:
-            self._rows.finish(task, status, agent, batch, row, payload, objects, now)
-            return
-        self._lifecycle.drop(task, status, now, payload, agent.name, batch, row)
-        result = pick_rows(batch, [row])
-        result.statuses = [status]
-        if task.options.client.recent is not None:
-            task.options.client.recent.note(result)
-        self._outbox.send(task.options.client, result)
+    def _note_retry(self, task: Task) -> int:
+        """Count an error of a task's own. Its client keeps the count, which so outlives this scheduler."""
+        count = self._lifecycle.note_retry(task)
+        client = task.options.client
+        attempts, said = [task.attempt & 0xFFFF], Packed.of([b"%d" % count])
+        self._outbox.send(client, m.ResultBatch(client.id, [task.number], attempts, said, [m.Status.RETRY]))
+        return count
 
-    def _end_named(
+    def _end_run(
         self,
         task: Task,
         status: m.Status,
@@ -202,14 +193,16 @@ class Answers:
         objects: Sequence[bytes],
         now: float,
     ) -> None:
-        """It took too much time. The agent's text is completed by what only the scheduler knows: the function's name."""
-        payload = f"{self._described(task)}: ".encode() + payload
+        """An unassigned task ends as its row says, but for what only the scheduler knows: this status, and this payload."""
         if task.graph is not None:
             self._rows.finish(task, status, agent, batch, row, payload, objects, now)
             return
         self._lifecycle.drop(task, status, now, payload, agent.name, batch, row)
         result = pick_rows(batch, [row])
+        result.statuses = [status]
         result.payloads = Packed.of([payload])
+        if task.options.client.recent is not None:
+            task.options.client.recent.note(result)
         self._outbox.send(task.options.client, result)
 
     def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
@@ -274,6 +267,11 @@ class Answers:
             claim = self._recovery.take_claim(client.id, task.number)
             status = m.Status.SUCCESS if result is None else status_of(result)
             tries_again = status in _TRIED_AGAIN or (status is m.Status.TIMED_OUT and covers_timeout(task.options.asks))
+            if result is not None and status in _OWN_ERRORS and tries_again and claim is None:
+                tries_again = self._count_early(task, status, result.attempts[0])
+                if not tries_again and status is m.Status.RETRY:
+                    status = _status_of_failure(task)
+                    result.statuses = [status]
             if result is not None and not tries_again:
                 if status in NAMED:
                     result.payloads = Packed.of([f"{self._described(task)}: ".encode() + bytes(result.payloads.data)])
@@ -292,6 +290,17 @@ class Answers:
                 rest.append(task)
         return rest
 
+    def _count_early(self, task: Task, status: m.Status, attempt: int) -> bool:
+        """Count an error of a task's own that came before its client. Return whether the task runs once more."""
+        if self._lifecycle.is_counted(task, attempt):
+            # The agent did not hear that an earlier scheduler had it.
+            return True
+        self._lifecycle.note_attempt(task, attempt)
+        if not self._has_retries(task, status):
+            return False
+        self._note_retry(task)
+        return True
+
     def announcement_deadline(self, client: ClientRecord) -> float:
         """Return until when the client may announce tasks of an earlier session."""
         return client.connected_at + self._config.recovery_grace_seconds
@@ -299,3 +308,8 @@ class Answers:
     def may_still_announce(self, client: ClientRecord, now: float) -> bool:
         """Whether the client came back so recently that announcements of older tasks may be on their way."""
         return bool(client.hello.scheduler_incarnation) and now < self.announcement_deadline(client)
+
+
+def _status_of_failure(task: Task) -> m.Status:
+    """Return the status of a task that has failed for the last time. A map's chunk succeeds, whatever becomes of its items."""
+    return m.Status.SUCCESS if task.options.kind == m.TaskKind.MAP_CHUNK else m.Status.FAILED

@@ -13,6 +13,7 @@ from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import CARRIED, carried_rows
 from scaler_protocol.wire.call_options import CallOptions, read_records, tags_text
+from scaler_protocol.wire.task_history import NO_HISTORY, History, read_history
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.deadlines import Deadlines
@@ -106,11 +107,16 @@ class ClientRequests:
         if not client.tasks.keys().isdisjoint(numbers):
             # In a session nothing arrives twice; a number used twice is the client's mistake, the first use stands.
             tasks = [task for task in tasks if task.number not in client.tasks]
+        history = NO_HISTORY
+        if batch.options and batch.flags & m.TaskFlag.REANNOUNCED:
+            history = self._history_of(client, batch.options, len(numbers))
+            self._lifecycle.note_failures_before(client, history.failures, set(numbers))
         self._lifecycle.enter(client, tasks)
         if self._is_limited:
             self._credits.use(client, len(tasks), now)
         if client.has_asks:
-            self._deadlines.note(client, tasks, now)
+            waited = dict(zip(numbers, history.waited, strict=True)) if history.waited else {}
+            self._deadlines.note(client, tasks, now, waited)
         if self._monitor.listening:
             # The batch's own column wherever no task of it was dropped.
             filed = numbers if len(tasks) == len(numbers) else [task.number for task in tasks]
@@ -136,7 +142,11 @@ class ClientRequests:
         client.places.note_sizes(message.objects, message.object_sizes)
         if client.has_asks:
             first = message.first_number + message.first_row
-            self._deadlines.note_rows(options, range(first, first + len(message.payloads)), now)
+            rows = range(first, first + len(message.payloads))
+            history = self._history_of(client, message.options, 1) if message.options else NO_HISTORY
+            whole = range(message.first_number, message.first_number + max(message.row_count, len(message.payloads)))
+            self._lifecycle.note_failures_before(client, history.failures, whole)
+            self._deadlines.note_rows(options, rows, now - sum(history.waited))
         if len(message.earlier):
             if self._is_limited:
                 self._credits.use(client, len(message.wanted), now)
@@ -156,6 +166,12 @@ class ClientRequests:
             self._options(client, batch, kind, flags, self._note_of(record), record.asks, record.affinity)
             for record in records
         ]
+
+    def _history_of(self, client: ClientRecord, options: bytes, rows: int) -> History:
+        try:
+            return read_history(options, rows)
+        except ValueError as error:
+            raise SessionError(f"{client.name}: {error}") from None
 
     def _options_by_row(self, options: Sequence[TaskOptions], batch: m.TaskBatch) -> list[TaskOptions]:
         """Return the options of each row of a batch with several records."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 from scaler_protocol.wire import messages as m
@@ -19,6 +19,9 @@ from scaler_scheduler.core.state import SchedulerState
 
 LOOK_AGAIN_SECONDS = 1.0
 """When tasks are looked for again that have come back after a restart and not begun."""
+
+
+NO_TIMES: Mapping[int, float] = {}
 
 
 class Deadlines:
@@ -40,18 +43,21 @@ class Deadlines:
         self._linked_recovery = linked_recovery
         self._dispatch = Dispatch(state)
 
-    def note(self, client: ClientRecord, tasks: Iterable[Task], now: float) -> None:
-        """Tasks have arrived, of which some may have a deadline."""
+    def note(
+        self, client: ClientRecord, tasks: Iterable[Task], now: float, waited: Mapping[int, float] = NO_TIMES
+    ) -> None:
+        """Tasks have arrived, of which some may have a deadline. `waited`: how many seconds ago some were submitted."""
         by_seconds: dict[float, list[int]] = {}
         for task in tasks:
             asks = task.options.asks
             if asks is not None and asks.deadline_seconds:
-                by_seconds.setdefault(asks.deadline_seconds, []).append(task.number)
+                seconds = asks.deadline_seconds - waited.get(task.number, 0.0)
+                by_seconds.setdefault(seconds, []).append(task.number)
         for seconds, numbers in by_seconds.items():
             self._timers.set_deadline(client.id, numbers, now + seconds)
 
     def note_rows(self, options: TaskOptions, numbers: range, now: float) -> None:
-        """Rows of a graph have arrived, all with these options."""
+        """Rows of a graph have arrived, all with these options, as if it had been `now`."""
         if options.asks is not None and options.asks.deadline_seconds:
             self._timers.set_deadline(options.client.id, numbers, now + options.asks.deadline_seconds)
 

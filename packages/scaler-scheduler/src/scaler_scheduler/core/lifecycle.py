@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.task_history import Failures
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, Task, TaskOptions, TaskState
@@ -50,6 +51,21 @@ class TaskLifecycle:
             unfinished[task.function] += 1
         if client.has_notes:
             _count_by_label(tasks, unfinished=1)
+        if client.retried_before:
+            for task in tasks:
+                before = client.retried_before.get(task.number)
+                if before is not None:
+                    client.retried[task.number] = max(before.times, client.retried.get(task.number, 0))
+                    if task.graph is None:
+                        # Attempts are told apart by their numbers: those that are counted, and those to come.
+                        task.attempt = max(task.attempt, before.attempt)
+
+    def note_failures_before(
+        self, client: ClientRecord, failures: Mapping[int, Failures], numbers: Collection[int]
+    ) -> None:
+        """The client says how often tasks of these numbers had failed that it is about to announce again."""
+        for number in failures.keys() & numbers:
+            client.retried_before[number] = failures[number]
 
     def enter_rows(
         self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float
@@ -178,8 +194,19 @@ class TaskLifecycle:
     def note_retry(self, task: Task) -> int:
         """A task has failed by itself. Return how often it has, while it was tried again."""
         retried = task.options.client.retried
+        if self.is_counted(task, task.attempt):
+            return retried[task.number]
         count = retried[task.number] = retried.get(task.number, 0) + 1
         return count
+
+    def note_attempt(self, task: Task, attempt: int) -> None:
+        """An earlier scheduler has assigned the task, which no agent has, under this number."""
+        task.attempt = max(task.attempt, attempt)
+
+    def is_counted(self, task: Task, attempt: int) -> bool:
+        """Whether an earlier scheduler has counted the failure of this attempt already."""
+        before = task.options.client.retried_before.get(task.number)
+        return before is not None and task.graph is None and attempt <= before.attempt
 
     def delay(self, task: Task, due: float) -> None:
         """An unassigned task waits for its next attempt until it is `due`."""
@@ -258,6 +285,7 @@ class TaskLifecycle:
         if client.retried:
             for task in tasks:
                 client.retried.pop(task.number, None)
+                client.retried_before.pop(task.number, None)
         forget, unassign = client.tasks.pop, agent.tasks.pop
         unfinished = self._functions.unfinished
         before = len(client.tasks)
@@ -291,6 +319,7 @@ class TaskLifecycle:
         client.tasks.pop(task.number, None)
         if client.has_asks:
             client.retried.pop(task.number, None)
+            client.retried_before.pop(task.number, None)
             client.overdue.discard(task.number)
         self._functions.unfinished[task.function] -= 1
         task.state = _DROPPED

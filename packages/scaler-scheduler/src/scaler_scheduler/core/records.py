@@ -25,6 +25,7 @@ from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.call_options import PRIORITY_MAX, CallOptions
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello, Tally
+from scaler_protocol.wire.task_history import Failures
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph
@@ -339,6 +340,7 @@ class ClientRecord(_SessionRecord):
         "places",
         "recent",
         "retried",
+        "retried_before",
         "tasks",
         "unservable_reported",
         "withdrawn",
@@ -388,6 +390,8 @@ class ClientRecord(_SessionRecord):
         """Of all the tasks that it has had."""
         self.retried: dict[int, int] = {}
         """How often unfinished tasks have been tried again after an error of their own."""
+        self.retried_before: dict[int, Failures] = {}
+        """The same of tasks that it has announced again, as an earlier scheduler had counted."""
         self.overdue: set[int] = set()
         """Tasks at agents whose deadline is over: they are cancelled, and the client is told why."""
 

@@ -278,6 +278,10 @@ struct GraphSubmit {
 #   idempotent          false: the task never runs twice
 #   worker              text, to the scheduler only: the name of the only worker that may run the task
 #   host                text, to the scheduler only: the name of the only host that may; in a list of one: of the host it prefers
+#
+# Beside `records`, tasks that are announced again may have: `waited`, a list with the seconds since each left first (one for a graph), and `failures`,
+# an object of task number (as text) to [count of retries used, last attempt counted], as the scheduler told the client in results of status RETRY.
+
 
 
 struct Notice {

@@ -1,0 +1,178 @@
+"""Deadlines and retries after a restart of the scheduler: clients say what became of their tasks before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness import FUNCTION, Agent, Client, Harness, identity
+
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.task_history import NO_HISTORY, Failures, History, read_history, with_history
+
+
+def asking(history: History = NO_HISTORY, **options: Any) -> bytes:
+    return with_history(join_records((encode_record(NO_OPTIONS.with_given(options, "test")),)), history)
+
+
+def again(waited: float = 0.0, failures: int = 0, attempt: int = 0, **options: Any) -> dict[str, Any]:
+    """What a batch of one task has that is announced again."""
+    before = {1: Failures(failures, attempt)} if failures else {}
+    return {"flags": m.TaskFlag.REANNOUNCED, "options": asking(History((waited,), before), **options)}
+
+
+def cluster() -> tuple[Harness, Client, Agent]:
+    harness = Harness(recovery_grace_seconds=1)
+    client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2, capacity=10)
+    client.define()
+    return harness, client, agent
+
+
+def test_a_history_arrives_as_it_was() -> None:
+    plain = asking(retries=3)
+    history = History((0.25, 3.0), {7: Failures(2, 9)})
+    assert read_history(with_history(plain, history), 2) == history
+    assert with_history(plain, NO_HISTORY) == plain
+    assert read_history(plain, 2) == NO_HISTORY
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"records":[{}],"waited":[1,2]}',
+        b'{"records":[{}],"waited":[-1]}',
+        b'{"records":[{}],"waited":[NaN]}',
+        b'{"records":[{}],"waited":["a"]}',
+        b'{"records":[{}],"failures":{"a":[1,1]}}',
+        b'{"records":[{}],"failures":{"1":[1]}}',
+        b'{"records":[{}],"failures":{"1":[1,70000]}}',
+        b'{"records":[{}],"failures":{"1":[-1,7]}}',
+        b'[{"waited":[1]}]',
+    ],
+)
+def test_what_cannot_be_read_ends_the_session(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="history of tasks"):
+        read_history(raw, 1)
+    harness, client, agent = cluster()
+    client.submit(flags=m.TaskFlag.REANNOUNCED, options=raw)
+    assert agent.tasks() == []
+    assert harness.count("ready") == 0
+
+
+def test_a_deadline_counts_from_the_first_submission() -> None:
+    harness, client, agent = cluster()
+    client.submit(options=again(waited=8, deadline_seconds=10)["options"], flags=m.TaskFlag.REANNOUNCED)
+    harness.advance(1.9, step=0.1)
+    held = agent.tasks()
+    assert len(held) == 1
+    assert agent.take(m.TaskCancel) == []
+    harness.advance(0.2, step=0.1)
+    assert len(agent.take(m.TaskCancel)) == 1
+    agent.answer(held, m.Status.CANCELED)
+    status, text = client.results()[1]
+    assert status == m.Status.TIMED_OUT
+    assert b"not done 10 s after it was submitted" in text
+
+
+def test_a_deadline_that_is_over_ends_a_task_at_once() -> None:
+    harness, client, agent = cluster()
+    client.submit(**again(waited=11, deadline_seconds=10))
+    harness.advance(0.2, step=0.1)
+    assert client.results()[1][0] == m.Status.TIMED_OUT
+    assert agent.tasks() == []
+
+
+def test_the_deadline_of_a_graph_counts_from_its_submission() -> None:
+    harness, client, _ = cluster()
+    client.next_number += 2
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            1,
+            (FUNCTION,),
+            Packed.of([b"P"] * 2),
+            dependency_counts=[0, 1],
+            dependencies=[0],
+            wanted=[1],
+            **again(waited=9, deadline_seconds=10),
+        )
+    )
+    # What comes back waits for workers that may have it, and is looked for again a second later.
+    harness.advance(2.5, step=0.1)
+    assert client.results()[2][0] == m.Status.TIMED_OUT
+
+
+def test_clients_are_told_of_each_failure_that_counts() -> None:
+    _, client, agent = cluster()
+    (number,) = client.submit(options=asking(retries=1))
+    agent.answer(agent.tasks(), m.Status.RETRY, b"failure")
+    (said,) = client.take(m.ResultBatch)
+    assert (list(said.numbers), list(said.attempts), said.payloads.split()) == ([number], [1], [b"1"])
+    assert list(said.statuses) == [m.Status.RETRY]
+    agent.answer(agent.tasks(), m.Status.RETRY, b"failure")
+    assert client.results() == {number: (m.Status.FAILED, b"failure")}
+
+
+def test_retries_are_counted_on() -> None:
+    harness, client, agent = cluster()
+    client.submit(**again(failures=2, attempt=5, retries=3))
+    harness.advance(2)
+    (task,) = agent.tasks()
+    assert task == (client.id, 1, 6)
+    agent.answer([task], m.Status.RETRY, b"third")
+    assert [said.payloads.split() for said in client.take(m.ResultBatch)] == [[b"3"]]
+    agent.answer(agent.tasks(), m.Status.RETRY, b"last")
+    assert client.results() == {1: (m.Status.FAILED, b"last")}
+
+
+@pytest.mark.parametrize(("attempt", "ends"), [(5, False), (6, True)])
+def test_a_failure_that_comes_before_its_client_counts_once(attempt: int, ends: bool) -> None:
+    harness, _, agent = cluster()
+    late = identity("late")
+    agent.answer([(late, 1, attempt)], m.Status.RETRY, b"failure")
+    other = Client(harness, "late")
+    other.define()
+    other.submit(**again(failures=2, attempt=5, retries=2))
+    harness.advance(2)
+    if ends:
+        assert other.results() == {1: (m.Status.FAILED, b"failure")}
+        assert agent.tasks() == []
+    else:
+        (task,) = agent.tasks()
+        agent.answer([task], m.Status.RETRY, b"last")
+        assert other.results() == {1: (m.Status.FAILED, b"last")}
+
+
+def test_an_attempt_that_goes_on_through_a_restart_counts() -> None:
+    harness, _, agent = cluster()
+    late = identity("late")
+    agent.send(m.Inventory(late, [1], [6], [0]))
+    other = Client(harness, "late")
+    other.define()
+    other.submit(**again(failures=2, attempt=5, retries=3))
+    agent.answer([(late, 1, 6)], m.Status.RETRY, b"third")
+    assert [said.payloads.split() for said in other.take(m.ResultBatch)] == [[b"3"]]
+    agent.answer(agent.tasks(), m.Status.RETRY, b"last")
+    assert other.results() == {1: (m.Status.FAILED, b"last")}
+
+
+def test_retries_of_a_graph_s_row_are_counted_on() -> None:
+    harness, client, agent = cluster()
+    client.next_number += 2
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            1,
+            (FUNCTION,),
+            Packed.of([b"P"] * 2),
+            dependency_counts=[0, 1],
+            dependencies=[0],
+            wanted=[1],
+            **again(failures=2, attempt=2, retries=2),
+        )
+    )
+    harness.advance(2)
+    agent.answer(agent.tasks(), m.Status.RETRY, b"last")
+    assert client.results() == {2: (m.Status.FAILED, b"last")}
