@@ -149,3 +149,34 @@ def _head(queue: TaskQueue) -> TaskSlice:
     head = queue.head()
     assert head is not None
     return head
+
+
+def test_what_was_put_back_has_one_turn_and_not_all_of_them() -> None:
+    durations = DurationEstimates()
+    queue = TaskQueue(durations)
+    queue.add(tasks(0, rows=20))
+    long = queue.take(_head(queue), 10, 1_000_000)
+    queue.add(tasks(100, client=OTHER))
+    # They were taken for quick, and the first one still runs.
+    durations.observe_running(long, 50_000)
+    queue.put_back(long)
+    order = take_all(queue)
+    assert order.index(100) <= 1
+    assert [number for number in order if number != 100] == list(range(20))
+
+
+def test_others_overtake_all_that_was_put_back_each_time_they_come() -> None:
+    durations = DurationEstimates()
+    queue = TaskQueue(durations)
+    queue.add(tasks(0, rows=40))
+    pipes = [queue.take(_head(queue), 20, 1_000_000) for _ in range(2)]
+    durations.observe_running(pipes[0], 50_000)
+    for pipe in reversed(pipes):
+        queue.put_back(pipe)
+    order: list[int] = []
+    for number in range(100, 110):
+        queue.add(tasks(number, client=OTHER))
+        for _ in range(3):
+            order += queue.take(_head(queue), 1, 1_000_000).numbers
+        assert number in order
+    assert [number for number in order if number < 100] == list(range(20))

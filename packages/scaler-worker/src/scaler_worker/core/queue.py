@@ -53,6 +53,7 @@ class TaskQueue:
         "_durations",
         "_ends",
         "_has_priorities",
+        "_has_returned",
         "_rows",
         "_urgent",
         "count",
@@ -70,6 +71,8 @@ class TaskQueue:
         """Where the last turn ends that each client has got since the queue was empty."""
         self._has_priorities = False
         """Whether any tasks had a priority since the queue was empty."""
+        self._has_returned = False
+        """Whether any tasks were put back since the queue was empty."""
         self._urgent: dict[tuple[int, bytes], _Urgent] = {}
         """Empty while all slices are in the lines, until the next one comes."""
         self._added = 0
@@ -98,6 +101,7 @@ class TaskQueue:
             # Nobody waits, so time begins anew.
             self._clock = 0.0
             self._ends.clear()
+            self._has_returned = False
             if self._has_priorities:
                 self._has_priorities = False
                 self._urgent.clear()
@@ -118,11 +122,15 @@ class TaskQueue:
         self._count(client, rows)
 
     def put_back(self, tasks: TaskSlice) -> None:
-        """Queue at the front of its depth, where it came from."""
+        """Queue at the front of its depth, where it came from: for one turn, as other clients may have come meanwhile."""
         if len(tasks):
             self._merge()
+            self._has_returned = True
             line = self._line(tasks.depth)
-            tasks.begins = tasks.ends = min(tasks.ends, line[0].ends) if line else 0.0
+            # It may have come back because such tasks take longer than was known.
+            tasks.each = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
+            tasks.begins = self._clock
+            tasks.ends = min(tasks.ends, line[0].ends) if line else 0.0
             if self._has_priorities:
                 self._put_back_by_priority(line, tasks)
             else:
@@ -175,6 +183,8 @@ class TaskQueue:
                 line.popleft()
                 if self._has_priorities:
                     self._insert_ahead(line, head)
+                elif self._has_returned:
+                    self._insert_with_followers(line, head)
                 else:
                     self._insert(line, head)
         self._count(batch.client, -count)
@@ -272,6 +282,17 @@ class TaskQueue:
                 break
             place += 1
         line.insert(place, tasks)
+
+    def _insert_with_followers(self, line: deque[TaskSlice], tasks: TaskSlice) -> None:
+        """Queue what was put back for a later turn, and no others of its client ahead of it: they wait as long."""
+        tasks.ends = tasks.begins + min(TURN_MICROSECONDS, len(tasks) * tasks.each)
+        followers = [other for other in line if other.client == tasks.client and other.ends <= tasks.ends]
+        for other in followers:
+            line.remove(other)
+            other.begins, other.ends = max(other.begins, tasks.begins), tasks.ends
+        place = bisect_right(line, tasks.ends, key=_end_of)
+        for other in (*reversed(followers), tasks):
+            line.insert(place, other)
 
     def _add_by_priority(self, tasks: TaskSlice) -> None:
         if not self._urgent:
