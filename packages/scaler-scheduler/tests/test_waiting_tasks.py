@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from scaler_protocol.testing.priority_orders import PRIORITY_ORDERS, TASKS
 from scaler_scheduler.core.records import Task, TaskState
 from scaler_scheduler.core.waiting_tasks import PrioritizedTasks, WaitingTasks
-
-TASKS = 5_000
 
 
 def task(number: int, priority: int) -> Task:
@@ -19,16 +18,7 @@ def task(number: int, priority: int) -> Task:
     return Task(number, b"f" * 16, b"", options)
 
 
-@pytest.mark.parametrize(
-    "priority_of",
-    [
-        lambda number: number,
-        lambda number: -number,
-        lambda number: number % 100,
-        lambda number: number * 7919 % TASKS,
-    ],
-    ids=["ascending", "descending", "a hundred", "mixed"],
-)
+@pytest.mark.parametrize("priority_of", PRIORITY_ORDERS.values(), ids=PRIORITY_ORDERS)
 def test_many_priorities_are_little_work(priority_of: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
     entries = WaitingTasks.__len__

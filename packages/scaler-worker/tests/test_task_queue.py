@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scaler_protocol.testing.priority_orders import PRIORITY_ORDERS, TASKS
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import CallOptions
 from scaler_protocol.wire.columns import Packed
@@ -17,7 +18,6 @@ from scaler_worker.core.queue import TaskQueue
 from scaler_worker.core.slices import TaskSlice
 
 CLIENT, OTHER = b"c" * 16, b"o" * 16
-TASKS = 5_000
 
 
 class CountedSlice(TaskSlice):
@@ -58,16 +58,7 @@ def take_all(queue: TaskQueue, count: int = 1) -> list[int]:
     return taken
 
 
-@pytest.mark.parametrize(
-    "priority_of",
-    [
-        lambda number: number,
-        lambda number: -number,
-        lambda number: number % 100,
-        lambda number: number * 7919 % TASKS,
-    ],
-    ids=["ascending", "descending", "a hundred", "mixed"],
-)
+@pytest.mark.parametrize("priority_of", PRIORITY_ORDERS.values(), ids=PRIORITY_ORDERS)
 def test_many_priorities_are_little_work(priority_of: Callable[[int], int]) -> None:
     queue = TaskQueue(DurationEstimates())
     queue.add(tasks(TASKS, client=OTHER))
