@@ -415,10 +415,13 @@ class ClientProcess(Process):
         random: Random,
         *,
         timeout_seconds: float,
+        group: str = "",
     ) -> None:
         super().__init__(name, network.clock, random)
         client_id = random.randbytes(16)
-        hello = m.Hello(m.Role.CLIENT, name, client_id, hostname="application", timeout_seconds=timeout_seconds)
+        hello = m.Hello(
+            m.Role.CLIENT, name, client_id, hostname="application", timeout_seconds=timeout_seconds, group=group
+        )
         self.ledger = ledger
         self.storage = ObjectStorage(network, storage_address, hello, client_id + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)

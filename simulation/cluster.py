@@ -17,6 +17,7 @@ from scaler_protocol.wire import graph_portions, task_lists
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import graph_rows
 from scaler_scheduler.core.events import ObjectsLost
+from scaler_scheduler.group_shares import parse_shares
 from simulation.agent import AgentProcess
 from simulation.client import ClientProcess
 from simulation.clock import Clock
@@ -56,6 +57,9 @@ AT_HOME_SHARE = 0.75
 
 REACHABLE_SHARE = 0.8
 """Of these, those whose stores other hosts reach."""
+
+GROUPS = parse_shares(["pricing=3", "research=1:max_running=1", "default=0.5:max_running=2"])
+"""Where applications are in groups."""
 
 SETTLE_STEPS_MAX = 400_000
 
@@ -112,6 +116,8 @@ class Plan:
     home_memory_bytes: int
     options: bool = False
     """Whether tasks of applications ask for something. No seed draws it: only tests have it."""
+    groups: bool = False
+    """Whether applications are in groups that share the cluster. Likewise."""
 
     @property
     def is_faultless(self) -> bool:
@@ -242,6 +248,7 @@ class Cluster:
             worker_timeout_seconds=PEER_TIMEOUT_S,
             object_retention_seconds=OBJECT_RETENTION_S,
             max_task_attempts=ATTEMPTS_MAX,
+            shares=GROUPS if self.plan.groups else (),
         )
 
     def start_storage(self) -> None:
@@ -304,6 +311,8 @@ class Cluster:
             self.ledger,
             self.random,
             timeout_seconds=self.random.choice((15.0, 60.0)),
+            # Not drawn, so that groups change nothing else that happens in a run.
+            group=GROUPS[self.names % len(GROUPS)].name if self.plan.groups else "",
         )
         client.driver.options_random = self.options_random
         self.clients.append(client)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from scaler_scheduler.core.ready import ReadyQueues, SignatureQueue
+from scaler_scheduler.core.ready import ClientTurns, ReadyQueues, SignatureQueue
 from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.shares import TURN_SECONDS
 from simulation.ledger import SimulationError
@@ -90,7 +90,7 @@ class FairnessWatch:
         queue = self._ready._by_signature.get(options.signature)
         turns = None if queue is None else queue._turns.get(options.depth)
         line = None if turns is None else turns.lines.get(options.client.id)
-        if turns is None or line is None:
+        if not isinstance(turns, ClientTurns) or line is None:
             return 0.0
         not_counted_yet = line.share.given_seconds - line.given_seconds
         return max(0.0, line.begins - turns._now, line.served_until - turns._now) + not_counted_yet

@@ -14,8 +14,10 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 from scaler_protocol.wire.object_batches import joined, rows_of
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
+from scaler_scheduler.core.group_lifecycle import GroupLifecycle
 from simulation.disk import Disk, DiskThreads
 from simulation.fairness import FairnessWatch
+from simulation.group_watch import GroupWatch
 from simulation.ledger import Ledger
 from simulation.locality_watch import LocalityWatch
 from simulation.network import Network
@@ -43,7 +45,9 @@ class SchedulerProcess(Process):
         self.published = 0
         config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
         self.core = SchedulerCore(config, self.clock.now)
-        self.fairness = FairnessWatch(self.core._state.ready)
+        # Where clients are in groups, they wait for those of other groups too.
+        self.fairness = None if config.shares else FairnessWatch(self.core._state.ready)
+        self.groups = GroupWatch(self.core._lifecycle) if isinstance(self.core._lifecycle, GroupLifecycle) else None
         LocalityWatch(self.core._placement, ledger)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)

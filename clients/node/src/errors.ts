@@ -50,6 +50,8 @@ export const STATUSES = [
   "skipped",
   "limitExceeded",
   "unreadable",
+  "retry",
+  "groupLimit",
 ] as const;
 export type TaskStatus = (typeof STATUSES)[number] | "unknown";
 

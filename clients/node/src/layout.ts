@@ -30,6 +30,7 @@ export interface Hello {
   takesChains: boolean;
   toObjectStorage: boolean;
   parent: Uint8Array;
+  group: string;
 }
 
 export interface Capability {
@@ -253,7 +254,7 @@ export interface Bodies {
 export const STRUCTS: Readonly<Record<string, Layout>> = {
   Hello: {
     data: 4,
-    pointers: 9,
+    pointers: 10,
     fields: [
       ["role", "uint16", 0],
       ["protocolVersion", "uint16", 1],
@@ -274,6 +275,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["takesChains", "bool", 129],
       ["toObjectStorage", "bool", 130],
       ["parent", "data", 8],
+      ["group", "text", 9],
     ],
   },
   Capability: {

@@ -49,6 +49,7 @@ def test_client_keywords() -> None:
         "security",
         "detached",
         "name",
+        "group",
     ]
     defaults = {name: p.default for name, p in inspect.signature(Client.__init__).parameters.items()}
     assert (defaults["timeout_seconds"], defaults["heartbeat_interval_seconds"]) == (60, 2)

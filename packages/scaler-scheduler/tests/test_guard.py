@@ -18,6 +18,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
+from scaler_scheduler.group_shares import parse_shares
 from scaler_scheduler.guard import Guard
 
 
@@ -52,8 +53,8 @@ class Connections:
 class Cluster:
     """A scheduler with keys; `say` sends it a message of a connection."""
 
-    def __init__(self, tmp_path: Path, *, keyed: bool = True) -> None:
-        self.core = SchedulerCore(SchedulerConfig(incarnation=b"scheduler".ljust(16)), 0.0)
+    def __init__(self, tmp_path: Path, *, keyed: bool = True, **config: Any) -> None:
+        self.core = SchedulerCore(SchedulerConfig(incarnation=b"scheduler".ljust(16), **config), 0.0)
         self.connections = Connections()
         self.log_path = tmp_path / "audit.log"
         self.audit = AuditLog(self.log_path, "scheduler")
@@ -117,6 +118,23 @@ def test_a_client_submits(cluster: Cluster) -> None:
     cluster.say(client, m.TaskCancel(client, [1]))
     (cancel,) = cluster.lines("cancel")
     assert (cancel["name"], cancel["tasks"]) == ("pricing", 1)
+
+
+def test_the_name_of_a_key_is_the_group_of_its_clients(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, shares=parse_shares(["pricing=3"]))
+    peers = {name: cluster.connections.connect(KeyRole.CLIENT, name) for name in ("pricing", "somebody")}
+
+    def groups() -> dict[str, list[str]]:
+        return {group["name"]: group["clients"] for group in cluster.core.snapshot(1.0)["groups"]}
+
+    expected = {"pricing": [peers["pricing"].hex()], "default": [peers["somebody"].hex()]}
+    for peer in peers.values():
+        assert isinstance(cluster.greet(peer, m.Role.CLIENT), m.Welcome)
+    assert groups() == expected
+    # Who begins its session anew stays in its group.
+    cluster.say(peers["pricing"], define(peers["pricing"]))
+    assert isinstance(cluster.greet(peers["pricing"], m.Role.CLIENT), m.Welcome)
+    assert groups() == expected
 
 
 @pytest.mark.parametrize("role", [role for role in KeyRole if role not in (KeyRole.CLIENT, KeyRole.OPERATOR)])

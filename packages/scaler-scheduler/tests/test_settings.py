@@ -56,6 +56,7 @@ FLAGS = [
     DocumentedFlag("scaling_cool_down_seconds", ("--scaling-cool-down-seconds", "-scd"), "5", 5, 30),
     DocumentedFlag("no_worker_timeout_seconds", ("--no-worker-timeout-seconds", "-nwt"), "7", 7, 0),
     DocumentedFlag("protected", ("--protected", "-p"), None, True, False),
+    DocumentedFlag("share", ("--share", "-sh"), "a=3,b=1:max_running=2", ("a=3", "b=1:max_running=2", "default=1"), ()),
     DocumentedFlag("ends_cluster", ("--ends-cluster", "-ec"), None, True, False),
     DocumentedFlag("allocate_policy", ("--allocate-policy", "-ap"), "even", "even", "capability"),
     DocumentedFlag("max_number_of_tasks_waiting", ("--max-number-of-tasks-waiting", "-mt"), "10", 10, -1),

@@ -106,6 +106,10 @@ def snapshot(
         ),
         client_names=(m.Tally("alice", 120, success, 3), m.Tally("", 32, 0, 0)),
         labels=(m.Tally("curves", 12, 30, 1),),
+        groups=(
+            m.GroupStatus("pricing", 3.0, 1, 100, 20, 1234.5678, max_running=20),
+            m.GroupStatus("default", 1.0, 1, 20, 12, 400.0, max_waiting=20, refused=7),
+        ),
         functions=(m.Counter(FUNCTIONS[0], 100), m.Counter(FUNCTIONS[1], 52)),
         failed_functions=(m.Counter(FUNCTIONS[0], 3),),
         graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33),),

@@ -111,6 +111,23 @@ def test_details_open_and_close(scheduler: SyntheticScheduler) -> None:
     use_top(scheduler, open_things)
 
 
+def test_groups_have_a_table_that_says_why_tasks_wait(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("7")
+        assert column(application, "groups", "group") == ["pricing", "default"]
+        assert column(application, "groups", "weight") == ["3", "1"]
+        assert column(application, "groups", "core seconds") == ["1,235", "400"]
+        assert column(application, "groups", "note") == [
+            "tasks wait: 20 run, at most 20 may",
+            "tasks are refused: 20 wait, at most 20 may",
+        ]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "used core seconds  1234.568" in text_of(application, "detail-text")
+
+    use_top(scheduler, look)
+
+
 def test_labels_have_a_table(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("4")

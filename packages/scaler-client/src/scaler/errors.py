@@ -10,6 +10,7 @@ ScalerError
 ├── TaskNotFoundError           the scheduler does not know the task
 ├── TaskTimeoutError            the task ran longer than it may; also a TimeoutError
 ├── TaskNotRunError             the task was refused before it ran
+│   └── GroupLimitError         as many tasks of the client's group wait as may
 ├── TooManyTasksError           the scheduler takes no more tasks at the moment
 ├── WorkerDiedError             the worker that ran the task was lost
 ├── ProcessorDiedError          the process that ran the task ended
@@ -73,6 +74,10 @@ class TaskTimeoutError(ScalerError, TimeoutError):
 
 class TaskNotRunError(ScalerError):
     """The task was refused before it ran; the text says why."""
+
+
+class GroupLimitError(TaskNotRunError):
+    """As many tasks of the client's group wait as may; the text names group, limit and figure. Submit it again later."""
 
 
 class TooManyTasksError(ScalerError, TimeoutError):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from scaler_scheduler.group_shares import GroupShare
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
 
@@ -57,6 +58,8 @@ class SchedulerConfig:
     """Where people see this cluster in a browser; empty: nowhere that is known."""
     scaling: ScalingConfig | None = None
     """None: nobody is asked for workers."""
+    shares: tuple[GroupShare, ...] = ()
+    """The groups of clients that share the cluster; empty: all clients are equal."""
 
     # --- what users set
 

@@ -44,6 +44,9 @@ class Core(Protocol):
     def function_names(self, functions: Iterable[bytes]) -> list[str]:
         """Return the names of functions."""
 
+    def note_key(self, peer: Peer, name: str) -> None:
+        """Say what the key of a connection is called."""
+
     def let_operators_end_cluster(self, prefixes: Iterable[bytes]) -> None:
         """Say which clients may end the cluster."""
 
@@ -73,6 +76,8 @@ class Guard:
                 return
             if authority is not None and authority.role == "operator":
                 self._admit_operator(authority)
+            if authority is not None and authority.role != "worker" and type(message) is m.Hello:
+                self._core.note_key(peer, authority.name)
         if not self._is_audited:
             self._core.handle(event, now)
         elif type(message) is m.Hello:

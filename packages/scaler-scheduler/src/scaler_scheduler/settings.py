@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_t
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, create_model, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.audit_settings import AuditSettings
@@ -27,6 +27,7 @@ from scaler_protocol.service.settings import (
     TextListSetting,
 )
 from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
+from scaler_scheduler.group_shares import parse_shares, share_texts
 
 ScalingStrategy = Literal["none", "vanilla", "fixed_elastic", "capability"]
 
@@ -41,6 +42,10 @@ _OF_OWN_STORAGE = (
     "object_storage_timeout_seconds",
     "object_storage_disk_bytes",
 )
+
+
+ShareSetting = Annotated[tuple[str, ...], NoDecode, BeforeValidator(share_texts)]
+"""Groups of clients, a text for each: a TOML table, an array, or one text separated by commas."""
 
 
 def _lower(value: object) -> object:
@@ -130,6 +135,12 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         validation_alias=AliasChoices("adapter_webhook_urls", "adapter_webhook_url"),
         description="webhooks of the worker adapters to use, as in http://127.0.0.1:8080",
     )
+    share: Annotated[ShareSetting, Short("sh"), TakesSeveral()] = Field(
+        default=(),
+        description="groups of clients and their weights, as in pricing=3,research=1: while both have tasks waiting, one gets "
+        "three times the core seconds of the other; limits may follow, as in research=1:max_running=100:max_waiting=1000; with "
+        "keys, clients are in the group that is named as their key, otherwise they name theirs; the others are in group default",
+    )
     adapter_webhook_token_file: Annotated[Path | None, Short("awtf")] = Field(
         default=None, description="file with the token that the worker adapters require"
     )
@@ -144,6 +155,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
         description="accepted for older command lines, without effect: the scheduler needs no further threads",
     )
+
+    @field_validator("share")
+    @classmethod
+    def _check_shares(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(str, parse_shares(texts)))
 
     @field_validator("adapter_webhook_urls")
     @classmethod
@@ -219,6 +235,7 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             monitor_address=monitor_address,
             dashboard_url=self.dashboard_url,
             scaling=None if strategy == "none" else ScalingConfig(strategy, self.adapter_webhook_urls),
+            shares=parse_shares(self.share),
             **{name: getattr(self, name) for name in flags()},
         )
 

@@ -51,6 +51,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         security: str | PathLike[str] | None = None,
         detached: bool = False,
         name: str | None = None,
+        group: str | None = None,
     ) -> None:
         """Keep the settings, those of `Client`, which also says what they mean. It connects, or fails to, later."""
         self._make_client = partial(
@@ -65,6 +66,7 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
             security=security,
             detached=detached,
             name=name,
+            group=group,
         )
         self._is_nested = address is None
         self._client: Client | None = None

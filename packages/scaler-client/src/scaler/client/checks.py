@@ -63,16 +63,19 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
     return positional, keyword
 
 
-def checked_client_name(name: Any) -> str | None:
-    """Return the name of a client; None for none. Raises TypeError for what is no text, ValueError for unusable text."""
+def checked_client_name(name: Any, setting: str = "name") -> str | None:
+    """Return the name of a client, or of its group; None for none.
+
+    Raises TypeError for what is no text, ValueError for unusable text; these name the setting.
+    """
     if name is None:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"name must be a str or None, not {shown(name)}")
+        raise TypeError(f"{setting} must be a str or None, not {shown(name)}")
     if not name.strip() or not name.isprintable():
-        raise ValueError(f"name {_shortened(name)} is not one line of printable characters")
+        raise ValueError(f"{setting} {_shortened(name)} is not one line of printable characters")
     if len(name) > CLIENT_NAME_CHARACTERS_MAX:
-        raise ValueError(f"name {_shortened(name)} has more than {CLIENT_NAME_CHARACTERS_MAX} characters")
+        raise ValueError(f"{setting} {_shortened(name)} has more than {CLIENT_NAME_CHARACTERS_MAX} characters")
     return str(name)
 
 

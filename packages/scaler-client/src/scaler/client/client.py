@@ -105,6 +105,7 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
         security: str | PathLike[str] | None = None,
         detached: bool = False,
         name: str | None = None,
+        group: str | None = None,
     ) -> None:
         """Connect, and return once the scheduler has answered.
 
@@ -123,6 +124,9 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
         `detached`: inside a task, what this client submits goes on when the task is cancelled; see `docs/nesting.md`.
         `name`: what people call it, such as "pricing": monitors, metrics and logs show it. Up to 100 characters; several
         clients may have the same. A client inside a task is shown under the name of the one that submitted the task.
+        `group`: whose share of the cluster its tasks use, where the scheduler has groups (`--share`); by default that of the
+        group "default", and with keys that of the group with the key's name. A client inside a task is in the group of the one
+        that submitted the task. See `docs/shares.md`.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
@@ -143,6 +147,7 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
             "security": keys,
             "detached": detached,
             "name": name,
+            "group": group,
         }
         self.operations = Operations(scheduler, **self._settings, holder=self)
         self.serializer = self.operations.serializer

@@ -127,6 +127,7 @@ class ScalerExecutor(Executor):
         object_storage_address: str | None = None,
         security: str | PathLike[str] | None = None,
         name: str | None = None,
+        group: str | None = None,
     ) -> None:
         """Connect to the cluster at `address`, or start one on this machine with `n_workers`, which ends with the executor.
 
@@ -153,6 +154,7 @@ class ScalerExecutor(Executor):
                 object_storage_address=object_storage_address,
                 security=security,
                 name=name,
+                group=group,
             )
         except BaseException:
             if cluster is not None:

@@ -86,6 +86,7 @@ class Operations:
         security: str | None,
         detached: bool,
         name: str | None,
+        group: str | None,
         holder: object,
     ) -> None:
         """`holder`: the client, see `ConnectionEngine`."""
@@ -99,6 +100,7 @@ class Operations:
         serializer = checked_serializer(serializer)
         self.name = checked_client_name(name)
         """What people call the client, or None."""
+        group = checked_client_name(group, "group") or ""
         if address is not None:
             address = checked_address("address", address)
         if object_storage_address is not None:
@@ -115,7 +117,9 @@ class Operations:
                 keys = read_keys(context.security_dir or None, "worker")
             self.engine = ConnectionEngine(
                 address,
-                _hello(self.name, timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""),
+                _hello(
+                    self.name, group, timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""
+                ),
                 timeout_seconds=timeout_seconds,
                 heartbeat_seconds=heartbeat_interval_seconds,
                 object_address=object_storage_address,
@@ -622,7 +626,9 @@ class Operations:
         self.surroundings = Surroundings(self.engine, self.serializer, self._flags, environment, held)
 
 
-def _hello(name: str | None, timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:
+def _hello(
+    name: str | None, group: str, timeout_seconds: float, stream_output: bool, identity_prefix: bytes
+) -> m.Hello:
     hostname = writable(socket.gethostname())
     return m.Hello(
         role=m.Role.CLIENT,
@@ -632,4 +638,5 @@ def _hello(name: str | None, timeout_seconds: float, stream_output: bool, identi
         pid=os.getpid(),
         stream_output=stream_output,
         timeout_seconds=timeout_seconds,
+        group=group,
     )

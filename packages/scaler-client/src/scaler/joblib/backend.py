@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     *("address", "n_workers", "client", "timeout_seconds", "stream_output", "object_storage_address", "security"),
-    *("inner_max_num_threads", "initializer", "initargs"),
+    *("group", "inner_max_num_threads", "initializer", "initargs"),
 )
 """What a backend takes that is no option of its calls."""
 
@@ -87,6 +87,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         stream_output: bool = False,
         object_storage_address: str | None = None,
         security: str | PathLike[str] | None = None,
+        group: str | None = None,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
         initializer: Callable[..., object] | None = None,
@@ -114,6 +115,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             "stream_output": stream_output,
             "object_storage_address": object_storage_address,
             "security": security,
+            "group": group,
         }
         self._threads: int | None = None
         """How many threads the pools of a task may have, unless the program says so."""

@@ -59,6 +59,7 @@ class SchedulerClusterCombo:
         adapter_webhook_urls: Sequence[str] | None = None,
         max_number_of_tasks_waiting: int | None = None,
         max_task_attempts: int | None = None,
+        share: Mapping[str, float] | Sequence[str] | None = None,
         heartbeat_interval_seconds: float | None = None,
         task_timeout_seconds: float | None = None,
         death_timeout_seconds: float | None = None,
@@ -98,6 +99,7 @@ class SchedulerClusterCombo:
         `protected`: clients cannot shut the cluster down.
         `dashboard`: serve the pages of `scaler_ui` too, on a free port of this machine; `dashboard_url` is where.
         `dashboard_url`: where pages for this cluster are served otherwise, for `Client.dashboard_url`.
+        `share`: groups of clients and their weights, such as `{"pricing": 3, "research": 1}`; see `docs/shares.md`.
         `per_worker_queue_size`: an older name of `per_worker_task_queue_size`.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions, or
@@ -173,6 +175,7 @@ class SchedulerClusterCombo:
                 adapter_webhook_urls=adapter_webhook_urls,
                 max_number_of_tasks_waiting=max_number_of_tasks_waiting,
                 max_task_attempts=max_task_attempts,
+                share=share,
                 client_timeout_seconds=client_timeout_seconds,
                 worker_timeout_seconds=worker_timeout_seconds,
                 object_retention_seconds=object_retention_seconds,

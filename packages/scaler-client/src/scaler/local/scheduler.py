@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 
 from scaler.local.services import OBJECT_STORAGE, SCHEDULER, LocalService, Service, command_line, require
@@ -42,6 +42,7 @@ class Scheduler(LocalService):
         adapter_webhook_urls: Sequence[str] | None = None,
         max_number_of_tasks_waiting: int | None = None,
         max_task_attempts: int | None = None,
+        share: Mapping[str, float] | Sequence[str] | None = None,
         client_timeout_seconds: float | None = None,
         worker_timeout_seconds: float | None = None,
         object_retention_seconds: float | None = None,

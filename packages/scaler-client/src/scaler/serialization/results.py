@@ -43,6 +43,7 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.STORAGE_FAILED: errors.ObjectStorageException,
     Status.LIMIT_EXCEEDED: errors.ProcessorDiedError,
     Status.UNREADABLE: errors.ObjectStorageException,
+    Status.GROUP_LIMIT: errors.GroupLimitError,
 }
 
 _NAMED: dict[str, Callable[[str], errors.ScalerError]] = {

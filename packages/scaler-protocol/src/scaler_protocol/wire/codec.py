@@ -504,6 +504,7 @@ _TALLY = _plain(*m.Tally.__dataclass_fields__)
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
 _OBJECT_STATUS = _figures(*m.StoredObjectStatus.__dataclass_fields__)
+_GROUP_STATUS = _figures(*m.GroupStatus.__dataclass_fields__)
 _GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
 _ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
@@ -530,7 +531,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
             *_waits("timeout_seconds"),
-            *_plain("hello_number", "takes_chains", "to_object_storage", "parent"),
+            *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
@@ -701,6 +702,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.AdapterStatus, _ADAPTER_STATUS, "adapters"),
             *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
             *_structs(m.Tally, _TALLY, "client_names", "labels"),
+            *_structs(m.GroupStatus, _GROUP_STATUS, "groups"),
         ),
     ),
     _Layout(

@@ -179,6 +179,8 @@ class Hello:
     """Whether the sender takes the receiver for an object storage server; otherwise for a scheduler."""
     parent: bytes = b""
     """Clients inside a task: the client that submitted this task; empty: none."""
+    group: str = ""
+    """Clients: the group whose share their tasks count against; empty: none named."""
 
 
 @record
@@ -952,6 +954,8 @@ class ClientStatus:
     """Nested: the client for which it works; empty: not known."""
     parent_name: str = ""
     """Nested: the name of that client."""
+    group: str = ""
+    """The group whose share its tasks count against; empty: the scheduler has no groups."""
 
 
 @record
@@ -1023,6 +1027,30 @@ class AdapterStatus:
 
 
 @record
+class GroupStatus:
+    """One group of clients that share the cluster with others, as monitors see it."""
+
+    name: str
+    """The group's name."""
+    weight: float = 1.0
+    """Its share is this, of the sum of the weights of all groups with waiting tasks."""
+    clients: int = 0
+    """Its connected clients, those inside its tasks included."""
+    waiting: int = 0
+    """Tasks that are not assigned."""
+    running: int = 0
+    """Tasks that are assigned to agents."""
+    used_seconds: float = 0.0
+    """Core seconds of its tasks that have ended since the scheduler started."""
+    max_running: int = 0
+    """Most tasks that may run at once; 0: no limit."""
+    max_waiting: int = 0
+    """Most tasks that may wait; 0: no limit."""
+    refused: int = 0
+    """Tasks refused because of `max_waiting`, since the scheduler started."""
+
+
+@record
 class MonitorSnapshot:
     """Figures of the whole cluster, published about once a second while a monitor subscribes."""
 
@@ -1078,6 +1106,8 @@ class MonitorSnapshot:
     """Tasks by the name that was given to their client; the empty name: none was."""
     labels: tuple[Tally, ...] = ()
     """Tasks by label."""
+    groups: tuple[GroupStatus, ...] = ()
+    """Groups of clients with shares; empty: the scheduler has none."""
 
 
 @record

@@ -40,3 +40,5 @@ class Status(IntEnum):
     RETRY = 13
     """To the scheduler only: the function raised, and its options ask for another attempt after such an exception. The payload is
     what the client gets if there is none: a failure, or what a map's chunk is answered with."""
+    GROUP_LIMIT = 14
+    """As many tasks of its client's group wait as may, so that this one was refused."""

@@ -44,6 +44,7 @@ EXAMPLES: dict[str, m.Message] = {
         python_version="3.11",
         software_version="0.1.0",
         hello_number=1,
+        group="pricing",
     ),
     "hello-to-object-storage": m.Hello(
         role=m.Role.CLIENT,
@@ -328,6 +329,7 @@ EXAMPLES: dict[str, m.Message] = {
                 nested=True,
                 parent=OBJECT,
                 parent_name="pricing",
+                group="pricing",
                 graphs=1,
                 object_count=2,
                 object_bytes=1 << 20,
@@ -386,6 +388,7 @@ EXAMPLES: dict[str, m.Message] = {
         failed_items=4,
         client_names=(m.Tally("", 1, 2, 3), m.Tally("pricing", 4, 5, 6)),
         labels=(m.Tally("curves", 7, 8, 9),),
+        groups=(m.GroupStatus("pricing", 3.0, 2, 40, 8, 1234.5, 100, 1000, 3), m.GroupStatus("default")),
     ),
     "monitor-events": m.MonitorEvents(
         sequence=42,

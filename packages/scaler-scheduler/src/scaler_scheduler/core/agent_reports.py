@@ -43,6 +43,7 @@ class AgentReports:
         self._outbox = state.outbox
         self._marks = state.marks
         self._ready = state.ready
+        self._groups = state.groups
         self._lifecycle = lifecycle
         self._answers = answers
         self._departures = departures
@@ -82,12 +83,17 @@ class AgentReports:
         tasks = self._lifecycle.finish_successes(agent, client, batch)
         if tasks is None:
             held = self._answers.finish(agent, client, batch, now)
-            if take_turns and batch.durations:
+            if (take_turns or self._groups is not None) and batch.durations:
                 # Of tasks that the agent did not have, it could say what it likes.
-                self._ready.shares.observe(client.id, [batch.durations[row] for row in held])
+                durations = [batch.durations[row] for row in held]
+                self._ready.shares.observe(client.id, durations)
+                if self._groups is not None:
+                    self._groups.of[client.id].charge(durations)
             return
         if take_turns:
             self._ready.shares.observe(client.id, batch.durations)
+        if self._groups is not None:
+            self._groups.of[client.id].charge(batch.durations)
         if self._scaling is not None:
             self._scaling.observe(tasks, batch.durations)
         if self._monitor.listening:

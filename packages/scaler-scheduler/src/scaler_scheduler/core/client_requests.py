@@ -19,6 +19,7 @@ from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.deadlines import Deadlines
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.group_limits import GroupLimits
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
@@ -43,6 +44,7 @@ class ClientRequests:
         linked_recovery: LinkedRecovery,
         deadlines: Deadlines,
         shutdown: Shutdown,
+        group_limits: GroupLimits | None,
     ) -> None:
         self._protected = state.config.protected
         self._is_limited = state.config.max_number_of_tasks_waiting >= 0
@@ -59,6 +61,7 @@ class ClientRequests:
         self._deadlines = deadlines
         self._dispatch = Dispatch(state)
         self._shutdown = shutdown
+        self._group_limits = group_limits
         self.handlers: Mapping[type[Any], Handler[ClientRecord]] = {
             m.TaskBatch: self._on_task_batch,
             m.GraphSubmit: self._on_graph_submit,
@@ -111,9 +114,11 @@ class ClientRequests:
         if batch.options and batch.flags & m.TaskFlag.REANNOUNCED:
             history = self._history_of(client, batch.options, len(numbers))
             self._lifecycle.note_failures_before(client, history.failures, set(numbers))
-        self._lifecycle.enter(client, tasks)
         if self._is_limited:
             self._credits.use(client, len(tasks), now)
+        if self._group_limits is not None and not batch.flags & m.TaskFlag.REANNOUNCED:
+            tasks = self._group_limits.admit(client, tasks, now)
+        self._lifecycle.enter(client, tasks)
         if client.has_asks:
             waited = dict(zip(numbers, history.waited, strict=True)) if history.waited else {}
             self._deadlines.note(client, tasks, now, waited)
@@ -147,12 +152,19 @@ class ClientRequests:
             whole = range(message.first_number, message.first_number + max(message.row_count, len(message.payloads)))
             self._lifecycle.note_failures_before(client, history.failures, whole)
             self._deadlines.note_rows(options, rows, now - sum(history.waited))
+        limits = None if message.flags & m.TaskFlag.REANNOUNCED else self._group_limits
         if len(message.earlier):
             if self._is_limited:
                 self._credits.use(client, len(message.wanted), now)
+            if limits is not None and limits.refuses_linked(client, message):
+                return
             self._linked_recovery.take(message, options, now)
             return
-        self._rows.take(message, options, now)
+        refusal = b""
+        if limits is not None and not message.first_row:
+            rows = message.row_count or len(message.payloads)
+            refusal = limits.refusal_of_graph(client, rows)
+        self._rows.take(message, options, now, refusal)
 
     def _options_of_records(
         self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int

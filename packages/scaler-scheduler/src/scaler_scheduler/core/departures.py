@@ -31,6 +31,7 @@ class Departures:
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
+        self._groups = state.groups
         self._lifecycle = lifecycle
         self._rows = rows
         self._answers = answers
@@ -88,6 +89,8 @@ class Departures:
         del self._clients[client.id]
         self._inside_tasks.pop(client.id, None)
         self._lifecycle.drop_all(client)
+        if self._groups is not None:
+            self._groups.remove(client)
         has_serializer = client.has_serializer
         client.forget_options()
         self._rows.close_all(client)

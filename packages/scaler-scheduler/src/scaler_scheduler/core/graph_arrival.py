@@ -47,7 +47,9 @@ class Portion(NamedTuple):
 class GraphArrival:
     """One graph that is not there as a whole, or not ready to begin."""
 
-    def __init__(self, message: GraphSubmit) -> None:
+    def __init__(self, message: GraphSubmit, refusal: bytes = b"") -> None:
+        self.refusal = refusal
+        """Why its rows end as soon as it is there, without having run; empty: they run."""
         self.first_number = message.first_number
         self.row_count = message.row_count or len(message.payloads)
         """Rows of the whole graph, as its client says."""

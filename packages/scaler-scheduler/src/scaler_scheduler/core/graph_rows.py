@@ -127,8 +127,8 @@ class GraphRows:
         self._holds_answers = False
         """Whether answers wait for others."""
 
-    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
-        """Take in a portion of a graph, which begins with the last one."""
+    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float, refusal: bytes = b"") -> None:
+        """Take in a portion of a graph, which begins with the last one. `refusal`: why its rows do not run, if they do not."""
         client = options.client
         if not message.first_row:
             # One that is not there as a whole was given up by its client.
@@ -139,7 +139,7 @@ class GraphRows:
                     number = arrival.first_number + row
                     if _stands_in(client, number):
                         self._fail_stand_in(client, number, m.Status.CANCELED, b"", 0, (), _Ended(), now)
-            client.arriving.append(GraphArrival(message))
+            client.arriving.append(GraphArrival(message, refusal))
         if not client.arriving or client.arriving[-1].first_number != message.first_number:
             raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
         arrival = client.arriving[-1]
@@ -218,6 +218,11 @@ class GraphRows:
                     if graph.states[row] == RowState.WAITING:
                         self.fail(client, graph, row, m.Status.WORKER_DIED, NOT_RUN_AGAIN, 0, self._now)
                         yield ROOT_WORK
+        if arrival.refusal:
+            for row in range(graph.row_count):
+                if graph.states[row] == RowState.WAITING:
+                    self.fail(client, graph, row, m.Status.GROUP_LIMIT, arrival.refusal, 0, self._now)
+                    yield ROOT_WORK
         yield from graph.end_unread()
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:

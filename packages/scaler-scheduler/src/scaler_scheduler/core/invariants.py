@@ -24,6 +24,7 @@ def check_state(state: SchedulerState) -> None:
         require(
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
         )
+    _check_groups(state)
     labels = Counter(
         note.tally.name
         for client in state.clients.values()
@@ -38,6 +39,18 @@ def check_state(state: SchedulerState) -> None:
             state.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else state.clients.get(record.id)
         )
         require(known is record, f"peer {record.hello.name} is in no table")
+
+
+def _check_groups(state: SchedulerState) -> None:
+    groups = state.groups
+    if groups is None:
+        return
+    require(groups.of.keys() == state.clients.keys(), "a client is in no group, or one in a group is gone")
+    for group in groups.by_name.values():
+        clients = [client for client in state.clients.values() if groups.of[client.id] is group]
+        require(set(clients) == group.clients.keys(), f"group {group.name}: its clients differ")
+        depths = [task.options.depth for client in clients for task in client.tasks.values() if task.agent is not None]
+        require(dict(Counter(depths)) == group.assigned_at_depths(), f"group {group.name}: its assigned tasks differ")
 
 
 def _check_tasks(state: SchedulerState) -> None:

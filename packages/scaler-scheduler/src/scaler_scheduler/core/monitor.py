@@ -19,6 +19,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.groups import Groups
 from scaler_scheduler.core.object_listing import with_tasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task
 from scaler_scheduler.core.tallies import ClientTallies, Tallies, given_name, owner_of
@@ -91,7 +92,8 @@ class StoreFigures(NamedTuple):
 class Monitor:
     """Counts and failures, and task events while `listening`."""
 
-    def __init__(self, incarnation: bytes) -> None:
+    def __init__(self, incarnation: bytes, groups: Groups | None = None) -> None:
+        self._groups = groups
         self.listening = False
         """Whether a monitor wants task events."""
         self.sent: Count[str] = Count()
@@ -392,6 +394,7 @@ class Monitor:
             adapters=self.adapters,
             client_names=self._client_tallies.with_connected(counted),
             labels=self.labels.all(),
+            groups=() if self._groups is None else self._groups.statuses(),
         )
 
     def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:
@@ -416,10 +419,11 @@ class Monitor:
             failed_items=client.failed_item_count,
             parent=owner.id if owner is not None and owner is not client else client.parent,
             parent_name=owner.name if owner is not None and owner is not client else "",
+            group="" if self._groups is None else self._groups.of[client.id].name,
         )
 
 
-_NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN, m.Status.UNREADABLE})
+_NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN, m.Status.UNREADABLE, m.Status.GROUP_LIMIT})
 _COUNTED = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
 
 

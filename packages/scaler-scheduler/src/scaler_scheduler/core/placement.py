@@ -49,6 +49,7 @@ class Placement:
         self._agents = state.agents
         self._inside_tasks = state.inside_tasks
         self._ready = state.ready
+        self._groups = state.groups
         self._lifecycle = lifecycle
         self._dispatch = Dispatch(state)
         self._work_left = 0
@@ -60,6 +61,8 @@ class Placement:
             # What has changed at agents is looked at when there is something for them.
             return False
         agents = self._agents
+        if self._groups is not None:
+            self._groups.begin_pass(now, (agent.slots for agent in agents.by_peer.values()))
         agents.refresh()
         lone = self._ready.take_lone()
         if lone is not None:
@@ -258,6 +261,9 @@ class Placement:
             if graph is None or options.asks is not None or (options.signature and named_worker(options.signature)):
                 # What is asked for concerns each row by itself: one that runs again must find none behind it. And an agent
                 # takes no chains for one worker.
+                continue
+            if self._groups is not None and self._groups.is_limited(task):
+                # Each row counts against the limit.
                 continue
             rows = graph.release_behind(task.number - graph.first_number)
             if rows:

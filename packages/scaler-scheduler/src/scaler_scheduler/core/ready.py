@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from typing import Protocol
 
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
@@ -29,7 +30,39 @@ SIGNATURES_KEPT = 64
 """Number of queues above which empty ones are deleted. Most are filled again at once."""
 
 
-class _Line:
+class Turns(Protocol):
+    """What a `SignatureQueue` asks of the tasks of one depth: `ClientTurns`, and `GroupTurns` where clients are in groups."""
+
+    @property
+    def lines(self) -> dict[bytes, Line]:
+        """The tasks of each client."""
+
+    def __bool__(self) -> bool:
+        """Whether there are entries."""
+
+    def add(self, client_id: bytes, tasks: Sequence[Task]) -> None:
+        """Queue tasks among their client's others."""
+
+    def add_first(self, client_id: bytes, task: Task) -> None:
+        """Queue a task before its client's others."""
+
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool, agent: AgentRecord | None) -> None:
+        """Move up to `limit` ready tasks into `taken`."""
+
+    def has_prioritized(self) -> bool:
+        """Whether tasks of some client have priorities."""
+
+    def newcomer(self) -> tuple[bytes, Line] | None:
+        """Return the line of the next task if its client has no other one, or it is urgent; else None."""
+
+    def take_newcomer(self) -> Task | None:
+        """Remove and return the task that `newcomer` finds."""
+
+    def drop_client(self, client_id: bytes) -> int:
+        """Remove all tasks of a client; return how many were still ready."""
+
+
+class Line:
     """The tasks of one client and depth, and when its turn begins."""
 
     __slots__ = ("begins", "entry", "given_seconds", "served_until", "share", "tasks")
@@ -67,7 +100,7 @@ class _Line:
         return options.priority > max(client.lowest_priority, 0) and client.assigned_count > len(tasks)
 
 
-class _ClientTurns:
+class ClientTurns:
     """Tasks of one depth: a line per client, and whose turn it is.
 
     Time is *virtual* (start-time fair queueing), and each depth has its own: it stands where the turn that was served last
@@ -79,10 +112,10 @@ class _ClientTurns:
     __slots__ = ("_entries", "_left", "_now", "_shares", "_turns", "lines")
 
     def __init__(self, shares: ClientShares) -> None:
-        self.lines: dict[bytes, _Line] = {}
+        self.lines: dict[bytes, Line] = {}
         self._shares = shares
         self._now = 0.0
-        self._turns: list[tuple[float, int, bytes, _Line]] = []
+        self._turns: list[tuple[float, int, bytes, Line]] = []
         """A heap by when each client's turn would end."""
         self._entries = 0
         self._left: dict[bytes, tuple[float, float]] = {}
@@ -136,7 +169,7 @@ class _ClientTurns:
         """Whether tasks of some client have priorities."""
         return any(type(line.tasks) is PrioritizedTasks for line in self.lines.values())
 
-    def newcomer(self) -> tuple[bytes, _Line] | None:
+    def newcomer(self) -> tuple[bytes, Line] | None:
         """Return the line of the next task if its client has no other one, or it is urgent (`has_urgent`); else None."""
         head = self._head()
         if head is None:
@@ -162,7 +195,7 @@ class _ClientTurns:
             self._end(client_id, line)
         return taken[0]
 
-    def _head(self) -> tuple[bytes, _Line] | None:
+    def _head(self) -> tuple[bytes, Line] | None:
         """Return the line whose turn ends first. Turns that are over begin anew."""
         turns = self._turns
         while turns:
@@ -188,16 +221,16 @@ class _ClientTurns:
         line.tasks.clear()
         return dropped
 
-    def _line(self, client_id: bytes) -> _Line:
+    def _line(self, client_id: bytes) -> Line:
         line = self.lines.get(client_id)
         if line is None:
-            line = self.lines[client_id] = _Line(self._shares.of(client_id))
+            line = self.lines[client_id] = Line(self._shares.of(client_id))
             left = self._left.pop(client_id, None)
             if left is not None:
                 line.served_until, line.given_seconds = left
         return line
 
-    def _begin_turn(self, client_id: bytes, line: _Line) -> None:
+    def _begin_turn(self, client_id: bytes, line: Line) -> None:
         share, now = line.share, self._now
         elsewhere = share.given_seconds - line.given_seconds
         if elsewhere > 0:
@@ -209,7 +242,7 @@ class _ClientTurns:
         ends = line.begins + min(TURN_SECONDS, len(line.tasks) * share.task_seconds)
         heappush(self._turns, (ends, line.entry, client_id, line))
 
-    def _charge(self, line: _Line, tasks: int) -> None:
+    def _charge(self, line: Line, tasks: int) -> None:
         """Tasks of the line whose turn it is are placed."""
         seconds = line.share.give(tasks)
         line.given_seconds += seconds
@@ -220,7 +253,7 @@ class _ClientTurns:
         line.served_until = max(line.served_until, line.begins) + seconds
         self._now = max(self._now, line.begins)
 
-    def _end(self, client_id: bytes, line: _Line) -> None:
+    def _end(self, client_id: bytes, line: Line) -> None:
         """The line whose turn it is has no more tasks."""
         heappop(self._turns)
         del self.lines[client_id]
@@ -232,7 +265,7 @@ class _ClientTurns:
                 del left[other]
 
 
-def _tasks_left(line: _Line) -> int:
+def _tasks_left(line: Line) -> int:
     """How many of its tasks are left of a turn; 0: it has had that much."""
     return line.share.tasks_in(line.begins + TURN_SECONDS - max(line.begins, line.served_until))
 
@@ -249,15 +282,28 @@ class SignatureQueue:
         """Tasks in here that are still ready."""
         self.unservable_since: float | None = None
         self._depths: list[int] = []
-        self._turns: dict[int, _ClientTurns] = {}
+        self._turns: dict[int, Turns] = {}
 
-    def turns_at(self, depth: int) -> _ClientTurns:
+    def turns_at(self, depth: int) -> Turns:
         """Return the queues of one depth; make them if there are none."""
         turns = self._turns.get(depth)
         if turns is None:
-            turns = self._turns[depth] = _ClientTurns(self._shares)
+            turns = self._turns[depth] = self._make_turns(depth)
             insort(self._depths, depth)
         return turns
+
+    def _make_turns(self, depth: int) -> Turns:
+        return ClientTurns(self._shares)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether none of its tasks may run now, though a worker were free: the limits of their groups are reached."""
+        return False
+
+    @property
+    def open_count(self) -> int:
+        """How many of its tasks may run now, if there are workers for them."""
+        return self.count
 
     @property
     def deepest(self) -> int:
@@ -404,7 +450,7 @@ class ReadyQueues:
         if task is not None:
             self._turns_of(task).add(task.options.client.id, (task,))
 
-    def _turns_of(self, task: Task) -> _ClientTurns:
+    def _turns_of(self, task: Task) -> Turns:
         self._settle()
         options = task.options
         signature_queue = self._signature_queue(options.signature)
@@ -415,7 +461,10 @@ class ReadyQueues:
     def _signature_queue(self, signature: frozenset[str]) -> SignatureQueue:
         queue = self._by_signature.get(signature)
         if queue is None:
-            queue = self._by_signature[signature] = SignatureQueue(signature, self.shares)
+            queue = self._by_signature[signature] = self._make_queue(signature)
         elif not queue.count:
             queue.unservable_since = None
         return queue
+
+    def _make_queue(self, signature: frozenset[str]) -> SignatureQueue:
+        return SignatureQueue(signature, self.shares)

@@ -223,7 +223,7 @@ class Scaling:
                 # They wait for certain workers: others are no use to them.
                 continue
             tally = tallies.setdefault(offered(queue.signature), _Tally())
-            tally.waiting += queue.count
+            tally.waiting += queue.open_count
             for task in queue.front(SAMPLE_TASKS):
                 self._sample(tally, task)
         for agent in self._agents.by_peer.values():

@@ -7,6 +7,7 @@
 | `lifecycle`, `graph_rows`, `answers` | what state a task is in, which rows of graphs may run, how a task ends |
 | `placement`, `dispatch`, `rebalancing`, `credits` | who runs what, and who may submit more |
 | `departures`, `unservable` | what becomes of the tasks of peers that are gone, and of tasks that nobody can run |
+| `groups`, `group_queues`, `group_lifecycle`, `group_limits` | how groups of clients share the cluster, if they do |
 | `timers`, `deadlines` | when tasks that have failed run again, and which have run out of time |
 | `lost_results` | which rows of graphs run again because a host has taken their results with it |
 | `scaling`, `adapters` | how many workers are asked for |
@@ -31,6 +32,9 @@ from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.deadlines import Deadlines
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.group_lifecycle import GroupLifecycle
+from scaler_scheduler.core.group_limits import GroupLimits
+from scaler_scheduler.core.group_queues import GroupReadyQueues
 from scaler_scheduler.core.invariants import check_state
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
@@ -63,7 +67,18 @@ class SchedulerCore:
         self._outbox = state.outbox
         self._marks = state.marks
         self._scaling = None if config.scaling is None else Scaling(state, config.scaling, now)
-        self._lifecycle = TaskLifecycle(state)
+        groups = state.groups
+        self._lifecycle = TaskLifecycle(state) if groups is None else GroupLifecycle(state, groups)
+        self._group_limits = None
+        if (
+            isinstance(self._lifecycle, GroupLifecycle)
+            and isinstance(state.ready, GroupReadyQueues)
+            and groups is not None
+        ):
+            grace_seconds = config.unservable_grace_seconds
+            self._group_limits = GroupLimits(
+                groups, state.ready, state.outbox, state.clients, self._lifecycle, grace_seconds
+            )
         self._credits = Credits(state)
         self._shutdown = Shutdown(state)
         self._rows = rows = GraphRows(state, self._lifecycle)
@@ -73,7 +88,15 @@ class SchedulerCore:
         self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
         self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery)
         requests = ClientRequests(
-            state, self._lifecycle, rows, answers, self._credits, self._linked_recovery, self._deadlines, self._shutdown
+            state,
+            self._lifecycle,
+            rows,
+            answers,
+            self._credits,
+            self._linked_recovery,
+            self._deadlines,
+            self._shutdown,
+            self._group_limits,
         )
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._sessions = PeerSessions(
@@ -176,6 +199,11 @@ class SchedulerCore:
         """From now on only clients whose ids begin like one of these may end the cluster."""
         self._state.operators = set(prefixes)
 
+    def note_key(self, peer: events.Peer, name: str) -> None:
+        """The key of a connection has this name: it says to which group a client there belongs."""
+        if self._state.groups is not None:
+            self._state.groups.note_key(peer, name)
+
     def refusal(self, peer: events.Peer, hello: m.Hello) -> str | None:
         """Return why a peer with this hello would not be let in; None: it would be."""
         return self._sessions.refusal(peer, hello)
@@ -216,6 +244,9 @@ class SchedulerCore:
             if round_is_over:
                 self._sessions.log_refusals(now)
                 self._unservable.report(now)
+                if self._group_limits is not None:
+                    self._group_limits.report(now)
+                    self._group_limits.forget()
                 self._departures.expire(now)
                 self._deadlines.forget_ended()
                 if self._is_limited:

@@ -57,6 +57,7 @@ class PeerSessions:
         self._agents = state.agents
         self._monitor = state.monitor
         self._outbox = state.outbox
+        self._groups = state.groups
         self._refusals = RefusalLog(state.outbox)
         self._marks = state.marks
         self._departures = departures
@@ -190,6 +191,10 @@ class PeerSessions:
         if known is not None and known.peer != peer:
             # Otherwise it would get the results of the other one.
             return f"another connection has the identity of this {hello.role.name.lower()}"
+        if self._groups is not None and hello.role is m.Role.CLIENT:
+            misplaced = self._groups.refusal(peer, hello.group)
+            if misplaced is not None:
+                return misplaced
         # Only agents count: a client of another version must not keep everybody else out. All of them passed this check, so
         # one comparison speaks for all.
         for agent in self._agents.by_peer.values():
@@ -215,6 +220,8 @@ class PeerSessions:
         self._clients[client.id] = client
         if isinstance(peer, RelayedPeer):
             self._inside_tasks[client.id] = peer.agent
+        if self._groups is not None:
+            self._groups.admit(client, self._clients)
         self._peers[peer] = client
         self._departures.keep(client.id)
         self._outbox.add(effects.KeepOwner(client.id))

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from scaler_scheduler.core.adapters import Adapter
+from scaler_scheduler.core.groups import Group
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
@@ -47,6 +48,7 @@ def describe(
             }
             for queue in state.ready.non_empty()
         ],
+        "groups": [] if state.groups is None else [_group(group, now) for group in state.groups.by_name.values()],
         "agents": [_agent(state, agent, now) for agent in state.agents.by_peer.values()],
         "clients": [_client(state, client, share, now) for client in clients],
         "adapters": [] if scaling is None else [_adapter(adapter) for adapter in scaling.adapters],
@@ -123,6 +125,23 @@ def _adapter(adapter: Adapter) -> dict[str, Any]:
             {"id": group.id, "arrived": group.arrived, "leaving": group.leaving} for group in adapter.groups.values()
         ],
         "last_error": adapter.last_error,
+    }
+
+
+def _group(group: Group, now: float) -> dict[str, Any]:
+    share = group.share
+    return {
+        "name": group.name,
+        "weight": group.weight,
+        "clients": [client.id.hex() for client in group.clients],
+        "waiting": group.waiting_count,
+        "running": group.running_count,
+        "used_seconds": group.used_seconds,
+        "charged_seconds": group.charged_seconds(now),
+        "max_running": share.max_running or None,
+        "max_waiting": share.max_waiting or None,
+        "refused": group.refused_count,
+        "held_for_seconds": None if group.held_since is None else now - group.held_since,
     }
 
 

@@ -6,6 +6,8 @@ from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.functions import FunctionRegistry
+from scaler_scheduler.core.group_queues import GroupReadyQueues
+from scaler_scheduler.core.groups import Groups
 from scaler_scheduler.core.lost_attempts import LostAttempts
 from scaler_scheduler.core.monitor import Monitor
 from scaler_scheduler.core.outbox import MessageOutbox
@@ -45,14 +47,16 @@ class SchedulerState:
         """
         self.agents = AgentPool()
         self.pressure = StoragePressure()
-        self.ready = ReadyQueues(self.pressure)
+        self.groups = Groups(config.shares, now) if config.shares else None
+        """None: clients are in no groups, and nothing is done for any."""
+        self.ready = ReadyQueues(self.pressure) if self.groups is None else GroupReadyQueues(self.pressure, self.groups)
         self.functions = FunctionRegistry()
         self.recovery = Recovery()
         self.lost_attempts = LostAttempts()
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
         self.timers = TaskTimers()
-        self.monitor = Monitor(config.incarnation)
+        self.monitor = Monitor(config.incarnation, self.groups)
         self.outbox = MessageOutbox(self.monitor, self.agents)
         self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""

@@ -6,7 +6,7 @@ from collections import Counter as Count
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scaler_protocol.wire.messages import Counter, ProcessorState, WorkerStatus
+from scaler_protocol.wire.messages import Counter, GroupStatus, ProcessorState, WorkerStatus
 from scaler_ui.model import activity
 from scaler_ui.model.bars import Lane
 from scaler_ui.model.cluster import ClusterModel, readable_name, shown_name
@@ -158,6 +158,7 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
             "nested": client.nested,
             "parent": client.parent.hex(),
             "parent_name": readable_name(client.parent_name),
+            "group": client.group,
             "waiting": client.waiting,
             "running": client.running,
             "finished": client.finished,
@@ -171,6 +172,35 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
         }
         for client in (model.snapshot.clients if model.snapshot is not None else ())
     ]
+
+
+def groups(model: ClusterModel) -> list[dict[str, Any]]:
+    """Return the groups of clients that share the cluster; none where the scheduler has no shares."""
+    return [
+        {
+            "name": group.name,
+            "weight": group.weight,
+            "clients": group.clients,
+            "waiting": group.waiting,
+            "running": group.running,
+            "used_core_seconds": round(group.used_seconds, 3),
+            "max_running": group.max_running or None,
+            "max_waiting": group.max_waiting or None,
+            "refused": group.refused,
+            "note": _group_note(group),
+        }
+        for group in (model.snapshot.groups if model.snapshot is not None else ())
+    ]
+
+
+def _group_note(group: GroupStatus) -> str:
+    """Return why tasks of a group wait, or are refused, where its limits are the reason."""
+    notes = []
+    if group.max_running and group.waiting and group.running >= group.max_running:
+        notes.append(f"tasks wait: {group.running:,} run, at most {group.max_running:,} may")
+    if group.max_waiting and group.waiting >= group.max_waiting:
+        notes.append(f"tasks are refused: {group.waiting:,} wait, at most {group.max_waiting:,} may")
+    return "; ".join(notes)
 
 
 def objects(model: ClusterModel) -> list[dict[str, Any]]:
@@ -425,6 +455,7 @@ def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mappin
             for worker in (snapshot.workers if snapshot is not None else ())
         ],
         "clients": clients(model),
+        "groups": groups(model),
         "graphs": graphs(model),
         "largest_objects": objects(model),
         "scaling": scaling(model),

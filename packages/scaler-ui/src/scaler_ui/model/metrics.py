@@ -76,6 +76,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
     yield from _of_tallies("client", snapshot.client_names)
     yield from _of_tallies("label", snapshot.labels)
+    yield from _of_groups(snapshot)
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
     yield _gauge(
@@ -98,6 +99,29 @@ def _of_tallies(what: str, tallies: Iterable[Tally]) -> Iterable[Metric]:
         finished.add_metric((tally.name, "success"), tally.succeeded)
         finished.add_metric((tally.name, "failed"), tally.failed)
     yield from (unfinished, finished)
+
+
+def _of_groups(snapshot: MonitorSnapshot) -> Iterable[Metric]:
+    weight = GaugeMetricFamily("scaler_group_weight", "Weight of a group of clients (--share)", labels=("group",))
+    clients = GaugeMetricFamily("scaler_group_clients", "Connected clients of a group", labels=("group",))
+    tasks = GaugeMetricFamily("scaler_group_tasks", "Unfinished tasks of a group", labels=("group", "state"))
+    used = CounterMetricFamily(
+        "scaler_group_core_seconds",
+        "Running time of a group's tasks that have ended since the scheduler started",
+        labels=("group",),
+    )
+    refused = CounterMetricFamily(
+        "scaler_group_tasks_refused", "Tasks refused because as many of their group waited as may", labels=("group",)
+    )
+    for group in snapshot.groups:
+        of_group = (group.name,)
+        weight.add_metric(of_group, group.weight)
+        clients.add_metric(of_group, group.clients)
+        tasks.add_metric((group.name, "waiting"), group.waiting)
+        tasks.add_metric((group.name, "running"), group.running)
+        used.add_metric(of_group, group.used_seconds)
+        refused.add_metric(of_group, group.refused)
+    yield from (weight, clients, tasks, used, refused)
 
 
 def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:

@@ -31,6 +31,9 @@ def describe_row(model: ClusterModel, view: str, row: int, looking: Looking) -> 
     if view == "functions":
         functions = sorted_functions(model.snapshot)
         return _describe_function(model, functions[row]) if row < len(functions) else None
+    if view == "groups":
+        groups = figures.groups(model)
+        return lines(groups[row]) if row < len(groups) else None
     return _describe_worker(model, row, looking.sort_key) if view == "workers" else None
 
 

@@ -182,6 +182,25 @@ def message_table(model: ClusterModel, _looking: Looking) -> Table:
     return Table(["message", "sent", "received"], rows, [""] * len(rows))
 
 
+def group_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the groups of clients that share the cluster."""
+    groups = figures.groups(model)
+    columns = ["group", "weight", "clients", "waiting", "running", "core seconds", "max running", "max waiting"]
+    rows: list[Row] = [
+        (
+            group["name"],
+            f"{group['weight']:g}",
+            *(f"{group[key]:,}" for key in ("clients", "waiting", "running")),
+            f"{group['used_core_seconds']:,.0f}",
+            *("" if group[key] is None else f"{group[key]:,}" for key in ("max_running", "max_waiting")),
+            f"{group['refused']:,}",
+            group["note"],
+        )
+        for group in groups
+    ]
+    return Table([*columns, "refused", "note"], rows, [BAD if group["refused"] else "" for group in groups])
+
+
 TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "workers": worker_table,
     "clients": client_table,
@@ -189,6 +208,7 @@ TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "labels": label_table,
     "functions": function_table,
     "messages": message_table,
+    "groups": group_table,
 }
 """In the order of their keys, from `1` on."""
 

@@ -129,6 +129,10 @@ def create_application(
     async def show_clients() -> Response:
         return read(figures.clients)
 
+    @application.get("/api/groups", summary="Groups of clients that share the cluster")
+    async def show_groups() -> Response:
+        return read(figures.groups)
+
     @application.get("/api/graphs", summary="Graphs in progress")
     async def show_graphs() -> Response:
         return read(figures.graphs)

@@ -112,6 +112,7 @@ struct Hello {
   takesChains @16 :Bool;                 # agents: whether they accept batches with chains
   toObjectStorage @17 :Bool;             # true: the peer wants object storage; false: a scheduler
   parent @18 :Data;                      # clients inside a task: the client that submitted this task; empty: none
+  group @19 :Text;                       # clients: the group whose share their tasks count against; empty: none named
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -208,6 +209,8 @@ struct ResultBatch {
     skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
     limitExceeded @11;                   # it used up what one task may take on its worker's host; not tried again
     unreadable @12;                      # to the client: its payload cannot be read where it lies; it sends the task again
+    retry @13;                           # A→S: the function raised, and the task's options ask for another attempt
+    groupLimit @14;                      # as many tasks of its client's group wait as may; it was not queued
   }
 }
 
@@ -484,6 +487,7 @@ struct MonitorSnapshot {
   objects @23 :List(StoredObjectStatus);       # the largest ones in object storage, at most 100
   clientNames @24 :List(Tally);          # tasks by the name given to their client, at most 201; clients without one share the empty name
   labels @25 :List(Tally);               # tasks by label, at most 201; tasks without one are not in it
+  groups @26 :List(GroupStatus);         # groups of clients with shares; empty: the scheduler has none
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -554,6 +558,19 @@ struct MonitorSnapshot {
     failedItems @14 :UInt64;             # failed items of map chunks
     parent @15 :Data;                    # nested: the client for which it works, 16 bytes; empty: not known
     parentName @16 :Text;                # nested: the name of that client
+    group @17 :Text;                     # the group whose share its tasks count against; empty: the scheduler has no groups
+  }
+
+  struct GroupStatus {
+    name @0 :Text;
+    weight @1 :Float64;                  # its share is this, of the sum of the weights of all groups with waiting tasks
+    clients @2 :UInt32;
+    waiting @3 :UInt64;
+    running @4 :UInt64;                  # tasks assigned to agents
+    usedSeconds @5 :Float64;             # core seconds of its tasks that have ended since the scheduler started
+    maxRunning @6 :UInt64;               # 0: no limit
+    maxWaiting @7 :UInt64;               # 0: no limit
+    refused @8 :UInt64;                  # tasks refused because of maxWaiting
   }
 
   struct GraphStatus {

@@ -128,14 +128,21 @@ class Stream {
 class Clients {
   constructor() {
     this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", name: "sort", empty: "no client is connected", onOpen: (row) => this.open(row), columns: [
-      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
+      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
       count("waiting", "waiting"), count("running", "assigned"), count("finished", "succeeded"), count("failed", "failed"), count("failed_items", "failed items"), count("graphs", "graphs"), count("object_count", "objects"), size("object_bytes", "bytes"),
       { key: "nested_clients", label: "nested", number: true, show: (row) => (row.nested_clients ? integer(row.nested_clients) : "") }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, age("last_seen_seconds", "last seen"),
     ] });
     this.nested = element("input", { type: "checkbox", "aria-label": "show nested clients", onchange: () => { address.set({ nested: this.nested.checked ? "1" : null }, { push: true }); this.show(); } });
     this.nestedRow = element("label", { class: "row" }, this.nested, "show clients inside tasks, which are counted with their parent");
     this.nested.checked = address.get("nested") === "1";
-    this.node = element("div", {}, title("Clients"), this.nestedRow, this.table.node);
+    const limit = (key, label) => ({ key, label, number: true, show: (row) => (row[key] === null ? "" : integer(row[key])) });
+    this.groups = new Table({ label: "Groups", id: (row) => row.name, sort: "weight", descending: true, empty: "the scheduler has no shares", columns: [
+      { key: "name", label: "group" }, { key: "weight", label: "weight", number: true }, { key: "clients", label: "clients", number: true }, count("waiting", "waiting"), count("running", "running"), { key: "used_core_seconds", label: "core seconds used", number: true, show: (row) => integer(Math.round(row.used_core_seconds)) },
+      limit("max_running", "max running"), limit("max_waiting", "max waiting"), count("refused", "refused"), { key: "note", label: "note", wide: true },
+    ] });
+    this.shares = card("Groups", "shares of core seconds while several have tasks waiting", this.groups.node);
+    this.shares.hidden = true;
+    this.node = element("div", {}, title("Clients"), this.shares, this.nestedRow, this.table.node);
   }
 
   addressChanged() {
@@ -146,7 +153,10 @@ class Clients {
   }
 
   async update() {
-    this.data = await fetchJson("/api/clients");
+    const [clients, groups] = await Promise.all([fetchJson("/api/clients"), fetchJson("/api/groups")]);
+    this.data = clients;
+    this.shares.hidden = !groups.length;
+    if (groups.length) this.groups.show(groups);
     this.show();
     if (!this.opened) this.openShown();
   }
