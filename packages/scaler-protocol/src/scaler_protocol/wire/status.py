@@ -38,7 +38,8 @@ class Status(IntEnum):
     """To the client only: who should run the task cannot read its payload where that lies (PLACED in
     `scaler_protocol.payloads.framing`). It did not run, and its client sends it again with the payload in the message."""
     RETRY = 13
-    """To the scheduler only: the function raised, and its options ask for another attempt after such an exception. The payload is
-    what the client gets if there is none: a failure, or what a map's chunk is answered with."""
+    """To the scheduler: the function raised, and its options ask for another attempt after such an exception. The payload is
+    what the client gets if there is none: a failure, or what a map's chunk is answered with. To the client: no answer; the
+    payload says, in digits, how often the task has failed that is tried again."""
     GROUP_LIMIT = 14
     """As many tasks of its client's group wait as may, so that this one was refused."""

@@ -64,8 +64,10 @@ class TaskLifecycle:
         self, client: ClientRecord, failures: Mapping[int, Failures], numbers: Collection[int]
     ) -> None:
         """The client says how often tasks of these numbers had failed that it is about to announce again."""
-        for number in failures.keys() & numbers:
-            client.retried_before[number] = failures[number]
+        for number, before in failures.items():
+            # There may be very many `numbers`.
+            if number in numbers:
+                client.retried_before[number] = before
 
     def enter_rows(
         self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float
