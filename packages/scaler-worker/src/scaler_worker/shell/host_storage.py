@@ -116,8 +116,12 @@ class HostStorage:
 
     def use_centre(self, address: str) -> None:
         """Go on with the centre at another address; empty: there is none any more."""
+        again: list[effects.FetchObject | effects.PutObject] = []
         if self._centre is not None:
             centre, self._centre = self._centre, None
+            if address:
+                # Clients send their objects to the new one as well, and results are still in the cache.
+                again = centre.take_unanswered()
             centre.close("the object storage server was replaced by another one")
             self._homes.takes_homes = False
         if address:
@@ -136,6 +140,11 @@ class HostStorage:
             self._centre.on_layout = self._on_layout
             self._centre.on_message = self._on_centre_message
             self._centre.on_welcome = self._on_centre_welcome
+            for effect in again:
+                if isinstance(effect, effects.FetchObject):
+                    self._centre.fetch(effect)
+                else:
+                    self._centre.put(effect)
 
     def fetch(self, effect: effects.FetchObject) -> None:
         """Get an object into the host's cache."""

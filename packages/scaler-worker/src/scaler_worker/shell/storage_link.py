@@ -236,6 +236,19 @@ class StorageLink:
             return
         self._put(asked, buffers)
 
+    def take_unanswered(self) -> list[effects.FetchObject | effects.PutObject]:
+        """Return, and forget, what is not answered yet: for another server, before `close`."""
+        fetches = [
+            effects.FetchObject(asked.request, asked.object_id, waits=asked.waits) for asked in self._fetches.values()
+        ]
+        self._fetches.clear()
+        if self._owner is not None:
+            # Copies of theirs are on their way.
+            return [*fetches]
+        puts = [effects.PutObject(asked.request, asked.object_id, asked.owner) for asked in self._puts.values()]
+        self._puts.clear()
+        return [*fetches, *puts]
+
     def close(self, reason: str) -> None:
         """Give up requests that are not answered, and report that."""
         self._send_now()
