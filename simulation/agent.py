@@ -25,7 +25,7 @@ class AgentProcess(Process):
         self,
         name: str,
         network: Network,
-        scheduler_address: str,
+        scheduler_addresses: tuple[str, ...],
         storage_address: str,
         ledger: Ledger,
         library: Library,
@@ -61,13 +61,14 @@ class AgentProcess(Process):
                 queue_limit=queue_limit,
                 task_timeout_seconds=task_timeout_seconds,
                 object_cache_bytes=2000,
+                scheduler_addresses=scheduler_addresses,
             )
         )
         hello = m.Hello(m.Role.AGENT, name, self.incarnation, hostname=name)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.stores = HostStorage(self, self.storage, hello, start_home, is_reachable=home_is_reachable, note=note)
-        self.link = network.connect(self.incarnation, scheduler_address, self)
+        self.link = network.connect(self.incarnation, scheduler_addresses[0], self)
         self._deliver_rest = True
         self.post(events.Start())
 
@@ -119,6 +120,8 @@ class AgentProcess(Process):
         if isinstance(effect, effects.Send):
             self.ledger.tell_message(f"{self.name} sends", effect.message)
             self.link.send(effect.envelope, effect.message)
+        elif isinstance(effect, effects.MoveLink):
+            self.link.move(effect.address)
         elif isinstance(effect, effects.StartProcessor):
             self.processors[effect.processor] = Processor(self, effect.processor)
         elif isinstance(effect, effects.KillProcessor):

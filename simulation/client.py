@@ -57,6 +57,8 @@ class ClientDriver:
         self.ledger = ledger
         self.clock = clock
         self.send = send
+        self.move: Callable[[str], None] = lambda address: None
+        """Connects to another scheduler; nothing to do for clients inside tasks."""
         self.storage = storage
         self.random = random
         self.entries: dict[int, Entry] = {}
@@ -308,6 +310,8 @@ class ClientDriver:
         if isinstance(effect, effects.Send):
             self.ledger.tell_message("client sends", effect.message)
             self.send(effect.envelope, effect.message)
+        elif isinstance(effect, effects.MoveLink):
+            self.move(effect.address)
         elif isinstance(effect, effects.Completed):
             statuses = effect.reported.statuses or [m.Status.SUCCESS] * len(effect.numbers)
             for row, (number, token, payload, status) in enumerate(
@@ -409,7 +413,7 @@ class ClientProcess(Process):
         self,
         name: str,
         network: Network,
-        scheduler_address: str,
+        scheduler_addresses: tuple[str, ...],
         storage_address: str,
         ledger: Ledger,
         random: Random,
@@ -425,9 +429,10 @@ class ClientProcess(Process):
         self.ledger = ledger
         self.storage = ObjectStorage(network, storage_address, hello, client_id + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
-        core = ClientCore(client_id, hello, timeout_seconds=timeout_seconds)
-        self.link = network.connect(client_id, scheduler_address, self)
+        core = ClientCore(client_id, hello, timeout_seconds=timeout_seconds, addresses=scheduler_addresses)
+        self.link = network.connect(client_id, scheduler_addresses[0], self)
         self.driver = ClientDriver(core, ledger, self.clock, self.link.send, self.storage, random)
+        self.driver.move = self.link.move
         self.storage.on_welcome = self.driver.send_again
         core.start(self.clock.now)
         self.post(lambda: None)

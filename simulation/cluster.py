@@ -32,6 +32,7 @@ from simulation.template import Template
 
 SCHEDULER_ADDRESS = "tcp://scheduler:2345"
 STORAGE_ADDRESS = "tcp://scheduler:2346"
+STANDBY_ADDRESS = "tcp://standby:2345"
 RARE = "rare"
 """A capability that no agent has until the end of the run."""
 
@@ -118,11 +119,21 @@ class Plan:
     """Whether tasks of applications ask for something. No seed draws it: only tests have it."""
     groups: bool = False
     """Whether applications are in groups that share the cluster. Likewise."""
+    standby: bool = False
+    """Whether there are two schedulers, and partitions between anybody and one of them. No seed draws it either."""
 
     @property
     def is_faultless(self) -> bool:
         """Whether nothing goes wrong, and nobody ends before its tasks."""
-        faults = (self.kills, self.cuts, self.scheduler_dies, self.storage_dies, self.results_lost, self.stalls)
+        faults = (
+            self.kills,
+            self.cuts,
+            self.scheduler_dies,
+            self.storage_dies,
+            self.results_lost,
+            self.stalls,
+            self.standby,
+        )
         return not any(
             (*faults, self.disk_faults, self.homes_die, self.spills, self.shutdown, self.task_timeout_seconds)
         )
@@ -223,10 +234,13 @@ class Cluster:
         self.waiting_to_submit: list[ClientProcess] = []
         """One element per submission that waits for the scheduler's permission."""
         self.healing = False
-        self.scheduler: SchedulerProcess | None = None
+        self.schedulers: dict[str, SchedulerProcess] = {}
+        """Those that live, by address."""
+        self.scheduler_addresses = (SCHEDULER_ADDRESS, STANDBY_ADDRESS) if self.plan.standby else (SCHEDULER_ADDRESS,)
         self.storage: StorageProcess | None = None
         self.start_storage()
-        self.start_scheduler()
+        for address in self.scheduler_addresses:
+            self.start_scheduler(address)
         for _ in range(self.plan.agents):
             self.start_agent()
         for _ in range(self.plan.clients):
@@ -235,13 +249,22 @@ class Cluster:
 
     # --- starting
 
-    def start_scheduler(self) -> None:
-        self.scheduler = SchedulerProcess(
+    @property
+    def scheduler(self) -> SchedulerProcess | None:
+        """The scheduler that is first; of two that believe so, the one with the higher term. None: there is none."""
+        first = [one for one in self.schedulers.values() if one.succession.is_first]
+        return max(first, key=lambda one: one.succession.term, default=None)
+
+    def start_scheduler(self, address: str) -> None:
+        is_standby = address == STANDBY_ADDRESS
+        self.schedulers[address] = SchedulerProcess(
             self.network,
-            SCHEDULER_ADDRESS,
+            address,
             STORAGE_ADDRESS,
             self.ledger,
             self.random,
+            standby_of=SCHEDULER_ADDRESS if is_standby else "",
+            name="standby" if is_standby else "scheduler",
             allocate_policy=self.plan.allocate_policy,
             max_number_of_tasks_waiting=self.plan.tasks_waiting_max,
             client_timeout_seconds=PEER_TIMEOUT_S,
@@ -271,7 +294,7 @@ class Cluster:
         agent = AgentProcess(
             f"agent {self.names}",
             self.network,
-            SCHEDULER_ADDRESS,
+            self.scheduler_addresses,
             STORAGE_ADDRESS,
             self.ledger,
             self.library,
@@ -306,7 +329,7 @@ class Cluster:
         client = ClientProcess(
             f"client {self.names}",
             self.network,
-            SCHEDULER_ADDRESS,
+            self.scheduler_addresses,
             STORAGE_ADDRESS,
             self.ledger,
             self.random,
@@ -507,6 +530,8 @@ class Cluster:
             faults += [self.cut_link] * 4 + [self.freeze_link] * 3
         if plan.scheduler_dies:
             faults += [self.kill_scheduler] * 2
+        if plan.standby:
+            faults += [self.kill_scheduler] * 6 + [self.part] * 12 + [self.stall_scheduler] * 6
         if plan.storage_dies:
             faults += [self.kill_storage] * (8 if plan.spills else 1)
         if plan.results_lost:
@@ -553,12 +578,41 @@ class Cluster:
             client.end()
 
     def kill_scheduler(self) -> None:
-        if self.scheduler is not None and self.scheduler.alive:
-            self.ledger.excuses.process_deaths += 1
-            self.ledger.tell_all("the scheduler is killed")
-            self.scheduler.end()
-            self.scheduler = None
-            self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+        if not self.schedulers:
+            return
+        address = next(iter(self.schedulers))
+        if self.plan.standby:
+            address = self.random.choice(list(self.schedulers))
+        scheduler = self.schedulers.pop(address)
+        self.ledger.excuses.process_deaths += 1
+        self.ledger.tell_all(f"the {scheduler.name} is killed")
+        scheduler.end()
+        self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def part(self) -> None:
+        """Some peers, or the schedulers from each other, or all of one side, have no way to one of the schedulers for a while."""
+        address = self.random.choice(self.scheduler_addresses)
+        seconds = self.random.choice((0.5, 5.0, 10.0, 20.0, 60.0))
+        parted = {
+            link.identity
+            for link in self.network.links
+            if not link.is_local and link.address in self.scheduler_addresses
+        }
+        share = self.random.choice((0.3, 0.7, 1.0))
+        self.ledger.excuses.silences += 1
+        for identity in sorted(parted):
+            if self.random.random() < share:
+                self.ledger.tell_all(f"{identity[:4].hex()} has no way to {address} for {seconds} s")
+                self.network.part(identity, address, seconds)
+
+    def stall_scheduler(self) -> None:
+        """A scheduler is stopped and goes on later: longer than the lease, and both believe that they are first."""
+        if self.schedulers:
+            scheduler = self.random.choice(list(self.schedulers.values()))
+            seconds = self.random.choice((1.0, 8.0, 20.0))
+            self.ledger.excuses.silences += 1
+            self.ledger.tell_all(f"the {scheduler.name} stalls for {seconds} s")
+            scheduler.stall(seconds)
 
     def kill_storage(self) -> None:
         if self.disk is not None and not self.disk.records and self.random.random() < 0.9:
@@ -648,9 +702,10 @@ class Cluster:
         if self.storage is None:
             self.ledger.tell_all("the object storage server is started")
             self.start_storage()
-        if self.scheduler is None:
-            self.ledger.tell_all("the scheduler is started")
-            self.start_scheduler()
+        for address in self.scheduler_addresses:
+            if address not in self.schedulers:
+                self.ledger.tell_all(f"the scheduler at {address} is started")
+                self.start_scheduler(address)
 
     def cut_link(self) -> None:
         links = [link for link in self.network.links if not link.is_local]
@@ -675,7 +730,7 @@ class Cluster:
         self.clock.after(seconds, link.break_connection if breaks else link.thaw)
 
     def stall_process(self) -> None:
-        services = [service for service in (self.scheduler, self.storage) if service is not None]
+        services = [service for service in (*self.schedulers.values(), self.storage) if service is not None]
         processes: list[Process] = [*self.living_agents, *self.living_clients, *self.living_homes, *services]
         process = self.random.choice(processes)
         seconds = self.random.choice((0.2, 2.0, 10.0, 30.0))
@@ -716,9 +771,16 @@ class Cluster:
         if self.disk is not None:
             self.disk.heal()
         self.revive_services()
+        self.network.heal_parts()
         for link in self.network.links:
             link.heal()
-        for process in (self.scheduler, self.storage, *self.living_homes, *self.living_agents, *self.living_clients):
+        for process in (
+            *self.schedulers.values(),
+            self.storage,
+            *self.living_homes,
+            *self.living_agents,
+            *self.living_clients,
+        ):
             if process is not None:
                 process.resume()
         self.start_agent((RARE, "gpu", "linux"))
@@ -832,7 +894,7 @@ class Cluster:
         Where clients may be given up because nothing is heard of them, their objects may be deleted meanwhile.
         """
         assert self.storage is not None
-        if self.plan.cuts or self.plan.stalls or self.plan.scheduler_dies:
+        if self.plan.cuts or self.plan.stalls or self.plan.scheduler_dies or self.plan.standby:
             return []
         state = self.storage.core._state
         stored = {one.id for one in state.catalogue.all()}

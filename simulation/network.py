@@ -103,6 +103,21 @@ class Link:
         self.break_noticed_at = self._network.clock.now + self._network.random.uniform(*BREAK_NOTICED_S)
         self._try_later()
 
+    def move(self, address: str) -> None:
+        """Connect to another address instead. What waits is dropped; what is under way to the old one may still arrive."""
+        if self.closed or address == self.address:
+            return
+        left, self._connection = self.address, self._connection + 1
+        if self.connected and not self.frozen:
+            self._network.deliver_later(left, self.identity, self._to_listener.under_way, self._to_listener.arrives_at)
+        self._to_listener, self._to_owner = _Pipe(), _Pipe()
+        self._waiting.clear()
+        self.connected = self.frozen = False
+        self.break_noticed_at = 0.0
+        self._network.moved(self, left, address)
+        self.address = address
+        self.connect()
+
     def end_connection(self) -> None:
         """The listening process ends in order: what it has sent still arrives, then the connection breaks."""
         connection = self._connection
@@ -115,6 +130,11 @@ class Link:
 
     def freeze(self) -> None:
         self.frozen = True
+
+    def end_part(self) -> None:
+        """The way is free again. What was under way is lost where the connection has not moved meanwhile."""
+        if self.frozen:
+            self.break_connection()
 
     def thaw(self) -> None:
         if not self.frozen:
@@ -150,7 +170,8 @@ class Link:
         """Try to connect; again later while nobody listens or the way is blocked."""
         if self.closed or self.connected:
             return
-        if self._network.listener(self.address) is None or self._network.clock.now < self._blocked_until:
+        blocked = self._network.is_blocked(self.identity, self.address)
+        if blocked or self._network.listener(self.address) is None or self._network.clock.now < self._blocked_until:
             self._try_later()
             return
         self.connected = True
@@ -197,6 +218,8 @@ class Network:
         self.on_carried: Callable[[m.Message], None] | None = None
         self._listeners: dict[str, Listener] = {}
         self._links: dict[tuple[str, bytes], Link] = {}
+        self._blocked: dict[tuple[str, str], float] = {}
+        """Until when there is no way from an identity (in hexadecimal) to an address."""
 
     def listen(self, address: str, listener: Listener) -> None:
         if address in self._listeners:
@@ -238,6 +261,38 @@ class Network:
         link = self._links.get((address, peer))
         if link is not None and link.connected:
             link.end_connection()
+
+    def moved(self, link: Link, left: str, address: str) -> None:
+        self._links.pop((left, link.identity), None)
+        self._links[address, link.identity] = link
+
+    def deliver_later(self, address: str, peer: bytes, under_way: deque[tuple[Envelope, m.Message]], at: float) -> None:
+        """A connection was closed at its connecting end: what it had sent still arrives."""
+
+        def deliver() -> None:
+            listener = self.listener(address)
+            for envelope, message in under_way:
+                if listener is not None:
+                    listener.deliver(peer, *self.carry(envelope, message))
+
+        if under_way:
+            self.clock.at(at, deliver)
+
+    def part(self, identity: bytes, address: str, seconds: float) -> None:
+        """A connecting end has no way to an address for a while: a connection that is there is silent, and then breaks."""
+        key = identity.hex(), address
+        self._blocked[key] = max(self.clock.now + seconds, self._blocked.get(key, 0.0))
+        link = self._links.get((address, identity))
+        if link is not None:
+            link.freeze()
+            self.clock.after(seconds, link.end_part)
+
+    def is_blocked(self, identity: bytes, address: str) -> bool:
+        """Whether the way of this peer to this address is blocked now."""
+        return self.clock.now < self._blocked.get((identity.hex(), address), 0.0)
+
+    def heal_parts(self) -> None:
+        self._blocked.clear()
 
     @property
     def links(self) -> list[Link]:

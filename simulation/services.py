@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope
 from scaler_protocol.wire.object_batches import joined, rows_of
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from scaler_scheduler.core.group_lifecycle import GroupLifecycle
+from scaler_scheduler.core.succession import FIRST_TERM, STANDBYS_TEXT, Change, Succession
 from simulation.disk import Disk, DiskThreads
 from simulation.fairness import FairnessWatch
 from simulation.group_watch import GroupWatch
@@ -26,6 +28,9 @@ from simulation.piece_fetch import PIECES_OBJECT_BYTES_MIN
 from simulation.process import Process
 from simulation.storage_watch import StorageWatch
 
+LEASE_S = 3.0
+"""How long the first of two schedulers may be silent."""
+
 STORE_RETENTION_S = 60.0
 """How long objects stay of whose owner nothing is heard."""
 
@@ -34,29 +39,54 @@ class SchedulerProcess(Process):
     """The scheduler core behind its ROUTER."""
 
     def __init__(
-        self, network: Network, address: str, storage_address: str, ledger: Ledger, random: Random, **settings: Any
+        self,
+        network: Network,
+        address: str,
+        storage_address: str,
+        ledger: Ledger,
+        random: Random,
+        *,
+        standby_of: str = "",
+        name: str = "scheduler",
+        **settings: Any,
     ) -> None:
-        super().__init__("scheduler", network.clock, random)
+        super().__init__(name, network.clock, random)
         self.network = network
         self.address = address
         self.ledger = ledger
         self.incarnation = random.randbytes(16)
         self.stop_reason = ""
         self.published = 0
-        config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
-        self.core = SchedulerCore(config, self.clock.now)
+        self.succession = Succession(
+            self.incarnation, dials=bool(standby_of), lease_seconds=LEASE_S, now=self.clock.now
+        )
+        self.change: Change | None = None
+        self.times_taken_over = 0
+        self._config = SchedulerConfig(
+            incarnation=self.incarnation, object_storage_address=storage_address, term=FIRST_TERM, **settings
+        )
+        self._other = None if not standby_of else network.connect(self.incarnation, standby_of, _Answers(self))
+        self.monitors = random.randint(0, 1)
+        self._begin()
+        network.listen(address, self)
+        self.plan_deadline()
+
+    def _begin(self) -> None:
+        """Begin as what this scheduler is now, with nothing of what it was before."""
+        self.core = SchedulerCore(self._config, self.clock.now)
+        if self._other is not None or self.times_taken_over:
+            config = replace(self._config, is_first=self.succession.is_first, term=self.succession.term)
+            self.core = SchedulerCore(replace(config, incarnation=self.incarnation), self.clock.now)
         # Where clients are in groups, they wait for those of other groups too.
-        self.fairness = None if config.shares else FairnessWatch(self.core._state.ready)
+        self.fairness = None if self._config.shares else FairnessWatch(self.core._state.ready)
         self.groups = GroupWatch(self.core._lifecycle) if isinstance(self.core._lifecycle, GroupLifecycle) else None
-        LocalityWatch(self.core._placement, ledger)
-        hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
-        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
+        LocalityWatch(self.core._placement, self.ledger)
+        hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation, term=self.core.config.term)
+        identity = self.incarnation + b"/storage"
+        self.storage = ObjectStorage(self.network, self._config.object_storage_address, hello, identity, self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.storage.on_message = self._on_storage_message
         self.storage.on_welcome = lambda: self.core.handle(events.StoreReplaced(), self.clock.now)
-        self.monitors = random.randint(0, 1)
-        network.listen(address, self)
-        self.plan_deadline()
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.post((peer, envelope, message))
@@ -69,6 +99,9 @@ class SchedulerProcess(Process):
                 event()
                 continue
             peer, envelope, message = event
+            if isinstance(message, m.SchedulerStatus) and message.answers:
+                self.note(self.succession.on_status(message, now))
+                continue
             self._receive(peer, envelope, message)
             if isinstance(message, m.Relay):
                 inside = events.RelayedPeer(peer, message.client)
@@ -82,13 +115,37 @@ class SchedulerProcess(Process):
                 self._perform(effect)
         self.core.check_invariants()
         self.storage.flush()
+        if self.change is not None:
+            self._change_role(self.change)
+        self.succession.tick(now)
+        for status in self.succession.take_outgoing():
+            if self._other is not None and self._other.connected:
+                self._other.send(UNSEQUENCED, status)
         if self.stop_reason:
             self.end()
 
+    def note(self, change: Change | None) -> None:
+        """Remember what this scheduler is to become, at the end of its turn."""
+        self.change = change or self.change
+
+    def _change_role(self, change: Change) -> None:
+        self.ledger.tell_all(f"{self.name}: {change.value} (term {self.succession.term})")
+        self.change = None
+        self.times_taken_over += 1
+        if change is Change.STEP_DOWN:
+            self.core.dismiss_peers()
+            for effect in self.core.take_effects():
+                self._perform(effect)
+        self.incarnation = self.random.randbytes(16)
+        self.storage.link.close(deliver_rest=True)
+        self._begin()
+
     def next_deadline(self) -> float:
-        return min(self.core.next_deadline(), self.storage.next_deadline())
+        return min(self.core.next_deadline(), self.storage.next_deadline(), self.succession.next_deadline())
 
     def after_end(self) -> None:
+        if self._other is not None:
+            self._other.close(deliver_rest=False)
         self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
         self.storage.link.close(deliver_rest=bool(self.stop_reason))
 
@@ -116,12 +173,24 @@ class SchedulerProcess(Process):
                 self.storage.tell(effect.message)
         elif isinstance(effect, effects.KeepOwner):
             self.storage.keep_owner(effect.client)
+        elif isinstance(effect, effects.PeerAsked):
+            self.note(self.succession.on_asked(effect.term, self.clock.now))
+        elif isinstance(effect, effects.StatusHeard):
+            self._answer(effect)
         elif isinstance(effect, effects.Publish):
             self.published += 1
         elif isinstance(effect, effects.Stop):
             self.stop_reason = effect.reason
         elif isinstance(effect, effects.Log):
             self.ledger.tell_all(f"scheduler: {effect.text}")
+
+    def _answer(self, effect: effects.StatusHeard) -> None:
+        now = self.clock.now
+        answer: m.Message = m.Refused(STANDBYS_TEXT)
+        if self.succession.accepts(effect.status, now):
+            self.note(self.succession.on_status(effect.status, now))
+            answer = self.succession.status(answers=True)
+        self.network.send(self.address, effect.peer, UNSEQUENCED, answer)
 
     def _send(self, effect: effects.Send) -> None:
         peer, envelope, message, around = effect
@@ -132,6 +201,19 @@ class SchedulerProcess(Process):
             peer = peer.agent
         if not self.network.send(self.address, peer, envelope, message):
             self.core.handle(events.PeerUnreachable(peer, "no connection"), self.clock.now)
+
+
+class _Answers:
+    """What arrives at the connecting end of the link between two schedulers."""
+
+    def __init__(self, process: SchedulerProcess) -> None:
+        self._process = process
+
+    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        if isinstance(message, m.SchedulerStatus):
+            self._process.post((peer, envelope, message))
+        elif isinstance(message, m.Refused):
+            self._process.succession.on_refused()
 
 
 def _content_hash(buffers: Any) -> Any:

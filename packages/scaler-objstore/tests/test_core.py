@@ -282,6 +282,20 @@ def test_everything_of_a_client_ends_when_the_scheduler_says_so_and_only_then() 
     assert store.core.snapshot().object_count == 1
 
 
+def test_a_scheduler_that_is_not_first_any_more_deletes_nothing() -> None:
+    """It may take clients for gone that are with the scheduler that took over."""
+    store, newer = Store(), b"n" * 16
+    store.put(ALICE, X, b"1" * 100)
+    store.put(ALICE, Y, b"2" * 100)
+    store.say(newer, m.Hello(m.Role.SCHEDULER, "", newer, to_object_storage=True, term=131_073))
+    assert store.answer(SCHEDULER, end_of(ALICE)) == m.ObjectDeleteReply(9)
+    assert store.delete(SCHEDULER, X, owner=ALICE).status == m.ObjectStatus.DONE
+    assert store.core.snapshot().object_count == 2
+    assert store.delete(newer, X, owner=ALICE).status == m.ObjectStatus.DONE
+    assert store.answer(newer, end_of(ALICE)) == m.ObjectDeleteReply(9)
+    assert store.core.snapshot().object_count == 0
+
+
 def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
     store = Store()
     store.say(SCHEDULER, end_of(ALICE))

@@ -35,6 +35,7 @@ FLAGS = [
     DocumentedFlag("object_storage_timeout_seconds", ("--object-storage-timeout-seconds", "-ost"), "5", 5, None),
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
+    DocumentedFlag("standby_of", ("--standby-of", "-so"), "tcp://h:1", Address.parse("tcp://h:1"), None),
     DocumentedFlag("dashboard_url", ("--dashboard-url", "-du"), "http://h:50001", "http://h:50001", ""),
     DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
     DocumentedFlag(
@@ -66,6 +67,7 @@ FLAGS = [
     DocumentedFlag("object_retention_seconds", ("--object-retention-seconds", "-ot"), "0", 0, 60),
     DocumentedFlag("load_balance_seconds", ("--load-balance-seconds", "-ls"), "3", 3, 1),
     DocumentedFlag("load_balance_trigger_times", ("--load-balance-trigger-times", "-lbt"), "4", 4, 2),
+    DocumentedFlag("standby_lease_seconds", ("--standby-lease-seconds", "-sls"), "5", 5, 3),
     DocumentedFlag("insecure", ("--insecure",), None, True, False),
     *SERVER_FLAGS,
 ]
@@ -94,6 +96,13 @@ def test_companions_are_found_on_the_next_two_ports() -> None:
     settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345"])
     assert str(settings.own_object_storage_address) == "tcp://127.0.0.1:2346"
     assert str(settings.monitor_bind_address) == "tcp://127.0.0.1:2347"
+
+
+def test_a_standby_needs_another_scheduler_that_it_comes_after() -> None:
+    with pytest.raises(ConfigurationError, match="the address of this scheduler itself"):
+        SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--standby-of", "tcp://127.0.0.1:2345"])
+    with pytest.raises(ConfigurationError, match="--ends-cluster says that no scheduler comes after this one"):
+        SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--standby-of", "tcp://h:1", "--ends-cluster"])
 
 
 def test_a_named_object_storage_server_is_not_started_again() -> None:

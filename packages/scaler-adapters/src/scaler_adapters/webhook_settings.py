@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short
+from scaler_protocol.service.settings import AddressListSetting, AlsoKey, CliPositionalArg, Short
 from scaler_protocol.service.web_settings import WebServiceSettings
 from scaler_protocol.service.worker_settings import WorkerSettings
 
@@ -16,8 +16,9 @@ class WebhookSettings(WebServiceSettings, WorkerSettings):
 
     token_variable: ClassVar[str] = "SCALER_ADAPTER_TOKEN"
 
-    address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler that the workers connect to, as in tcp://127.0.0.1:2345",
+    address: Annotated[CliPositionalArg[AddressListSetting], AlsoKey("scheduler_address")] = Field(
+        description="scheduler that the workers connect to, as in tcp://127.0.0.1:2345, or several (a scheduler and its "
+        "standby), separated by commas",
     )
     host: str = Field(
         default="127.0.0.1",

@@ -36,7 +36,7 @@ AT_SCHEDULER = {
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
     KeyRole.OPERATOR: SESSION | SUBMITTING | {"Shutdown"},
-    KeyRole.SCHEDULER: set(),
+    KeyRole.SCHEDULER: {"SchedulerStatus"},
 }
 AT_OBJECT_STORAGE = {
     KeyRole.CLIENT: OBJECTS,
@@ -90,6 +90,8 @@ MAY_NAME_ANYBODY = {
     ("scheduler", KeyRole.WORKER): {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures"},
     ("storage", KeyRole.WORKER): {"ObjectPut", "ObjectsHeld"},
     ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete"},
+    # It names the process of the other scheduler, which has no client.
+    ("scheduler", KeyRole.SCHEDULER): {"SchedulerStatus"},
 }
 
 

@@ -255,6 +255,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     m.Refused: st.builds(m.Refused, TEXTS),
     m.UnknownPeer: st.builds(m.UnknownPeer),
+    m.SchedulerStatus: numbers_of(m.SchedulerStatus, incarnation=IDS),
     m.Heartbeat: with_rows(
         lambda rows: numbers_of(
             m.Heartbeat,

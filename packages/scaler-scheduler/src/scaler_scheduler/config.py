@@ -60,6 +60,10 @@ class SchedulerConfig:
     """None: nobody is asked for workers."""
     shares: tuple[GroupShare, ...] = ()
     """The groups of clients that share the cluster; empty: all clients are equal."""
+    is_first: bool = True
+    """Whether it accepts peers. One that does not is the standby of another scheduler, and tells them so."""
+    term: int = 0
+    """Its number among all times that some scheduler became the first one; see `core.succession`."""
 
     # --- what users set
 
@@ -115,6 +119,9 @@ class SchedulerConfig:
     )
     load_balance_trigger_times: int = _flag(
         2, "lbt", "uneven checks in a row after which waiting tasks are moved", at_least=1
+    )
+    standby_lease_seconds: float = _flag(
+        3, "sls", "seconds without a sign of life of the first scheduler after which its standby takes over", at_least=1
     )
 
     # --- what is the same for all users

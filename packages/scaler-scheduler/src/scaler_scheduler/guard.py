@@ -86,6 +86,13 @@ class Guard:
             self._core.handle(event, now)
             self._note(message, connection, authority)
 
+    def use(self, core: Core) -> None:
+        """Go on before another core."""
+        self._core = core
+        if self._violation is not None:
+            self._violation = _violations(core)
+            core.let_operators_end_cluster(_fingerprints(self._operators))
+
     # --- private
 
     def _admit_operator(self, authority: Authority) -> None:

@@ -5,36 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from scaler_protocol.address import Address, reached_beside
+from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.service.errors import ServiceError, cannot_listen
+from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.memory import UnusedMemory, give_back_free_memory, look_at_new_objects, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.security_settings import server_security
-from scaler_protocol.transport import RouterListener, SendOutcome, TransportError
+from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.transport.admission import RefusalKind
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
-from scaler_scheduler.core import SchedulerCore, effects, events
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
+from scaler_scheduler.core.succession import Change
 from scaler_scheduler.guard import Guard, open_guard
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
+from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, webhooks_for
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_link import StoreLink
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
+from scaler_scheduler.succession_link import SuccessionLink
 from scaler_scheduler.turn_times import timed
 
 if TYPE_CHECKING:
@@ -118,43 +119,56 @@ class _Server:
         self._publisher: Publisher
         self._feed: MonitorFeed
         self._recent_log = RecentLog()
+        self._succession: SuccessionLink
+        """Says whether this scheduler is first, or the standby of another one."""
+        self._first_config: SchedulerConfig
+        """What the core is told whenever this scheduler is first, but for its incarnation and term."""
 
     async def serve(self) -> int:
-        self._webhooks = self._open_webhooks()
+        self._webhooks = webhooks_for(self._settings, self._on_webhook)
         with contextlib.ExitStack() as stack:
             logging.getLogger().addHandler(self._recent_log)
             stack.callback(logging.getLogger().removeHandler, self._recent_log)
             stack.callback(self._context.reactor.unregister, self._registration)
             stack.callback(self._stop_store)
-            self._router = self._bind()
+            self._router = listen(
+                self._settings, self._registration.schedule, self._security, self._on_refused_connection
+            )
             stack.callback(self._router.close)
             bound = Address.parse(self._router.address)
             if self._security is None:
                 # With keys, peers in this process need one like all others, and so a socket.
                 self._context.listeners[str(bound)] = self._router
                 stack.callback(self._context.listeners.pop, str(bound))
-            self._publisher = self._publish_at(self._monitor_address(bound))
+            self._publisher = publish_at(
+                str(self._settings.monitor_bind_address), self._security, self._on_monitor, self._on_refused_connection
+            )
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
             store_address = self._object_storage()
-            config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
+            self._succession = SuccessionLink(
+                self._settings.standby_of,
+                self._settings.standby_lease_seconds,
+                self._security,
+                self._registration.schedule,
+            )
+            stack.callback(self._succession.close)
+            self._first_config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
+            config = self._succession.config(self._first_config)
             self._core = SchedulerCore(config, time.monotonic())
             self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
             self._take_in = self._core.handle if self._guard is None else self._guard.handle
-            self._store = StoreLink(
-                str(store_address),
-                config.incarnation,
-                self._security,
-                self._on_store_status,
-                self._on_objects_lost,
-                self._on_store_replaced,
+            self._store = self._link_store()
+            stack.callback(lambda: self._store.close())
+            watching = how_to_watch(
+                self._publisher.address, self._settings.dashboard_url, keyed=self._security is not None
             )
-            stack.callback(self._store.close)
-            logger.info("scheduler listens on %s. %s", bound, self._how_to_watch())
+            logger.info("scheduler listens on %s. %s", bound, watching)
+            self._succession.log_start()
             logger.info("object storage is at %s", store_address)
-            logger.info("monitors connect to %s", _for_others(self._publisher.address))
+            logger.info("monitors connect to %s", for_others(self._publisher.address))
             logger.info("use event loop: %s", self._settings.event_loop)
             # From here on a signal leads to a clean end. A parent that waits for readiness may send one at once.
             stack.enter_context(
@@ -185,26 +199,6 @@ class _Server:
 
     # --- start
 
-    def _how_to_watch(self) -> str:
-        """Return what shows this cluster and what stops it, for the log."""
-        address = _with_this_host(self._publisher.address)
-        keys = "" if self._security is None else " --security-dir DIR"
-        commands = f"in a browser with 'scaler_ui {address}{keys}', in a terminal with 'scaler_top {address}{keys}'"
-        url = self._settings.dashboard_url
-        watch = f"Watch it at {url}, or {commands}" if url else f"Watch it {commands}"
-        return f"{watch}. Stop it with Ctrl-C or 'kill {os.getpid()}'"
-
-    def _bind(self) -> RouterListener:
-        try:
-            return RouterListener(
-                str(self._settings.address),
-                self._registration.schedule,
-                security=self._security,
-                on_refused=self._on_refused_connection,
-            )
-        except TransportError as error:
-            raise cannot_listen(error) from None
-
     def _on_refused_connection(self, address: str, kind: RefusalKind, reason: str) -> None:
         if self._guard is not None:
             self._guard.doorkeeper.note_refused_connection(address, kind, reason)
@@ -212,34 +206,6 @@ class _Server:
     def _on_monitor(self, address: str, authority: Authority | None) -> None:
         if self._guard is not None:
             self._guard.doorkeeper.note_monitor(address, authority)
-
-    def _open_webhooks(self) -> Webhooks | None:
-        settings = self._settings
-        if not settings.adapter_webhook_urls:
-            return None
-        # Imported late: only a scheduler with worker adapters pays for an HTTP client.
-        from scaler_scheduler.webhooks import open_webhooks
-
-        return open_webhooks(settings.adapter_webhook_token_file, settings.adapter_webhook_ca_file, self._on_webhook)
-
-    def _monitor_address(self, bound: Address) -> str:
-        if self._settings.monitor_address is not None:
-            return str(self._settings.monitor_address)
-        # If ADDRESS asks for a free port, the ports after the chosen one may be in use.
-        return str(self._settings.monitor_bind_address)
-
-    def _publish_at(self, address: str) -> Publisher:
-        try:
-            return Publisher(
-                address,
-                security=self._security,
-                on_connected=self._on_monitor,
-                on_refused=lambda peer, kind, reason: self._on_refused_connection(
-                    peer, kind, f"at the monitor address: {reason}"
-                ),
-            )
-        except TransportError as error:
-            raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
 
     def _object_storage(self) -> Address:
         if self._store_child is None:
@@ -249,7 +215,36 @@ class _Server:
         # Nobody is served yet, so waiting here delays nobody.
         return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
+    # --- one of two schedulers
+
+    def _change_role(self, change: Change) -> None:
+        """Take over from another scheduler, or step down because another one is first. What peers hold stays with them."""
+        now = time.monotonic()
+        if change is Change.STEP_DOWN:
+            self._core.dismiss_peers()
+            self._perform(now)
+        self._core = core = SchedulerCore(self._succession.config(self._first_config), now)
+        if self._guard is not None:
+            self._guard.use(core)
+        else:
+            self._take_in = core.handle
+        self._store.close()
+        self._store = self._link_store()
+        self._registration.schedule()
+
     # --- object storage
+
+    def _link_store(self) -> StoreLink:
+        config = self._core.config
+        return StoreLink(
+            config.object_storage_address,
+            config.incarnation,
+            self._security,
+            self._on_store_status,
+            self._on_objects_lost,
+            self._on_store_replaced,
+            config.term,
+        )
 
     def _stop_store(self) -> None:
         if self._store_child is not None:
@@ -304,6 +299,11 @@ class _Server:
                 if now >= core.next_deadline():
                     core.handle(self._tick(), now)
         self._perform(now, now + TURN_SECONDS)
+        if self._succession.change is not None and not self._left:
+            change = self._succession.take_change()
+            assert change is not None
+            self._change_role(change)
+            core = self._core
         if self._left or router.has_received or core.has_more:
             look_at_new_objects()
             self._registration.schedule()
@@ -361,6 +361,10 @@ class _Server:
                 elif isinstance(effect, effects.CallWebhook):
                     assert self._webhooks is not None
                     self._webhooks.call(effect)
+                elif isinstance(effect, effects.PeerAsked):
+                    self._succession.on_asked(effect.term)
+                elif isinstance(effect, effects.StatusHeard):
+                    self._router.send(effect.peer, self._succession.answer(effect.peer, effect.status))
                 elif isinstance(effect, effects.Stop):
                     self._exit_status = effect.exit_status
                     if self._guard is not None:
@@ -472,6 +476,9 @@ class _Server:
         """Send the last messages. Closing the sockets then waits for what the network has not taken yet."""
         if self._timer is not None:
             self._timer.cancel()
+        frames = self._succession.last_words()
+        if frames is not None and self._succession.standby is not None:
+            self._router.send(self._succession.standby, frames)
         deadline = time.monotonic() + 1.0
         while self._router.has_queued and time.monotonic() < deadline:
             self._router.flush()
@@ -480,15 +487,3 @@ class _Server:
 
 def _printable(identity: bytes) -> str:
     return identity[:40].decode("ascii", "backslashreplace")
-
-
-def _with_this_host(address: str) -> str:
-    """Return an address that commands take: with the name of this machine in place of all of its interfaces."""
-    return reached_beside(address, f"tcp://{socket.gethostname()}:1")
-
-
-def _for_others(address: str) -> str:
-    """Return an address as people are told it who connect to it."""
-    parsed = Address.parse(address)
-    everywhere = f" (with a name or address of this machine in place of {parsed.host})" if parsed.is_wildcard else ""
-    return f"{address}{everywhere}"

@@ -120,6 +120,10 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
     )
+    standby_of: Annotated[AddressSetting | None, Short("so")] = Field(
+        default=None,
+        description="address of the first scheduler: this one accepts nobody until that one is gone, and then takes over",
+    )
     dashboard_url: Annotated[str, Short("du")] = Field(
         default="",
         description="where scaler_ui shows this cluster, as in http://host:50001; clients tell it to people "
@@ -202,6 +206,16 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_standby(self) -> Self:
+        if self.standby_of is not None and self.standby_of == self.address:
+            raise ValueError(f"--standby-of names {self.standby_of}, the address of this scheduler itself")
+        if self.standby_of is not None and getattr(self, "ends_cluster"):  # noqa: B009 - a field of the class below
+            raise ValueError(
+                "--ends-cluster says that no scheduler comes after this one, and --standby-of that there is one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_scaling(self) -> Self:
         strategy, urls = self.scaling_strategy, self.adapter_webhook_urls
         needed = _WEBHOOK_URLS_NEEDED.get(strategy, 0)
@@ -265,6 +279,7 @@ if TYPE_CHECKING:
         object_retention_seconds: float
         load_balance_seconds: float
         load_balance_trigger_times: int
+        standby_lease_seconds: float
 
 else:
     _kinds = get_type_hints(SchedulerConfig)

@@ -52,22 +52,23 @@ class StoreLink:
         on_status: Callable[[m.StoreStatus, float], None],
         on_lost: Callable[[m.ObjectsLost, float], None],
         on_replaced: Callable[[float], None],
+        term: int = 0,
     ) -> None:
         """Begin to connect.
 
         `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, `on_replaced` when another
-        server answers than before, all with the time.
+        server answers than before, all with the time. `term`: this scheduler's, by which the server knows which of two is first.
         """
         self._loop = asyncio.get_running_loop()
         self._on_status = on_status
         self._on_lost = on_lost
         self._on_replaced = on_replaced
         self._requests = StoreRequests(
-            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid()),
+            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid(), term=term),
             # By its hello the server knows that there is somebody who tells it which clients have ended.
             check_seconds=CHECK_SECONDS,
         )
-        self._link = _connect(address, incarnation, security)
+        self._link = connect_as_scheduler(address, incarnation, security)
         self._asked_at = float("-inf")
         self._reached_at = time.monotonic()
         self._is_answered = False
@@ -188,10 +189,11 @@ class StoreLink:
             )
 
 
-def _connect(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:
+def connect_as_scheduler(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:
+    """Return a link from this scheduler to object storage or to another scheduler. With keys, both servers have the same."""
     if security is None:
         return DealerLink(address, b"scheduler-" + incarnation)
-    # Imported late: only with keys is PyNaCl needed. Both servers have the same key.
+    # Imported late: only with keys is PyNaCl needed.
     from scaler_protocol.security.credentials import PeerSecurity
     from scaler_protocol.security.keys import pinned_id
 

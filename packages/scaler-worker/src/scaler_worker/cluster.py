@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scaler_protocol.address import Address
+from scaler_protocol.address_list import AddressList
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, RefusedError, TransportError
 from scaler_protocol.runtime.core import Core
@@ -66,14 +66,16 @@ SHARED_GRACE_SECONDS = 1.0
 """The same where the scheduler ends with this process: its clients wait to hear that the cluster has ended."""
 
 
-async def serve(settings: ClusterSettings, address: Address, context: ServiceContext, template: TemplateProcess) -> int:
-    """Work for the scheduler at `address` until stopped; return the exit status.
+async def serve(
+    settings: ClusterSettings, addresses: AddressList, context: ServiceContext, template: TemplateProcess
+) -> int:
+    """Work for the first scheduler of those at `addresses` until stopped; return the exit status.
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
     fences = fences_for(settings, settings.num_of_workers)
     template.filter_environment(environment_filter(settings))
-    agent = Agent(settings, address, context, template, fences)
+    agent = Agent(settings, addresses, context, template, fences)
     with context.stop_signals(agent.on_stop_signal):
         try:
             stop = await agent.serve()
@@ -114,7 +116,7 @@ class Agent:
     def __init__(
         self,
         settings: ClusterSettings,
-        address: Address,
+        addresses: AddressList,
         context: ServiceContext,
         template: TemplateProcess,
         fences: Fences,
@@ -122,7 +124,7 @@ class Agent:
         self._security = peer_security(settings, "worker")
         prefix = self._security.identity_prefix if self._security is not None else b""
         incarnation = new_id(prefix)
-        self._link = self._connect(context, str(address), incarnation)
+        self._link = self._connect(context, str(addresses.first), incarnation)
         hostname = socket.gethostname()
         try:
             host_folders, folders, cache_bytes = make_object_folders(fences.account)
@@ -144,7 +146,8 @@ class Agent:
                 heartbeat_seconds=settings.heartbeat_interval_seconds,
                 task_timeout_seconds=settings.task_timeout_seconds,
                 death_timeout_seconds=settings.death_timeout_seconds,
-                scheduler_address=str(address),
+                scheduler_address=str(addresses),
+                scheduler_addresses=tuple(map(str, addresses.addresses)),
                 object_storage_address=storage_address,
                 object_cache_bytes=cache_bytes,
                 identity_prefix=prefix,
@@ -162,18 +165,18 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=incarnation)
-        home = HomeProcess(settings, address) if settings.object_storage else None
+        home = HomeProcess(settings, addresses.first) if settings.object_storage else None
         self._storage = HostStorage(
             hello, folders, self._security, self._report, self._owner, home, copies_bytes_max=cache_bytes
         )
         self._link_trouble = ""
         self._meter = ProcessMeter(os.getpid())
         self._registration = context.reactor.register(self._turn, self._on_idle)
-        self._start_up = StartUp(context, len(names), settings.preload or "", str(address))
+        self._start_up = StartUp(context, len(names), settings.preload or "", str(addresses))
         path = task_path()
         self._pool = ProcessorPool(
             ProcessorOptions(
-                scheduler_address=str(address),
+                scheduler_address=str(addresses),
                 host_folders=host_folders,
                 object_folders=folders,
                 preload=settings.preload or "",
@@ -216,12 +219,13 @@ class Agent:
             effects.PutObject: self._storage.put,
             effects.DropObject: lambda effect: self._folders.drop(effect.id),
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
+            effects.MoveLink: self._move_link,
             effects.Stop: self._end,
         }
         logger.info(
             "%s for %s: %s. Stop with Ctrl-C or 'kill %d'",
             counted(len(names), "worker"),
-            address,
+            addresses,
             ", ".join(names),
             os.getpid(),
         )
@@ -397,6 +401,10 @@ class Agent:
 
     def _send(self, effect: effects.Send) -> None:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
+
+    def _move_link(self, effect: effects.MoveLink) -> None:
+        assert isinstance(self._link, DealerLink), "there is one scheduler in this process"
+        self._link.move(effect.address)
 
     def _use_storage(self, effect: effects.UseStorage) -> None:
         self._start_up.on_registered()

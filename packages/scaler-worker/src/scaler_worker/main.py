@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scaler_protocol.service.process import run_alone
 
 if TYPE_CHECKING:
-    from scaler_protocol.address import Address
+    from scaler_protocol.address_list import AddressList
     from scaler_protocol.service.process import ServiceContext
     from scaler_worker.settings import ClusterSettings
 
@@ -31,7 +31,7 @@ class WorkerService:
 
         # It imports what processors need while this process imports its own things. It shares none of those.
         self._template = TemplateProcess()
-        self._address: Address | None = None
+        self._addresses: AddressList | None = None
 
     @property
     def settings_class(self) -> type[ClusterSettings]:
@@ -44,20 +44,24 @@ class WorkerService:
         """Import what the agent needs, then read a late address. Raises ConfigurationError."""
         # Before the address is asked for: whoever gives it on standard input may wait for a scheduler that starts meanwhile.
         import scaler_worker.cluster  # noqa: F401
-        from scaler_protocol.service.late_address import ON_INPUT, address_now
+        from scaler_protocol.service.late_address import ON_INPUT, addresses_now
 
         if alone or settings.address != ON_INPUT:
-            self._address = address_now(settings.address)
+            self._addresses = addresses_now(settings.address)
 
     async def serve(self, settings: ClusterSettings, context: ServiceContext) -> int:
         """Run the agent until it stops. Returns the exit status."""
+        from scaler_protocol.address_list import AddressList
         from scaler_protocol.service.errors import ConfigurationError
         from scaler_worker.cluster import serve
 
-        address = self._address or context.addresses.get("scheduler")
-        if address is None:
-            raise ConfigurationError("ADDRESS: - means the scheduler before it in this process, and there is none")
-        return await serve(settings, address, context, self._template)
+        addresses = self._addresses
+        if addresses is None:
+            beside = context.addresses.get("scheduler")
+            if beside is None:
+                raise ConfigurationError("ADDRESS: - means the scheduler before it in this process, and there is none")
+            addresses = AddressList((beside,))
+        return await serve(settings, addresses, context, self._template)
 
     def close(self) -> None:
         """End the template, if it was started."""

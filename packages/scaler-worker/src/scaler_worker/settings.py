@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from scaler_protocol.service.late_address import LateAddressSetting
+from scaler_protocol.service.late_address import LateAddressListSetting
 from scaler_protocol.service.security_settings import InsecureSettings
 from scaler_protocol.service.settings import (
     AlsoKey,
@@ -47,8 +47,9 @@ class ClusterSettings(InsecureSettings, WorkerSettings):
         ),
     )
 
-    address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler to connect to, as in tcp://127.0.0.1:2345; - reads the address from standard input",
+    address: Annotated[CliPositionalArg[LateAddressListSetting], AlsoKey("scheduler_address")] = Field(
+        description="scheduler to connect to, as in tcp://127.0.0.1:2345, or several (a scheduler and its standby), separated "
+        "by commas; - reads the address from standard input",
     )
     worker_names: Annotated[TextListSetting, Short("wn")] = Field(
         default=(), description="names of the workers, separated by commas (default: host name and number)"

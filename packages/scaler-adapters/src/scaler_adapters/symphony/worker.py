@@ -21,6 +21,7 @@ from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import SymphonySession
 from scaler_adapters.symphony.storage_link import StorageLink
 from scaler_adapters.symphony.task_runner import RemoteResult
+from scaler_protocol.address_list import split_addresses
 from scaler_protocol.errors import RefusedError, WireError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service.security_settings import peer_security
@@ -133,7 +134,7 @@ class _Agent:
         self._options = options
         self._open_session = open_session
         self._loop = asyncio.get_running_loop()
-        self._link = DealerLink(options.scheduler_address, options.incarnation, security)
+        self._link = DealerLink(split_addresses(options.scheduler_address)[0], options.incarnation, security)
         self._link.on_refused = self._on_refused
         self._symphony = ThreadPoolExecutor(1, "symphony")
         self._session: SymphonySession | None = None
@@ -233,6 +234,8 @@ class _Agent:
                 self.report_from_elsewhere(events.ObjectStored(effect.object_id, "there is no object storage"))
             else:
                 self._storage.put(effect)
+        elif isinstance(effect, effects.MoveLink):
+            self._link.move(effect.address)
         elif isinstance(effect, effects.Stop):
             if not self._stopped.done():
                 self._stopped.set_result(effect)

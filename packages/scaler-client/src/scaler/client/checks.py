@@ -8,6 +8,7 @@ from typing import Any
 
 from scaler.client.serializer.default import DefaultSerializer
 from scaler_protocol.address import Address
+from scaler_protocol.address_list import AddressList, split_addresses
 from scaler_protocol.capabilities import VALUE_MAX, VALUE_MIN
 from scaler_protocol.runtime.names import shown, shown_type
 from scaler_protocol.wire import messages as m
@@ -35,6 +36,14 @@ def checked_address(name: str, value: Any) -> str:
     if not Address.parse(value).can_be_connected:
         raise ValueError(f"{shown(value)} is not an address to connect to: it needs a host and a port other than 0")
     return value
+
+
+def checked_addresses(name: str, value: Any) -> str:
+    """As `checked_address`, for the addresses of one scheduler or several, separated by commas."""
+    if isinstance(value, str) and len(split_addresses(value)) > 1:
+        _require_text(f"{name} {shown(value)}", value)
+        return str(AddressList.parse(value))
+    return checked_address(name, value)
 
 
 def checked_serializer(value: Any) -> Any:

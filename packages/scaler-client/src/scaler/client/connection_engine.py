@@ -20,6 +20,7 @@ from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
 from scaler.serialization.edited_modules import EDITED_MODULES
 from scaler_protocol.address import Address
+from scaler_protocol.address_list import split_addresses
 from scaler_protocol.errors import RefusedError, TransportError
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
@@ -57,10 +58,12 @@ class ConnectionEngine(Engine):
 
         Raises DisconnectedError or ConnectionRefusedByScheduler when no session begins in time, or it never can.
         """
+        addresses = split_addresses(address)
         core = ClientCore(
             hello.incarnation,
             hello,
             address=address,
+            addresses=addresses,
             timeout_seconds=timeout_seconds,
             # An idle scheduler speaks when it is spoken to: often enough that its silence means something.
             heartbeat_seconds=min(heartbeat_seconds, timeout_seconds / 4),
@@ -72,10 +75,11 @@ class ConnectionEngine(Engine):
         # The callback is an append, no Python code: whatever interrupts the constructor, the thread does not stay.
         self._holder = weakref.ref(holder, self.steps.queue.append)
         try:
-            link = DealerLink(address, hello.incarnation, security)
+            link = DealerLink(addresses[0], hello.incarnation, security)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
-        if security is None and Address.parse(address).is_loopback:
+        self._has_several_schedulers = len(addresses) > 1
+        if security is None and all(Address.parse(one).is_loopback for one in addresses):
             # Else workers are most likely on other hosts. With keys, nothing lies where others of this user can read it.
             self._placed = PlacedPayloads(core)
         link.on_refused = self._on_link_refused
@@ -98,7 +102,7 @@ class ConnectionEngine(Engine):
             self.wait_connected(timeout_seconds + 1.0)
         except errors.ScalerError as error:
             self.close(effects.Cause.CLOSED, "it never connected")
-            raise _connect_error(error, link, timeout_seconds) from None
+            raise _connect_error(error, link, timeout_seconds, address, met_standby=core.met_standby) from None
         except BaseException:
             # Its hello may have left, and only the thread can say goodbye.
             self._start()
@@ -155,6 +159,14 @@ class ConnectionEngine(Engine):
     def _transmit(self, frames: list[Frame]) -> None:
         self._thread.send(frames)
 
+    def _move_link(self, address: str) -> None:
+        self._link.move(address)
+
+    @property
+    def address_in_use(self) -> str:
+        """See `Engine`."""
+        return self._link.address
+
     # --- LinkOwner
 
     def on_start(self, ident: int) -> None:
@@ -174,10 +186,10 @@ class ConnectionEngine(Engine):
         if self._placed is not None and self.core.idle:
             with self.lock:
                 self._placed.give_back_idle()
-        if self.welcome is not None and self.welcome.ends_cluster:
+        if self.welcome is not None and self.welcome.ends_cluster and not self._has_several_schedulers:
             self._notice_end()
         self._notice_edits()
-        if self.welcome is None and self._link.misdirected:
+        if self.welcome is None and self._link.misdirected and not self._has_several_schedulers:
             # A scheduler that is not there yet may come; what serves something else will not become one.
             with self.lock:
                 self.core.close(effects.Cause.DISCONNECTED, self._link.trouble)
@@ -240,7 +252,14 @@ class ConnectionEngine(Engine):
         self.steps.close()
 
 
-def _connect_error(error: errors.ScalerError, link: DealerLink, timeout_seconds: float) -> errors.DisconnectedError:
+def _connect_error(
+    error: errors.ScalerError, link: DealerLink, timeout_seconds: float, address: str, *, met_standby: bool
+) -> errors.DisconnectedError:
+    if met_standby:
+        return errors.DisconnectedError(
+            f"the scheduler at {link.address} is a standby, and another one is first, which does not answer at {address}; "
+            f"waited {timeout_seconds:g} s: give the addresses of both, as in tcp://a:2345,tcp://b:2345"
+        )
     if isinstance(error, errors.ConnectionRefusedByScheduler):
         return error
     if link.refusal is not None:
@@ -249,7 +268,7 @@ def _connect_error(error: errors.ScalerError, link: DealerLink, timeout_seconds:
         return errors.DisconnectedError(f"{link.address} is not the address of a scheduler: {link.trouble}")
     trouble = f" ({link.trouble})" if link.trouble else ""
     return errors.DisconnectedError(
-        f"no scheduler answers at {link.address}{trouble}, waited {timeout_seconds:g} s: is it running, and is the address right?"
+        f"no scheduler answers at {address}{trouble}, waited {timeout_seconds:g} s: is it running, and is the address right?"
     )
 
 

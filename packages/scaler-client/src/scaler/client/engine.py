@@ -113,6 +113,15 @@ class Engine(ABC):
     def _transmit(self, frames: list[Frame]) -> None:
         """Send one message. Called with the lock held."""
 
+    def _move_link(self, address: str) -> None:
+        """Send to this scheduler from now on. Called with the lock held; only where there are several."""
+        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def address_in_use(self) -> str:
+        """The address of the scheduler that is spoken to, of several ones."""
+
     @abstractmethod
     def must_not_wait(self) -> bool:
         """Whether the current thread is the one that completes futures."""
@@ -312,7 +321,9 @@ class Engine(ABC):
             self._tell_unfinished(self._task_context)
         unsendable = False
         for effect in self.core.take_effects():
-            if type(effect) is effects.Send:
+            if type(effect) is effects.MoveLink:
+                self._move_link(effect.address)
+            elif type(effect) is effects.Send:
                 envelope = effect.envelope
                 if self._placed is not None and type(effect.message) is m.TaskBatch:
                     self._placed.place(effect.message)

@@ -25,6 +25,7 @@ from scaler.client.waiting import WAIT_SECONDS, HoldingWaiting, Waiting
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.address_list import split_addresses
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import TaskContext
 from scaler_protocol.wire import messages as m
@@ -144,6 +145,11 @@ class NestedEngine(Engine):
                 self._plain_packers.pop(next(iter(self._plain_packers)), None)
             packer = self._plain_packers[environment] = super().packer(None, environment)
         return packer
+
+    @property
+    def address_in_use(self) -> str:
+        """See `Engine`. Its agent knows which one is used; the first one stands for all."""
+        return split_addresses(self._context.scheduler_address)[0]
 
     def must_not_wait(self) -> bool:
         """See `Engine`."""

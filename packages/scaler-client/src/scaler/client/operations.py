@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scaler import errors
 from scaler.client.checks import (
     checked_address,
+    checked_addresses,
     checked_arguments,
     checked_buffersize,
     checked_capabilities,
@@ -102,7 +103,7 @@ class Operations:
         """What people call the client, or None."""
         group = checked_client_name(group, "group") or ""
         if address is not None:
-            address = checked_address("address", address)
+            address = checked_addresses("address", address)
         if object_storage_address is not None:
             checked_address("object_storage_address", object_storage_address)
         self.engine: Engine
@@ -541,7 +542,7 @@ class Operations:
     def monitor_address(self) -> str:
         """Where monitors reach the scheduler; empty if it has not said so."""
         welcome = self.engine.welcome
-        return "" if welcome is None else reached_beside(welcome.monitor_address, self.address)
+        return "" if welcome is None else reached_beside(welcome.monitor_address, self.engine.address_in_use)
 
     @property
     def dashboard_url(self) -> str | None:
@@ -554,7 +555,7 @@ class Operations:
 
     def _known_dashboard_url(self) -> str | None:
         welcome = self.engine.welcome
-        return None if welcome is None else url_reached_beside(welcome.dashboard_url, self.address)
+        return None if welcome is None else url_reached_beside(welcome.dashboard_url, self.engine.address_in_use)
 
     def facts(self) -> dict[str, object]:
         """What there is to say of the connection, for people. Works in every state, in a forked child too."""

@@ -39,7 +39,15 @@ from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.runtime.core import InvariantError, Outbox
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.session import Connection, ConnectionEvent, Established, HeartbeatDue, Lost, Received
+from scaler_protocol.session import (
+    AddressChanged,
+    Connection,
+    ConnectionEvent,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+)
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.envelope import SEQUENCED, Envelope
@@ -84,8 +92,12 @@ class ClientCore:
         address: str = "the scheduler",
         timeout_seconds: float = 60.0,
         heartbeat_seconds: float = 2.0,
+        addresses: Sequence[str] = (),
     ) -> None:
-        """`address` is for error messages. Silence longer than `timeout_seconds` ends every unanswered task."""
+        """`address` is for error messages, `addresses` are those of several schedulers.
+
+        Silence longer than `timeout_seconds` ends every unanswered task.
+        """
         self.client_id = client_id
         self.closed = False
         self.admission = Admission()
@@ -99,7 +111,9 @@ class ClientCore:
         self._session_deadline: float | None = None
         """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
         self._outbox: Outbox[effects.Effect] = Outbox()
-        self._connection = Connection(hello, heartbeat_seconds=heartbeat_seconds, give_up_seconds=timeout_seconds)
+        self._connection = Connection(
+            hello, heartbeat_seconds=heartbeat_seconds, give_up_seconds=timeout_seconds, addresses=addresses
+        )
         self._uses = ObjectUses()
         self._table = table = TaskTable(client_id, self._uses.sizes)
         self._functions = Functions(client_id)
@@ -147,6 +161,11 @@ class ClientCore:
     def goodbye_text(self) -> str | None:
         """Why the scheduler said goodbye, or None while it has not."""
         return None if self._goodbye is None else self._goodbye[1]
+
+    @property
+    def met_standby(self) -> bool:
+        """Whether what answered last was a scheduler that is not first."""
+        return self._connection.met_standby
 
     @property
     def is_holding(self) -> bool:
@@ -471,6 +490,8 @@ class ClientCore:
             self._connection.heartbeat(m.Heartbeat(latency_seconds=self._connection.latency_seconds), now)
         elif isinstance(event, Established):
             self._on_established(event)
+        elif isinstance(event, AddressChanged):
+            self._outbox.add(effects.MoveLink(event.address))
         elif isinstance(event, Lost):
             self._cancellation.disconnect(
                 f"no answer from the scheduler at {self._address} for {event.silent_seconds:.1f} s"

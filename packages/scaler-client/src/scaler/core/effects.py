@@ -123,8 +123,16 @@ class WorkersListed:
     workers: m.WorkerList
 
 
+@value
+class MoveLink:
+    """The scheduler is sought at another address: what follows is sent there."""
+
+    address: str
+
+
 Effect = (
     Send
+    | MoveLink
     | Completed
     | Abandoned
     | CancelConfirmed

@@ -61,7 +61,7 @@ def look_at_cluster(findings: Findings, address: str, security: str | None, time
     with client:
         welcome = client.operations.engine.welcome
         assert welcome is not None, "a client is made when the scheduler has answered"
-        connected = str(client.operations.address)
+        connected = client.operations.engine.address_in_use
         findings.scheduler = SchedulerFound(
             connected,
             welcome.software_version,

@@ -16,6 +16,8 @@ class Peer:
     role: m.Role
     incarnation: bytes
     name: str
+    term: int = 0
+    """Schedulers: their term. Where there are two, the one with the higher term is first."""
 
     def may_act_for(self, owner: bytes) -> bool:
         """Whether this peer may store and delete objects of `owner`.
@@ -34,10 +36,12 @@ class Peers:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._peers: dict[bytes, Peer] = {}
+        self._highest_term = 0
 
     def add(self, address: bytes, peer: Peer) -> bytes | None:
         """Add a peer. Return the address of a peer that had to be forgotten for it, otherwise None."""
         self._peers.pop(address, None)
+        self._highest_term = max(self._highest_term, peer.term)
         forgotten = next(iter(self._peers)) if len(self._peers) >= self._limits.peers_max else None
         if forgotten is not None:
             del self._peers[forgotten]
@@ -58,6 +62,10 @@ class Peers:
             for address, peer in self._peers.items()
             if peer.incarnation == incarnation and peer.role is m.Role.CLIENT
         ]
+
+    def is_superseded(self, peer: Peer) -> bool:
+        """Whether this is a scheduler that was first before another one: what it takes for ended may be alive there."""
+        return peer.role is m.Role.SCHEDULER and peer.term < self._highest_term
 
     def schedulers(self) -> list[bytes]:
         """Return the addresses of schedulers."""

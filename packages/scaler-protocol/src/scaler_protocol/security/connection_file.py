@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaler_protocol.address import Address, AddressError
+from scaler_protocol.address import AddressError
+from scaler_protocol.address_list import AddressList
 from scaler_protocol.runtime.values import value
 from scaler_protocol.security.credentials import PeerSecurity
 from scaler_protocol.security.directory import key_field, read_key_document, read_secret_document
@@ -26,8 +27,9 @@ def read_connection(path: Path) -> Connection:
     key = read_key_document(path, document)
     address = document.get("address")
     try:
-        if not isinstance(address, str) or not Address.parse(address).can_be_connected:
+        if not isinstance(address, str):
             raise SecurityFileError(f'{path}: address = "tcp://HOST:PORT" is missing')
+        AddressList.parse(address)
     except AddressError as error:
         raise SecurityFileError(f"{path}: address: {error}") from None
     return Connection(address, key.role, PeerSecurity(key.pair, key_field(path, document, "server")))

@@ -71,7 +71,8 @@ TO_SCHEDULER: Mapping[KeyRole, Kinds] = MappingProxyType(
         KeyRole.ADAPTER: _NOTHING,
         KeyRole.MONITOR: _NOTHING,
         KeyRole.OPERATOR: _kinds(_SESSION, _SUBMITTING, {m.Shutdown: ""}),
-        KeyRole.SCHEDULER: _NOTHING,
+        # Two schedulers tell each other which of them is first.
+        KeyRole.SCHEDULER: _kinds({m.SchedulerStatus: ""}),
     }
 )
 """What each role sends to a scheduler. Adapters and monitors are served at other sockets."""

@@ -12,12 +12,15 @@ from pydantic import PlainSerializer, PlainValidator
 from pydantic_settings import NoDecode
 
 from scaler_protocol.address import Address
+from scaler_protocol.address_list import AddressList
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings import parse_address, require_connectable
+from scaler_protocol.service.settings import parse_address, require_connectable, text_of
 
 ON_INPUT: Literal["-"] = "-"
 
 LateAddress = Address | Literal["-"]
+
+LateAddressList = AddressList | Literal["-"]
 
 
 def _parse_bind_address(value: object) -> LateAddress:
@@ -28,11 +31,22 @@ def _parse_address(value: object) -> LateAddress:
     return ON_INPUT if value == ON_INPUT else require_connectable(parse_address(value))
 
 
+def _parse_address_list(value: object) -> LateAddressList:
+    if value == ON_INPUT:
+        return ON_INPUT
+    if isinstance(value, Address):
+        return AddressList((require_connectable(value),))
+    return value if isinstance(value, AddressList) else AddressList.parse(text_of(value))
+
+
 LateBindAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_bind_address), PlainSerializer(str)]
 """An address to listen on, or `-`. For port 0 the system chooses one."""
 
 LateAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_address), PlainSerializer(str)]
 """An address to connect to, or `-`."""
+
+LateAddressListSetting = Annotated[LateAddressList, NoDecode, PlainValidator(_parse_address_list), PlainSerializer(str)]
+"""Addresses of schedulers to connect to, separated by commas, or `-`."""
 
 
 def bind_address_now(address: LateAddress) -> Address:
@@ -46,6 +60,11 @@ def bind_address_now(address: LateAddress) -> Address:
         return parse_address(line.strip())
     except ValueError as error:
         raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None
+
+
+def addresses_now(addresses: LateAddressList) -> AddressList:
+    """As `address_now`, for the addresses of schedulers. On standard input there is one."""
+    return addresses if isinstance(addresses, AddressList) else AddressList((address_now(addresses),))
 
 
 def address_now(address: LateAddress) -> Address:

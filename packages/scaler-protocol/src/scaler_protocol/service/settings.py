@@ -31,7 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -44,6 +52,7 @@ from pydantic_settings import (
 )
 
 from scaler_protocol.address import Address
+from scaler_protocol.address_list import AddressList
 from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.security.errors import SecurityFileError
@@ -54,6 +63,7 @@ from scaler_protocol.service.help_page import HelpPageParser, examples_text
 from scaler_protocol.service.settings_file import hint, nearest, read_document, section_of, suspicions
 
 __all__ = [
+    "AddressListSetting",
     "AddressSetting",
     "AlsoKey",
     "BindAddressSetting",
@@ -67,7 +77,9 @@ __all__ = [
     "TakesSeveral",
     "TextListSetting",
     "parse_address",
+    "parse_address_list",
     "require_connectable",
+    "text_of",
 ]
 
 # pydantic-settings turns this text into None wherever it stands. No flag can contain a NUL, so no value is lost.
@@ -113,11 +125,19 @@ class TakesSeveral:
 
 def parse_address(value: object) -> Address:
     """Return a setting's value as an address. Raises ValueError if it is not one."""
-    if isinstance(value, Address):
-        return value
+    return value if isinstance(value, Address) else Address.parse(text_of(value))
+
+
+def parse_address_list(value: object) -> AddressList:
+    """Return a setting's value as addresses to connect to. Raises ValueError if it is none."""
+    return value if isinstance(value, AddressList) else AddressList.parse(text_of(value))
+
+
+def text_of(value: object) -> str:
+    """Return a setting's value that must be the text of an address. Raises ValueError if it is none."""
     if not isinstance(value, str):
         raise ValueError(f"expected text like tcp://127.0.0.1:2345, not {type(value).__name__}")
-    return Address.parse(value)
+    return value
 
 
 def require_connectable(address: Address) -> Address:
@@ -144,6 +164,9 @@ def _split_texts(value: object) -> object:
 
 BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(parse_address), PlainSerializer(str)]
 """An address to listen on. For port 0 the system chooses one."""
+
+AddressListSetting = Annotated[AddressList, NoDecode, PlainValidator(parse_address_list), PlainSerializer(str)]
+"""Addresses of schedulers to connect to, separated by commas."""
 
 AddressSetting = Annotated[
     Address, NoDecode, BeforeValidator(parse_address), AfterValidator(require_connectable), PlainSerializer(str)

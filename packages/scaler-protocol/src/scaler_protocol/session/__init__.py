@@ -1,6 +1,7 @@
 """The rules that both ends of a link obey: numbered messages, acknowledgement, resending, handshake, heartbeats. Pure."""
 
 from scaler_protocol.session.connection import (
+    AddressChanged,
     Connection,
     ConnectionEvent,
     ConnectionState,
@@ -14,6 +15,7 @@ from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
 from scaler_protocol.session.silence import SilenceWatch
 
 __all__ = [
+    "AddressChanged",
     "Connection",
     "ConnectionEvent",
     "ConnectionState",

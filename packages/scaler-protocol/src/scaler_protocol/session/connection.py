@@ -5,15 +5,20 @@
         └──refused──▶ CLOSED ◀──┴── silence for `give_up_seconds` ──▶ Lost
 
 `receive` and `tick` return what happened, as events. Messages to send are in `outgoing`, in order.
+
+Where there are several schedulers, one of them is first, and its *term* is higher than that of those before it. A connection
+remembers the highest term it has obeyed, says it in each hello, and never goes back to a scheduler with a lower one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.runtime.values import value
+from scaler_protocol.session.address_round import HEARTBEAT_SECONDS, AddressRound
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
@@ -53,10 +58,17 @@ class Lost:
     silent_seconds: float
 
 
-ConnectionEvent = Established | Received | RefusedByPeer | HeartbeatDue | Lost
+@value
+class AddressChanged:
+    """The scheduler is sought at another address from now on. What is in `outgoing` is to be sent there."""
+
+    address: str
 
 
-_OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer)
+ConnectionEvent = Established | Received | RefusedByPeer | HeartbeatDue | Lost | AddressChanged
+
+
+_OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer, m.SchedulerStatus)
 
 
 class ConnectionState(Enum):
@@ -68,9 +80,19 @@ class ConnectionState(Enum):
 
 
 class Connection:
-    """See the module. `hello` is repeated with what is needed to resume; `give_up_seconds` bounds every silence."""
+    """See the module. `hello` is repeated with what is needed to resume; `give_up_seconds` bounds every silence.
 
-    def __init__(self, hello: m.Hello, *, heartbeat_seconds: float = 2.0, give_up_seconds: float = 60.0) -> None:
+    `addresses`: those of all schedulers, of which the owner connects to the first one. With one, or none, nothing changes ever.
+    """
+
+    def __init__(
+        self,
+        hello: m.Hello,
+        *,
+        heartbeat_seconds: float = 2.0,
+        give_up_seconds: float = 60.0,
+        addresses: Sequence[str] = (),
+    ) -> None:
         self.state = ConnectionState.CONNECTING
         self.established = False
         """Whether `state` is ESTABLISHED. An attribute and no property, because it is read many times for every message."""
@@ -79,6 +101,13 @@ class Connection:
         self.welcome: m.Welcome | None = None
         self.latency_seconds = 0.0
         self.silent_since = 0.0
+        self.term = 0
+        """The highest term obeyed."""
+        self.met_standby = False
+        """Whether what answered last was a scheduler that is not first."""
+        self._addresses = AddressRound(addresses)
+        if self._addresses.several:
+            heartbeat_seconds = min(heartbeat_seconds, HEARTBEAT_SECONDS)
         self._hello = hello
         self._hello_number = 0
         self._hello_at = 0.0
@@ -88,11 +117,17 @@ class Connection:
         self._give_up_seconds = give_up_seconds
         self._reported_lost = False
 
+    @property
+    def address(self) -> str:
+        """The address in use; empty where the owner has given none."""
+        return self._addresses.current
+
     # --- sending
 
     def start(self, now: float) -> None:
         """Say hello for the first time."""
         self.silent_since = now
+        self._addresses.start(now)
         self._say_hello(now)
 
     def send(self, message: m.Message) -> None:
@@ -156,12 +191,20 @@ class Connection:
         return accepted
 
     def _receive_outside(
-        self, envelope: Envelope, message: m.Refused | m.Welcome | m.UnknownPeer, now: float
+        self,
+        envelope: Envelope,
+        message: m.Refused | m.Welcome | m.UnknownPeer | m.SchedulerStatus,
+        now: float,
     ) -> list[ConnectionEvent]:
         if self.state is ConnectionState.CLOSED:
             return []
         if isinstance(message, m.Welcome):
             return self._on_welcome(envelope, message, now)
+        if isinstance(message, m.SchedulerStatus):
+            # No sign of life: what is waited for is the first scheduler. `tick` goes on to the next address.
+            self.met_standby = True
+            self._addresses.on_not_first(now)
+            return []
         self.silent_since = now
         if isinstance(message, m.Refused):
             self._enter(ConnectionState.CLOSED)
@@ -180,7 +223,12 @@ class Connection:
         if silent >= self._give_up_seconds and not self._reported_lost:
             self._reported_lost = True
             events.append(Lost(silent))
-        if now >= self._hello_due():
+        if now >= self._addresses.next_deadline(self.silent_since):
+            # What is there was for the address before. Sequenced messages are sent again if the session goes on.
+            self.outgoing.clear()
+            events.append(AddressChanged(self._addresses.go_on(now)))
+            self._say_hello(now)
+        elif now >= self._hello_due():
             self._say_hello(now)
         if self.established and now >= self._heartbeat_at + self._heartbeat_seconds:
             events.append(HeartbeatDue())
@@ -190,7 +238,7 @@ class Connection:
         """When `tick` has something to do next."""
         if self.state is ConnectionState.CLOSED:
             return float("inf")
-        deadline = self._hello_due()
+        deadline = min(self._hello_due(), self._addresses.next_deadline(self.silent_since))
         if not self._reported_lost:
             deadline = min(deadline, self.silent_since + self._give_up_seconds)
         if self.established:
@@ -217,13 +265,19 @@ class Connection:
         self._hello_at = now
         self._hello_unanswered = True
         known = self.welcome.incarnation if self.welcome is not None else b""
-        hello = replace(self._hello, scheduler_incarnation=known, hello_number=self._hello_number)
+        hello = replace(self._hello, scheduler_incarnation=known, hello_number=self._hello_number, term=self.term)
         envelope = self.session.plain(hello).envelope if known else UNSEQUENCED
         self.outgoing.append(Outgoing(envelope, hello))
 
     def _on_welcome(self, envelope: Envelope, welcome: m.Welcome, now: float) -> list[ConnectionEvent]:
         if welcome.hello_number != self._hello_number or not self._hello_unanswered:
             return []
+        if welcome.term < self.term:
+            # It was first once and does not know yet that another one is.
+            self._addresses.on_not_first(now)
+            return []
+        self.term = welcome.term
+        self.met_standby = False
         self._hello_unanswered = False
         self._heard(now)
         resumed = welcome.resumed and self.welcome is not None and self.welcome.incarnation == welcome.incarnation
@@ -240,6 +294,7 @@ class Connection:
         if welcome.heartbeat_seconds > 0:
             self._heartbeat_seconds = min(self._heartbeat_seconds, welcome.heartbeat_seconds)
         self._enter(ConnectionState.ESTABLISHED)
+        self._addresses.on_welcome(resumed=resumed)
         return [Established(welcome, resumed)]
 
     def _heard(self, now: float) -> None:

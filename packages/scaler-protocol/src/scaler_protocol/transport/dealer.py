@@ -196,10 +196,23 @@ class DealerLink:
 
         Raises TransportError if the address is wrong.
         """
+        self._redirect(address, drops_queued=False)
+
+    def move(self, address: str) -> None:
+        """Connect to another address instead, and drop what is queued: it was for the server before. For the link's owner.
+
+        Raises TransportError if the address is wrong.
+        """
+        self._redirect(address, drops_queued=True)
+
+    def _redirect(self, address: str, *, drops_queued: bool) -> None:
         with self._lock:
             if self._closed or address == self.address:
                 return
             self.address = address
+            self.misdirected = self.has_answered = False
+            if drops_queued:
+                self._queue.clear()
             self._pause = RETRY_SECONDS_MIN
             if self._stream is not None:
                 self._drop(self._stream)

@@ -400,6 +400,10 @@ def _check_hello(message: m.Hello) -> None:
     _check_id(message, "incarnation")
 
 
+def _check_scheduler_status(message: m.SchedulerStatus) -> None:
+    _check_id(message, "incarnation")
+
+
 def _check_object(message: Any) -> None:
     _check_id(message, "id")
 
@@ -531,7 +535,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
             *_waits("timeout_seconds"),
-            *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group"),
+            *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group", "term"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
@@ -544,7 +548,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("incarnation", "resumed", "object_storage_address", "monitor_address"),
             *_waits("heartbeat_seconds", "timeout_seconds"),
             *_plain("protected", "task_credit", "protocol_version", "software_version", "capability_policy"),
-            *_plain("hello_number", "segment_offer", "ends_cluster", "takes_homes", "dashboard_url"),
+            *_plain("hello_number", "segment_offer", "ends_cluster", "takes_homes", "dashboard_url", "term"),
         ),
     ),
     _Layout("unknownPeer", m.UnknownPeer, ()),
@@ -693,7 +697,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_figures("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
             *_figures("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
-            *_plain("scaling_strategy", "events_omitted", "failed_items"),
+            *_plain("scaling_strategy", "events_omitted", "failed_items", "standby"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
@@ -760,6 +764,12 @@ _LAYOUTS: tuple[_Layout, ...] = (
         check=_check_store_status,
     ),
     _Layout("drain", m.Drain, ()),
+    _Layout(
+        "schedulerStatus",
+        m.SchedulerStatus,
+        tuple(_plain("term", "is_first", "incarnation", "answers", "ends")),
+        check=_check_scheduler_status,
+    ),
     _Layout("workerListRequest", m.WorkerListRequest, ()),
     _Layout(
         "workerList",

@@ -181,6 +181,8 @@ class Hello:
     """Clients inside a task: the client that submitted this task; empty: none."""
     group: str = ""
     """Clients: the group whose share their tasks count against; empty: none named."""
+    term: int = 0
+    """The highest term whose scheduler the sender has obeyed; 0: none yet."""
 
 
 @record
@@ -219,6 +221,28 @@ class Welcome:
     """Object storage: whether agents may send `ObjectsHeld`."""
     dashboard_url: str = ""
     """Where people see the cluster in a browser; empty: nowhere that the scheduler knows of."""
+    term: int = 0
+    """The scheduler's term: peers never go back to a scheduler with a lower one. 0: object storage."""
+
+
+@record
+class SchedulerStatus:
+    """Which of two schedulers is first. Each answers the other's. A standby answers every `Hello` with it as well."""
+
+    term: int
+    """The sender's term if it is first, else the highest one that it knows of."""
+    is_first: bool
+    """Whether the sender accepts peers."""
+    incarnation: bytes
+    """16 bytes that identify the sender's process."""
+    answers: bool = False
+    """Whether this is an answer. Nobody answers it."""
+    ends: bool = False
+    """Whether the sender stops in order, so that another one need not wait until its lease is over."""
+
+
+TERM_MAX = 2**62
+"""Terms are below this. There is room above, so that no message of a peer can leave a scheduler without a higher one."""
 
 
 @record
@@ -1108,6 +1132,8 @@ class MonitorSnapshot:
     """Tasks by label."""
     groups: tuple[GroupStatus, ...] = ()
     """Groups of clients with shares; empty: the scheduler has none."""
+    standby: bool = False
+    """Whether the scheduler is the standby of another one, and accepts no peers."""
 
 
 @record
@@ -1299,4 +1325,5 @@ Message = (
     | StoreStatusRequest
     | StoreStatus
     | Drain
+    | SchedulerStatus
 )

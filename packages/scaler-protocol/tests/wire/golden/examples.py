@@ -82,6 +82,7 @@ EXAMPLES: dict[str, m.Message] = {
         software_version="0.1.0",
         hello_number=9,
         takes_chains=True,
+        term=65_536,
     ),
     "welcome": m.Welcome(
         incarnation=SCHEDULER,
@@ -98,6 +99,7 @@ EXAMPLES: dict[str, m.Message] = {
         hello_number=9,
         segment_offer=bytes(range(8)),
         dashboard_url="http://127.0.0.1:50001",
+        term=65_536,
     ),
     "welcome-local-cluster": m.Welcome(
         incarnation=SCHEDULER, protocol_version=1, software_version="0.1.0", ends_cluster=True
@@ -389,6 +391,7 @@ EXAMPLES: dict[str, m.Message] = {
         client_names=(m.Tally("", 1, 2, 3), m.Tally("pricing", 4, 5, 6)),
         labels=(m.Tally("curves", 7, 8, 9),),
         groups=(m.GroupStatus("pricing", 3.0, 2, 40, 8, 1234.5, 100, 1000, 3), m.GroupStatus("default")),
+        standby=True,
     ),
     "monitor-events": m.MonitorEvents(
         sequence=42,
@@ -443,6 +446,7 @@ EXAMPLES: dict[str, m.Message] = {
         array("Q", [3000]),
         (m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "disk", readers_waiting=1),),
     ),
+    "scheduler-status": m.SchedulerStatus(term=131_077, is_first=True, incarnation=SCHEDULER, answers=True, ends=True),
     "drain": m.Drain(),
 }
 

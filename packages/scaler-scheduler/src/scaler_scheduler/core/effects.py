@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scaler_protocol.runtime.values import value
 from scaler_protocol.wire.envelope import Envelope
-from scaler_protocol.wire.messages import Message
+from scaler_protocol.wire.messages import Message, SchedulerStatus
 from scaler_scheduler.core.events import Peer
 
 
@@ -82,4 +82,21 @@ class CallWebhook:
     timeout_s: float
 
 
-Effect = Send | Disconnect | ToStore | AskStore | KeepOwner | Publish | Stop | Log | CallWebhook
+@value
+class PeerAsked:
+    """A peer said hello to a scheduler that is not first, or that is first with a lower term than the peer has obeyed."""
+
+    term: int
+
+
+@value
+class StatusHeard:
+    """Another scheduler, which connects as this peer, says what it is, and waits for an answer."""
+
+    peer: bytes
+    status: SchedulerStatus
+
+
+Effect = (
+    PeerAsked | StatusHeard | Send | Disconnect | ToStore | AskStore | KeepOwner | Publish | Stop | Log | CallWebhook
+)

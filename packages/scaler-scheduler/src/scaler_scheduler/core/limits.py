@@ -47,6 +47,8 @@ def excess_of(hello: m.Hello) -> str | None:
         return f"a name has {longest} characters, at most {NAME_CHARACTERS_MAX} are accepted"
     if len(hello.parent) not in (0, ID_BYTES):
         return f"the id of the client that submitted its task is not {ID_BYTES} bytes"
+    if hello.term >= m.TERM_MAX:
+        return f"a term of {hello.term}, at most {m.TERM_MAX - 1} is accepted"
     if len(hello.worker_names) > m.NO_SLOT:
         return f"an agent has {len(hello.worker_names)} workers, at most {m.NO_SLOT} are accepted"
     return excess_of_capabilities(hello.capabilities)

@@ -110,6 +110,8 @@ class Monitor:
         """Tasks by label."""
         self.store = StoreFigures()
         self.scaling_strategy = ""
+        self.standby = False
+        """Whether another scheduler is first."""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
         """What the scheduler knows of each worker adapter, as of the last snapshot."""
         self._short_forms: dict[tuple[bytes, int, int], bytes] = {}
@@ -391,6 +393,7 @@ class Monitor:
             stale_results=self.stale_count,
             events_omitted=self.omitted_count,
             scaling_strategy=self.scaling_strategy,
+            standby=self.standby,
             adapters=self.adapters,
             client_names=self._client_tallies.with_connected(counted),
             labels=self.labels.all(),

@@ -11,6 +11,7 @@
 | `timers`, `deadlines` | when tasks that have failed run again, and which have run out of time |
 | `lost_results` | which rows of graphs run again because a host has taken their results with it |
 | `scaling`, `adapters` | how many workers are asked for |
+| `succession` | for the shell: which of two schedulers is first |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
 All parts work on the tables of one `SchedulerState`.
@@ -194,6 +195,10 @@ class SchedulerCore:
     def snapshot(self, now: float, task_number: int = 0) -> dict[str, Any]:
         """Return all tables as plain values that JSON knows, with all that is known of one task number."""
         return describe(self._state, self._scaling, now, stopping=self._shutdown.stopping, task_number=task_number)
+
+    def dismiss_peers(self) -> None:
+        """Tell all peers that another scheduler is first. What they hold stays with them."""
+        self._sessions.dismiss_all()
 
     def let_operators_end_cluster(self, prefixes: Iterable[bytes]) -> None:
         """From now on only clients whose ids begin like one of these may end the cluster."""

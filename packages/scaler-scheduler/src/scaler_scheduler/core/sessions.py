@@ -77,7 +77,11 @@ class PeerSessions:
             return
         record = self._peers.get(peer)
         if record is None:
-            self._outbox.send_outside_session(peer, m.UnknownPeer())
+            if kind is m.SchedulerStatus:
+                if isinstance(peer, bytes):
+                    self._outbox.add(effects.StatusHeard(peer, message))  # type: ignore[arg-type]
+            elif self._config.is_first:
+                self._outbox.send_outside_session(peer, m.UnknownPeer())
             return
         if envelope.epoch != record.session.epoch:
             return
@@ -119,6 +123,9 @@ class PeerSessions:
             self._refusals.note(f"refused {hello.role.name.lower()} {name}: {refusal}", now)
             self._outbox.send_outside_session(peer, m.Refused(refusal))
             return
+        if not self._config.is_first or hello.term > self._config.term:
+            self._turn_away(peer, hello)
+            return
         record = self._peers.get(peer)
         resumed = (
             record is not None
@@ -142,6 +149,20 @@ class PeerSessions:
         if resumed:
             self._outbox.send_all(peer, session.resend())
 
+    def _turn_away(self, peer: Peer, hello: m.Hello) -> None:
+        """Another scheduler is first, or was after this one."""
+        self._outbox.add(effects.PeerAsked(hello.term))
+        self._outbox.send_outside_session(peer, self._not_first())
+
+    def _not_first(self) -> m.SchedulerStatus:
+        return m.SchedulerStatus(self._config.term, False, self._config.incarnation, answers=True)
+
+    def dismiss_all(self) -> None:
+        """This scheduler is not first any more: have all peers look for the one that is. They keep what they hold."""
+        for peer in self._peers:
+            if isinstance(peer, bytes):
+                self._outbox.send_outside_session(peer, self._not_first())
+
     def _welcome(self, hello: m.Hello, *, resumed: bool) -> m.Welcome:
         config = self._config
         is_agent = hello.role is m.Role.AGENT
@@ -158,6 +179,7 @@ class PeerSessions:
             hello_number=hello.hello_number,
             ends_cluster=config.ends_cluster,
             dashboard_url=config.dashboard_url,
+            term=config.term,
         )
 
     def refusal(self, peer: Peer, hello: m.Hello) -> str | None:

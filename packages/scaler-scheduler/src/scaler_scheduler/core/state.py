@@ -57,6 +57,7 @@ class SchedulerState:
         """Tasks announced again after a restart, while agents may still claim them."""
         self.timers = TaskTimers()
         self.monitor = Monitor(config.incarnation, self.groups)
+        self.monitor.standby = not config.is_first
         self.outbox = MessageOutbox(self.monitor, self.agents)
         self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""

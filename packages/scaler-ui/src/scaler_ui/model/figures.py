@@ -40,6 +40,7 @@ def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dic
     states = Count(_PROCESSOR_STATES.get(worker.state, "?") for worker in snapshot.workers)
     data |= {
         "time": snapshot.time_seconds,
+        "standby": snapshot.standby,
         "uptime_seconds": snapshot.time_seconds - snapshot.started_seconds if snapshot.started_seconds else 0.0,
         "incarnation": snapshot.incarnation.hex(),
         "tasks": state_counts(snapshot),

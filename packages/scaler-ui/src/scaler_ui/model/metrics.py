@@ -65,6 +65,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauges("scaler_function_tasks", "Unfinished tasks by function", "function", functions)
     failed = counts(snapshot.failed_functions)
     yield _counters("scaler_function_tasks_failed", "Failed tasks by function", "function", failed)
+    yield _gauge("scaler_scheduler_is_standby", "1 while another scheduler is first", float(snapshot.standby))
     yield _gauge("scaler_scheduler_cpu_percent", "CPU of the scheduler process; 100 is one core", snapshot.cpu_percent)
     yield _gauge("scaler_scheduler_memory_bytes", "Resident memory of the scheduler process", snapshot.rss_bytes)
     yield _gauge("scaler_scheduler_start_time_seconds", "Unix time of its start", snapshot.started_seconds)

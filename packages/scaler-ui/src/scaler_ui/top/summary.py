@@ -35,6 +35,8 @@ def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address:
         notes.insert(3, f"{counted(snapshot.failed_items, 'failed item')} of maps")
     if model.restarts:
         notes.insert(1, f"restarted {model.restarts}x")
+    if snapshot.standby:
+        notes.insert(1, "a standby: another scheduler is first")
     if model.missed_messages:
         notes.insert(1, f"{counted(model.missed_messages, 'message')} from the scheduler lost")
     return "  ".join(notes), False

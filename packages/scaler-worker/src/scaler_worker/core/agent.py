@@ -24,6 +24,7 @@ from typing import Any
 from scaler_protocol.errors import SessionError
 from scaler_protocol.runtime.core import INFO, WARNING
 from scaler_protocol.session import (
+    AddressChanged,
     ConnectionEvent,
     Established,
     HeartbeatDue,
@@ -345,6 +346,8 @@ class AgentCore:
         for happened in self._connection.tick(now):
             if isinstance(happened, HeartbeatDue):
                 self._reporter.send_heartbeat(now)
+            elif isinstance(happened, AddressChanged):
+                self._outbox.add(effects.MoveLink(happened.address))
             elif isinstance(happened, Lost):
                 self._departure.stop(self._silence.last_words(happened.silent_seconds), 1)
                 return

@@ -148,6 +148,13 @@ class Log:
 
 
 @value
+class MoveLink:
+    """The scheduler is sought at another address: what follows is sent there."""
+
+    address: str
+
+
+@value
 class Stop:
     """The agent is done; end all processors and leave with this exit status."""
 
@@ -172,5 +179,6 @@ Effect = (
     | AnswerObject
     | DropObject
     | Log
+    | MoveLink
     | Stop
 )

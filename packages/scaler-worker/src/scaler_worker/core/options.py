@@ -26,6 +26,8 @@ class AgentOptions:
     """How long the scheduler may be silent before the agent gives up."""
     scheduler_address: str = ""
     """Named by the error if no scheduler answers."""
+    scheduler_addresses: tuple[str, ...] = ()
+    """Where there are several schedulers: their addresses, in the order in which they are tried."""
     object_storage_address: str = ""
     """Overrides what the scheduler says."""
     object_cache_bytes: int = 1024**3

@@ -46,6 +46,7 @@ class AgentState:
             hello_of(options),
             heartbeat_seconds=options.heartbeat_seconds,
             give_up_seconds=options.death_timeout_seconds,
+            addresses=options.scheduler_addresses,
         )
         self.departure = Departure(self.connection, self.outbox)
         self.durations = DurationEstimates()

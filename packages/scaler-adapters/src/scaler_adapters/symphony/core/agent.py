@@ -21,11 +21,21 @@ from scaler_adapters.symphony.core.functions import FunctionTable
 from scaler_adapters.symphony.core.options import SymphonyOptions, hello_of
 from scaler_adapters.symphony.core.tasks import Task, TaskTable
 from scaler_adapters.symphony.task_runner import RemoteTask
+from scaler_protocol.address_list import split_addresses
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import FINGERPRINT_BYTES
 from scaler_protocol.payloads.framing import unframe_object
 from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
-from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
+from scaler_protocol.session import (
+    AddressChanged,
+    Connection,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+    RefusedByPeer,
+    SilenceWatch,
+)
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 from scaler_protocol.wire.task_lists import portions_of, result_portions
@@ -64,6 +74,7 @@ class SymphonyCore:
             hello_of(options),
             heartbeat_seconds=options.heartbeat_seconds,
             give_up_seconds=options.death_timeout_seconds,
+            addresses=split_addresses(options.scheduler_address),
         )
         self._silence = SilenceWatch(
             self._connection, options.scheduler_address, options.heartbeat_seconds, options.death_timeout_seconds
@@ -356,7 +367,7 @@ class SymphonyCore:
             is_chunk=task.batch.kind == m.TaskKind.MAP_CHUNK,
             number=task.number,
             depth=task.depth,
-            scheduler_address=self._options.scheduler_address,
+            scheduler_address=self._connection.address,
             object_storage_address=self._options.object_storage_address,
             carried=tuple(task.carried),
             security_dir=self._options.security_dir,
@@ -422,6 +433,8 @@ class SymphonyCore:
         for happened in self._connection.tick(self._now):
             if isinstance(happened, HeartbeatDue):
                 self._heartbeat()
+            elif isinstance(happened, AddressChanged):
+                self._outbox.add(effects.MoveLink(happened.address))
             elif isinstance(happened, Lost):
                 self._stop(self._silence.last_words(happened.silent_seconds), failed=True)
                 return

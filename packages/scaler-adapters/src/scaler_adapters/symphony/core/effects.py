@@ -50,6 +50,12 @@ class Log(NamedTuple):
     text: str
 
 
+class MoveLink(NamedTuple):
+    """The scheduler is sought at another address: what follows is sent there."""
+
+    address: str
+
+
 class Stop(NamedTuple):
     """The agent has ended. `failed`: not because it was asked to."""
 
@@ -57,4 +63,4 @@ class Stop(NamedTuple):
     failed: bool
 
 
-Effect = Send | UseStorage | OpenSession | RunTask | FetchObject | PutObject | Log | Stop
+Effect = Send | UseStorage | OpenSession | RunTask | FetchObject | PutObject | Log | MoveLink | Stop

@@ -12,12 +12,16 @@ from scaler_protocol.wire import messages as m
 def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelete, now: float) -> None:
     """Delete objects of the named owner. Missing objects count as deleted, so that the request can be repeated.
 
-    A request without ids, from a scheduler, means that the owner has ended.
+    A request without ids, from a scheduler, means that the owner has ended. One that is not first any more deletes nothing.
     """
     refusal = _refusal(state, peer, message)
+    is_superseded = state.peers.is_superseded(peer)
     if refusal is None:
         state.leases.renew(message.owner, now)
-    if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
+    if is_superseded:
+        # Another scheduler is first, and may need them. Their leases end what nobody needs.
+        pass
+    elif refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
         free_all_of(state, message.owner, now)
     elif refusal is None:
         state.delete(message.ids)

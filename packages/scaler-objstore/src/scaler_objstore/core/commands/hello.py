@@ -35,7 +35,7 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
     elif message.role is m.Role.SCHEDULER:
         state.leases.on_scheduler(message.incarnation, now)
     is_new = address not in state.peers
-    forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))
+    forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name, message.term))
     if forgotten is not None:
         state.forget_peer(forgotten)
     welcome = m.Welcome(state.incarnation, hello_number=message.hello_number, segment_offer=state.segment_offer)

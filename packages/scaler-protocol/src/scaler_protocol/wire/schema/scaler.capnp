@@ -83,6 +83,7 @@ struct Message {
     objectLayout @42 :ObjectLayout;
     workerListRequest @43 :Void;         # C→S: which workers are connected? One workerList answers each request, in their order.
     workerList @44 :WorkerList;
+    schedulerStatus @45 :SchedulerStatus; # S→S; S→any: the answer to a hello by a scheduler that is not first
   }
 }
 
@@ -113,6 +114,7 @@ struct Hello {
   toObjectStorage @17 :Bool;             # true: the peer wants object storage; false: a scheduler
   parent @18 :Data;                      # clients inside a task: the client that submitted this task; empty: none
   group @19 :Text;                       # clients: the group whose share their tasks count against; empty: none named
+  term @20 :UInt64;                      # the highest term whose scheduler this peer has obeyed; 0: none yet
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -134,6 +136,16 @@ struct Welcome {
   endsCluster @13 :Bool;                 # no other scheduler follows this one: peers do not wait for one when it ends
   takesHomes @14 :Bool;                  # O→A: agents may tell it of objects in the stores of their hosts
   dashboardUrl @15 :Text;                # where people see the cluster in a browser; empty: nowhere that the scheduler knows of
+  term @16 :UInt64;                      # the scheduler's term; peers never go back to a scheduler with a lower one; 0: object storage
+}
+
+struct SchedulerStatus {
+  # Which of two schedulers is first. Each answers the other's, so that both hear of the higher term.
+  term @0 :UInt64;                       # the sender's term if it is first, else the highest that it knows of
+  isFirst @1 :Bool;                      # false: a standby, which accepts no peers
+  incarnation @2 :Data;                  # the sender's process, 16 bytes
+  answers @3 :Bool;                      # true: the answer to another one's, or to a hello; nobody answers it
+  ends @4 :Bool;                         # true: the sender stops in order; another one need not wait for its lease
 }
 
 struct Heartbeat {
@@ -488,6 +500,7 @@ struct MonitorSnapshot {
   clientNames @24 :List(Tally);          # tasks by the name given to their client, at most 201; clients without one share the empty name
   labels @25 :List(Tally);               # tasks by label, at most 201; tasks without one are not in it
   groups @26 :List(GroupStatus);         # groups of clients with shares; empty: the scheduler has none
+  standby @27 :Bool;                     # the scheduler is the standby of another one, and accepts no peers
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 

@@ -85,6 +85,7 @@ function describe(data) {
   if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address} for ${elapsed(data.silent_seconds)}`];
   if (data.connection === "silent") return ["silent", `no message from the scheduler for ${elapsed(data.silent_seconds)}; the figures are from its last one`];
   const notes = [`connected to ${data.monitor_address}`];
+  if (data.standby) notes.push("a standby: another scheduler is first");
   if (data.restarts) notes.push(`the scheduler was restarted ${data.restarts === 1 ? "once" : `${data.restarts} times`}`);
   if (data.missed_messages) notes.push(`${integer(data.missed_messages)} messages were lost`);
   return ["live", notes.join(" · ")];
