@@ -82,7 +82,7 @@ class TopApplication(App[int]):
         *(Binding(key, f"sort_by('{key}')", f"sort by {name}", show=False) for key, (name, _) in SORT_KEYS.items()),
         Binding("enter", "open_row", "details", priority=True),
         Binding("escape", "quit", "quit", show=False),
-        Binding("ctrl+c", "quit", "quit", priority=True),
+        Binding("ctrl+c", "quit", "quit", priority=True, show=False),
     ]
 
     def __init__(self, feed: MonitorFeed, timeout_s: float) -> None:
@@ -102,7 +102,10 @@ class TopApplication(App[int]):
         with ContentSwitcher(initial="workers"):
             for name in VIEWS.values():
                 yield DataTable(id=name, cursor_type="row", zebra_stripes=True)
-        yield Footer()
+        footer = Footer()
+        # With wider gaps, 80 columns have no room for all keys.
+        footer.compact = True
+        yield footer
 
     def on_mount(self) -> None:
         """Draw now, and then every `REFRESH_SECONDS`."""

@@ -49,7 +49,9 @@ def _describe_worker(model: ClusterModel, row: int, sort_key: str) -> str | None
 
 
 def _describe_client(client: dict[str, object], looking: Looking) -> str:
-    return lines({**client, **_speed(bytes.fromhex(str(client["id"])), looking)})
+    # Tasks that workers have, begun or not: nobody counts by client which of them run.
+    shown = {"at_workers" if key == "running" else key: value for key, value in client.items()}
+    return lines({**shown, **_speed(bytes.fromhex(str(client["id"])), looking)})
 
 
 def _speed(key: Key, looking: Looking) -> dict[str, object]:
@@ -89,6 +91,8 @@ def lines(data: dict[str, object]) -> str:
 
 
 def _with_unit(key: str, value: object) -> tuple[str, object]:
+    if key == "task_seconds":
+        key = "running_for_seconds"
     if isinstance(value, int | float):
         if key.endswith("_bytes"):
             return key.replace("_", " "), size_text(value)

@@ -74,7 +74,7 @@ def sorted_clients(model: ClusterModel) -> list[dict[str, object]]:
 
 def client_table(model: ClusterModel, looking: Looking) -> Table:
     """Return the clients, each with its rate and the time that its tasks still take at this rate."""
-    columns = ["client", "waiting", "running", "success", "failed", "tasks/s", "time left", "failed items"]
+    columns = ["client", "waiting", "at workers", "success", "failed", "tasks/s", "time left", "failed items"]
     columns += ["graphs", "objects", "bytes", "host", "pid"]
     rows: list[Row] = []
     colours = []
