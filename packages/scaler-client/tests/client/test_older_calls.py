@@ -216,3 +216,17 @@ def test_a_function_that_is_named_gets_all_keywords(client: Client) -> None:
     assert client.submit(by_name("builtins:dict"), profiling=True).result() == {"profiling": True}
     assert by_name.__doc__ is not None
     assert "`profiling=True` too" in by_name.__doc__
+
+
+@pytest.mark.parametrize("make", [lambda client: client, lambda client: client.with_options(priority=1)])
+def test_an_option_among_the_keywords_of_submit_is_told(client: Client, make: Callable[[Client], Client]) -> None:
+    # Without types: mypy refuses these calls.
+    untyped: Any = make(client)
+    with pytest.raises(
+        TypeError, match=r"^len takes no argument label, and .* client\.with_options\(label=…\)\.submit"
+    ):
+        untyped.submit(len, "x", label="books")
+    assert untyped.submit(dict, label="books", retries=3).result() == {"label": "books", "retries": 3}
+    # What else is wrong the task says.
+    with pytest.raises(TypeError, match=r"len\(\) takes"):
+        untyped.submit(len, label="books").result()

@@ -27,6 +27,7 @@ from scaler_protocol.ids import short
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.audit_settings import require_writable_audit_log
+from scaler_protocol.service.byte_sizes import bytes_text
 from scaler_protocol.service.errors import ServiceError, cannot_listen
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
@@ -150,14 +151,14 @@ async def _open_tier(
     stack: contextlib.ExitStack,
 ) -> None:
     """Let the core spill to the tier of the settings, and take over what an earlier server has left there."""
-    logger.info("objects may take %d bytes of memory (--memory-limit-bytes)", settings.memory_limit_bytes)
+    logger.info("objects may take %s of memory (--memory-limit-bytes)", bytes_text(settings.memory_limit_bytes))
     if settings.storage_path is None and settings.storage_url is None:
         return
     tier, place = await asyncio.to_thread(_tier_of, settings, security)
     stack.enter_context(contextlib.closing(tier))
     limit = settings.disk_limit_bytes
     logger.info(
-        "beyond it they go to %s, %s", place, "which has no limit" if limit is None else f"at most {limit} bytes"
+        "beyond it they go to %s, %s", place, "which has no limit" if limit is None else f"at most {bytes_text(limit)}"
     )
     core.use_tier(limit)
     try:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
+from scaler_protocol.service.byte_sizes import bytes_text
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings import BytesSetting, ServiceSettings
 
@@ -61,3 +62,11 @@ def test_other_types_are_told_as_before(tmp_path: Path) -> None:
     file.write_text("[nothing]\nlimit_bytes = -1\n")
     with pytest.raises(ConfigurationError, match="greater than or equal to 0, not -1"):
         Settings.from_command_line(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (12638251008, "11.8 GiB"), (1 << 52, "4096.0 TiB")],
+)
+def test_a_number_of_bytes_for_people(count: int, text: str) -> None:
+    assert bytes_text(count) == text

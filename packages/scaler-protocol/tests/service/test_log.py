@@ -91,3 +91,10 @@ def test_a_broken_logging_config_file_is_one_clear_error(tmp_path: Path) -> None
     (tmp_path / "log.ini").write_text("[loggers]\nkeys=root,lost\n")
     with pytest.raises(ConfigurationError, match=r"log.ini cannot be used"):
         set_up_logging(["/dev/stdout"], config_file=tmp_path / "log.ini")
+
+
+def test_standard_streams_do_not_say_that_they_have_the_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    set_up_logging(["/dev/stdout"])
+    assert capsys.readouterr().out == ""
+    set_up_logging(["/dev/stdout", str(tmp_path / "log")])
+    assert "logging to /dev/stdout, " in capsys.readouterr().out

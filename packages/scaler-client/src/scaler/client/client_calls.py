@@ -156,6 +156,7 @@ class ClientCalls:
         Raises SerializationError for what cannot be sent, DisconnectedError while no scheduler answers, and
         TooManyTasksError where the scheduler limits waiting tasks and none finished for `timeout_seconds`.
 
+        Keywords are the function's. Where it cannot take one that is an option of calls, such as `label`, this raises TypeError.
         Where `fn` takes no argument `profiling`, `profiling=True` measures this task, see `ScalerFuture.profiling_info`.
         """
         return self.submit_call(self, fn, args, kwargs)

@@ -12,6 +12,9 @@ from typing import Any
 from scaler.client.mapped_items import MappedItems, called_items
 from scaler.serialization.signatures import check_of
 from scaler_protocol.runtime.names import name_of, shown
+from scaler_protocol.wire.call_options import CallOptions
+
+OPTION_NAMES = frozenset(CallOptions._fields)
 
 _CALLER = 5
 """The frame of the program that has called `Client.map`, seen from `_warn`."""
@@ -67,6 +70,19 @@ def without_profiling(
         return None
     others = {name: value for name, value in kwargs.items() if name != "profiling"}
     return others if _takes(fn, args, others) else None
+
+
+def refuse_options(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError where a call can only fail because options are among its keywords, which belong to the function."""
+    options = [name for name in kwargs if name in OPTION_NAMES]
+    others = {name: value for name, value in kwargs.items() if name not in OPTION_NAMES}
+    if _takes(fn, args, kwargs) is False and _takes(fn, args, others):
+        name = name_of(fn).rpartition(".")[2]
+        shown_options = ", ".join(f"{option}=…" for option in options)
+        raise TypeError(
+            f"{name} takes no argument {', '.join(options)}, and the keywords of submit() are the function's: write "
+            f"client.with_options({shown_options}).submit({name}, …), or client.submit_verbose({name}, (…,), {shown_options})"
+        )
 
 
 def _takes(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool | None:

@@ -42,7 +42,7 @@ from scaler.client.mapped_items import MappedItems, called_items, starred_items
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.object_uses import take_out_inner
-from scaler.client.older_calls import mapped_items, without_profiling
+from scaler.client.older_calls import OPTION_NAMES, mapped_items, refuse_options, without_profiling
 from scaler.client.progress import ProgressBar
 from scaler.client.reference_table import ReferenceGroup
 from scaler.client.seconds import checked_seconds, checked_timeout
@@ -164,6 +164,8 @@ class Operations:
         kwargs: dict[str, Any],
     ) -> ScalerFuture:
         """As `submit`, for a client with options."""
+        if kwargs and not OPTION_NAMES.isdisjoint(kwargs):
+            refuse_options(fn, args, kwargs)
         others = without_profiling(fn, args, kwargs) if kwargs and "profiling" in kwargs else None
         here = self._here()
         if others is None:
@@ -175,6 +177,8 @@ class Operations:
         self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ScalerFuture:
         """See `Client.submit`."""
+        if kwargs and not OPTION_NAMES.isdisjoint(kwargs):
+            refuse_options(fn, args, kwargs)
         if kwargs and "profiling" in kwargs:
             others = without_profiling(fn, args, kwargs)
             if others is not None:

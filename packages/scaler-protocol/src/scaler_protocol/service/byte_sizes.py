@@ -8,6 +8,14 @@ _POWERS = {None: 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"([0-9]{1,20}) ?(?:([KMGT])(?:iB)?)?", re.IGNORECASE)
 
 
+def bytes_text(count: int) -> str:
+    """Return a number of bytes for people: `812 bytes`, `11.8 GiB`."""
+    if count < 1024:
+        return f"{count} bytes"
+    power = min((count.bit_length() - 1) // 10, 4)
+    return f"{count / 1024**power:.1f} {'KMGT'[power - 1]}iB"
+
+
 def parse_bytes(value: object) -> object:
     """Return the number that a text such as `4GiB` stands for; anything but a text as it is.
 

@@ -30,7 +30,9 @@ def set_up_logging(
     for handler in handlers:
         handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=level, handlers=handlers, force=True)
-    logging.getLogger(__name__).info("logging to %s", ", ".join(paths) or "nowhere")
+    if not _STANDARD_STREAMS.keys() >= set(paths):
+        # Whoever reads a standard stream knows that it has the log.
+        logging.getLogger(__name__).info("logging to %s", ", ".join(paths))
 
 
 def _open_handler(path: str) -> logging.Handler:
