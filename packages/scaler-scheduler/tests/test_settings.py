@@ -34,6 +34,7 @@ FLAGS = [
     ),
     DocumentedFlag("object_storage_timeout_seconds", ("--object-storage-timeout-seconds", "-ost"), "5", 5, None),
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
+    DocumentedFlag("storage_path", ("--storage-path", "-sp"), "/var/a", Path("/var/a"), None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("standby_of", ("--standby-of", "-so"), "tcp://h:1", Address.parse("tcp://h:1"), None),
     DocumentedFlag("dashboard_url", ("--dashboard-url", "-du"), "http://h:50001", "http://h:50001", ""),
@@ -68,6 +69,10 @@ FLAGS = [
     DocumentedFlag("load_balance_seconds", ("--load-balance-seconds", "-ls"), "3", 3, 1),
     DocumentedFlag("load_balance_trigger_times", ("--load-balance-trigger-times", "-lbt"), "4", 4, 2),
     DocumentedFlag("standby_lease_seconds", ("--standby-lease-seconds", "-sls"), "5", 5, 3),
+    DocumentedFlag("jobs_max", ("--jobs-max", "-jm"), "5", 5, 1000),
+    DocumentedFlag("job_tasks_max", ("--job-tasks-max", "-jtm"), "5", 5, 1_000_000),
+    DocumentedFlag("jobs_bytes_max", ("--jobs-bytes-max", "-jbm"), "5", 5, 1 << 30),
+    DocumentedFlag("job_keep_seconds", ("--job-keep-seconds", "-jks"), "5", 5, 604_800),
     DocumentedFlag("insecure", ("--insecure",), None, True, False),
     *SERVER_FLAGS,
 ]

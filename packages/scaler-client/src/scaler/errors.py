@@ -16,6 +16,8 @@ ScalerError
 ├── ProcessorDiedError          the process that ran the task ended
 ├── NoWorkerError               there is no worker that could run the task
 ├── WorkerRunError              a call on every worker failed on some of them; has the results of the others
+├── JobError                    a job refuses a request or a task; the text says why
+│   └── JobNotFoundError        there is no job of that name; also a KeyError
 ├── WorkerPluginError           a worker plugin could not be set up where a task was to run
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
 ├── GraphError                  a graph that cannot be computed; also a ValueError
@@ -108,6 +110,18 @@ class WorkerRunError(ScalerError):
         name, error = next(iter(self.errors.items()))
         count = len(self.errors) + len(self.results)
         return f"{len(self.errors)} of {count} workers failed; {name}: {type(error).__name__}: {error}"
+
+
+class JobError(ScalerError):
+    """A job, which is a set of tasks that outlives its client, does not take a request: the text says why."""
+
+
+class JobNotFoundError(JobError, KeyError):
+    """There is no job of that name, or not any more."""
+
+    def __str__(self) -> str:
+        # KeyError would show the representation of the text.
+        return str(self.args[0])
 
 
 class WorkerPluginError(ScalerError):

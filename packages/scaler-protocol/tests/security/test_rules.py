@@ -26,7 +26,15 @@ SAME_KEY = b"mine----" + b"another1"
 OTHERS = b"others--" + bytes(8)
 
 SESSION = {"Hello", "Heartbeat", "Goodbye"}
-SUBMITTING = {"TaskBatch", "GraphSubmit", "FunctionDefine", "TaskCancel", "CreditRequest", "WorkerListRequest"}
+SUBMITTING = {
+    "TaskBatch",
+    "GraphSubmit",
+    "FunctionDefine",
+    "TaskCancel",
+    "CreditRequest",
+    "WorkerListRequest",
+    "JobRequest",
+}
 RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 

@@ -308,6 +308,8 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
             st.tuples(*[TEXTS] * rows),
         )
     ),
+    m.JobRequest: st.builds(m.JobRequest, U64, TEXTS, TEXTS, FIGURES),
+    m.JobReply: st.builds(m.JobReply, U64, TEXTS, TEXTS, TEXTS),
     m.Shutdown: st.builds(m.Shutdown, TEXTS),
     m.Notice: st.builds(m.Notice, TEXTS, U8, column("Q"), TEXTS),
     m.Output: st.builds(m.Output, IDS, U64, U8, BLOBS, U64),

@@ -123,8 +123,21 @@ class SchedulerConfig:
     standby_lease_seconds: float = _flag(
         3, "sls", "seconds without a sign of life of the first scheduler after which its standby takes over", at_least=1
     )
+    jobs_max: int = _flag(1000, "jm", "largest number of jobs, which are tasks that outlive their client", at_least=0)
+    job_tasks_max: int = _flag(1_000_000, "jtm", "largest number of tasks in one job", at_least=1)
+    jobs_bytes_max: int = _flag(
+        1 << 30, "jbm", "largest size of the arguments and results of all jobs together, in bytes", at_least=0
+    )
+    job_keep_seconds: float = _flag(
+        7 * 86400.0, "jks", "seconds that a job is kept after its last task has ended, unless it says itself", above=0
+    )
 
     # --- what is the same for all users
+
+    keeps_jobs: bool = False
+    """Whether the shell keeps journals of jobs, so that they are there after a restart."""
+    unix_offset_seconds: float = 0.0
+    """Unix time when the core's clock shows 0."""
 
     heartbeat_seconds: float = 2.0
     """Peers send a sign of life as often as this."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
@@ -29,6 +30,7 @@ from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelop
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from scaler_scheduler.core.succession import Change
 from scaler_scheduler.guard import Guard, open_guard
+from scaler_scheduler.job_journals import JobJournals, sync_files
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, webhooks_for
@@ -108,6 +110,8 @@ class _Server:
         self._store_child = store
         self._store: StoreLink
         self._webhooks: Webhooks | None = None
+        self._journals: JobJournals | None = None
+        """Of jobs; None where they are kept in memory only."""
         self._core: SchedulerCore
         self._security = server_security(settings)
         """The keys of those who may connect; None: everybody may."""
@@ -153,9 +157,12 @@ class _Server:
                 self._registration.schedule,
             )
             stack.callback(self._succession.close)
-            self._first_config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
-            config = self._succession.config(self._first_config)
-            self._core = SchedulerCore(config, time.monotonic())
+            self._first_config = replace(
+                self._settings.core_config(new_id(), str(store_address), self._publisher.address),
+                unix_offset_seconds=time.time() - time.monotonic(),
+            )
+            stack.callback(self._close_journals)
+            self._core = self._new_core(time.monotonic())
             self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
@@ -215,6 +222,31 @@ class _Server:
         # Nobody is served yet, so waiting here delays nobody.
         return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
+    def _new_core(self, now: float) -> SchedulerCore:
+        """Return a core that is what this scheduler is now: as the first one, with the jobs of an earlier first one.
+
+        Raises ServiceError where these cannot be kept.
+        """
+        config = self._succession.config(self._first_config)
+        if self._settings.storage_path is None or not config.is_first:
+            return SchedulerCore(config, now)
+        self._journals = journals = JobJournals(self._settings.storage_path)
+        core = SchedulerCore(replace(config, keeps_jobs=True), now)
+        count = 0
+        for job, records in journals.load():
+            problems = core.restore_job(job, records, now)
+            for problem in problems:
+                logger.error("the journal of job %s: %s", job.hex(), problem)
+            count += 1
+        if count:
+            logger.info("%s taken up from %s", "1 job is" if count == 1 else f"{count} jobs are", journals.folder)
+        return core
+
+    def _close_journals(self) -> None:
+        if self._journals is not None:
+            self._journals.close()
+            self._journals = None
+
     # --- one of two schedulers
 
     def _change_role(self, change: Change) -> None:
@@ -223,7 +255,14 @@ class _Server:
         if change is Change.STEP_DOWN:
             self._core.dismiss_peers()
             self._perform(now)
-        self._core = core = SchedulerCore(self._succession.config(self._first_config), now)
+            self._close_journals()
+        try:
+            core = self._new_core(now)
+        except ServiceError as error:
+            # The former first one may still have them, if it only stands still.
+            logger.error("the jobs of the former first scheduler are not taken up: %s", error)
+            core = SchedulerCore(self._succession.config(self._first_config), now)
+        self._core = core
         if self._guard is not None:
             self._guard.use(core)
         else:
@@ -365,6 +404,8 @@ class _Server:
                     self._succession.on_asked(effect.term)
                 elif isinstance(effect, effects.StatusHeard):
                     self._router.send(effect.peer, self._succession.answer(effect.peer, effect.status))
+                elif isinstance(effect, effects.AppendJournal | effects.SyncJournal | effects.DropJournal):
+                    self._keep_journal(effect)
                 elif isinstance(effect, effects.Stop):
                     self._exit_status = effect.exit_status
                     if self._guard is not None:
@@ -376,6 +417,16 @@ class _Server:
             if done < len(due) and time.monotonic() >= until:
                 break
         self._left = due[done:]
+
+    def _keep_journal(self, effect: effects.AppendJournal | effects.SyncJournal | effects.DropJournal) -> None:
+        if self._journals is None:
+            return
+        if isinstance(effect, effects.AppendJournal):
+            self._journals.append(effect.job, effect.record)
+        elif isinstance(effect, effects.SyncJournal):
+            self._journals.sync(effect.job)
+        else:
+            self._journals.drop(effect.job)
 
     def _send(self, effect: effects.Send, now: float) -> None:
         """Send a message. If its peer is unreachable, the core is told, and may want something in another turn."""
@@ -428,6 +479,8 @@ class _Server:
         self._store.watch(time.monotonic())
         self._refresh_keys()
         self._give_back_memory()
+        if self._journals is not None and (due := self._journals.look(time.monotonic())):
+            self._loop.run_in_executor(None, sync_files, due)
 
     def _refresh_keys(self) -> None:
         if self._guard is None:

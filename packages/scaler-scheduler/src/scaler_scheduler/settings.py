@@ -117,6 +117,12 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         gt=0,
         description="largest size of all objects in that folder or store, in bytes (default: as much as it takes)",
     )
+    storage_path: Annotated[Path | None, Short("sp")] = Field(
+        default=None,
+        description="folder where jobs are kept, with their results, for a scheduler that is started after this one; the object "
+        "storage server that the scheduler starts has a part of it, unless it is told otherwise (default: none: jobs live as "
+        "long as the scheduler)",
+    )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
     )
@@ -280,6 +286,10 @@ if TYPE_CHECKING:
         load_balance_seconds: float
         load_balance_trigger_times: int
         standby_lease_seconds: float
+        jobs_max: int
+        job_tasks_max: int
+        jobs_bytes_max: int
+        job_keep_seconds: float
 
 else:
     _kinds = get_type_hints(SchedulerConfig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # Forked with them, the other process need not import them again. None of them starts a thread.
 import asyncio  # noqa: F401
+from pathlib import Path
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
@@ -40,7 +41,7 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         "--logging-paths",
         *settings.logging_paths,
         *_option("--memory-limit-bytes", settings.object_storage_memory_bytes),
-        *_option("--storage-path", settings.object_storage_path),
+        *_option("--storage-path", _storage_path(settings)),
         *_option("--storage-url", settings.object_storage_url),
         *_option("--storage-endpoint", settings.object_storage_endpoint),
         *_option("--storage-password-file", settings.object_storage_password_file),
@@ -51,6 +52,13 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         # Each writes whole lines to the end of the same file.
         *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),
     ]
+
+
+def _storage_path(settings: SchedulerSettings) -> Path | None:
+    """Where the server keeps objects that do not fit into memory: where it is told to, else below the path of the scheduler."""
+    if settings.object_storage_path is not None or settings.object_storage_url is not None:
+        return settings.object_storage_path
+    return None if settings.storage_path is None else settings.storage_path / "objects"
 
 
 def _option(flag: str, value: object) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from scaler.client.worker_calls import WorkerCalls
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from typing import Literal, Unpack
 
     from scaler.client.graph_template import GraphTemplate
+    from scaler.client.jobs import JobBlock, Jobs
     from scaler.client.operations import Operations
     from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
     from scaler_protocol.wire.call_options import CallOptions
@@ -174,6 +176,8 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
         go first. `idempotent=False`: a task never runs twice, and ends with an error where it may have begun and its worker is
         lost. `worker`, `host`: the only worker or host that may run the tasks, by name; `host=Prefer("name")`: where they go as
         long as it takes tasks. See `docs/options.md`.
+        `detached=True` with `name`: the task belongs to the job of that name and goes on when this
+        program has ended, see `docs/jobs.md`; for single calls only.
 
         Raises TypeError for options that do not exist, TypeError and ValueError for impossible values.
         """
@@ -184,6 +188,34 @@ class Client(ClientCalls, WorkerCalls, ClientViews):
         submit, source = self.operations.submit_with, self.source
         other.submit_call = lambda _, fn, args, kwargs: submit(own, source, fn, args, kwargs)
         return other
+
+    def job(self, name: str, *, keep: float | str | timedelta | None = None) -> JobBlock:
+        """Return a `with` block whose tasks belong to a job: they go on when this program has ended.
+
+            with client.job("overnight", keep="7d"):
+                for book in books:
+                    client.submit(price, book)
+
+        It counts for what this thread submits through this client, by `submit` and `submit_verbose`. Leaving the block waits
+        until the scheduler has the tasks, not for their results. Another program finds them by `client.jobs()["overnight"]`.
+
+        A job that exists is taken up again: of tasks with the same function and the same arguments, only those run that have no
+        result. `keep`: how long it is kept after its last task has ended, such as "12h", "7d", or seconds. See `docs/jobs.md`.
+
+        Raises JobError where the name is another owner's, or a limit is reached; also at the end of the block, where a task was
+        refused. Raises TypeError and ValueError for names and times that are none.
+        """
+        from scaler.client.jobs import JobBlock
+
+        return JobBlock(self.source, name, keep)
+
+    def jobs(self) -> Jobs:
+        """Return the jobs at the scheduler, a mapping of names to jobs: each has `status`, `results`, `as_completed`, `cancel`
+        and `forget`. See `docs/jobs.md`.
+        """
+        from scaler.client.jobs import Jobs
+
+        return Jobs(self.source)
 
     def as_completed(
         self, futures: Iterable[ScalerFuture[V]], timeout: float | None = None

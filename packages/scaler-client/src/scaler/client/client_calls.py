@@ -61,6 +61,8 @@ class ClientCalls:
     def options_of(self, call: str, given: Mapping[str, Any]) -> CallOptions:
         """Return what a call with these keywords asks for. For other modules of this package, as `source`."""
         own = self.operations.no_options if self._options is None else self._options
+        if self.operations.jobs is not None and call != "with_options":
+            own = self.operations.jobs.options_here(own)
         return own.with_given(given, call) if given else own
 
     @overload

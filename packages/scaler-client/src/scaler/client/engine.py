@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
+from scaler.client.job_answers import take_reply
 from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
@@ -44,6 +45,8 @@ WAITING_TOLD_SECONDS = 2.0
 """Who waits for a session is told after so long what is waited for, and again after `WAITING_TOLD_AGAIN_SECONDS`."""
 
 WAITING_TOLD_AGAIN_SECONDS = 10.0
+
+DETACHED = int(m.TaskFlag.DETACHED)
 
 ANSWER_GRACE_SECONDS = 30.0
 """How much longer than its own timeout the owner's thread may take to answer a question, before it counts as dead."""
@@ -325,8 +328,9 @@ class Engine(ABC):
                 self._move_link(effect.address)
             elif type(effect) is effects.Send:
                 envelope = effect.envelope
-                if self._placed is not None and type(effect.message) is m.TaskBatch:
-                    self._placed.place(effect.message)
+                message = effect.message
+                if self._placed is not None and type(message) is m.TaskBatch and not message.flags & DETACHED:
+                    self._placed.place(message)
                 try:
                     frames = encode(effect.message)
                 except WireError as error:
@@ -372,7 +376,7 @@ class Engine(ABC):
         elif isinstance(effect, effects.FetchObject):
             self.objects.fetch(effect)
         elif isinstance(effect, effects.DeleteObjects):
-            self.objects.delete(effect.object_ids)
+            self.objects.delete(self.core.own_objects(effect.object_ids))
         elif isinstance(effect, effects.Abandoned):
             abandon(effect)
         elif isinstance(effect, effects.WriteOutput):
@@ -383,6 +387,8 @@ class Engine(ABC):
             self.futures.on_confirmed(effect.numbers)
         elif isinstance(effect, effects.WorkersListed):
             take_list(effect)
+        elif isinstance(effect, effects.JobAnswered):
+            take_reply(effect)
         else:
             if isinstance(effect, effects.Connected):
                 self.welcome = effect.welcome

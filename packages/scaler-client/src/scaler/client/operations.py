@@ -63,6 +63,7 @@ from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions
 from scaler_protocol.wire.text import writable
 
 if TYPE_CHECKING:
+    from scaler.client.jobs import ClientJobs
     from scaler.client.worker_setup import WorkerSetup
 
 SHUTDOWN_SECONDS = 10.0
@@ -150,6 +151,8 @@ class Operations:
         """This client's references."""
         self._setup_lock = threading.Lock()
         self._worker_setup: WorkerSetup | None = None
+        self.jobs: ClientJobs | None = None
+        """What the client does about jobs, from the first one on."""
         self._closed: errors.ScalerError | None = None
         self._has_left = False
 
@@ -168,6 +171,10 @@ class Operations:
             refuse_options(fn, args, kwargs)
         others = without_profiling(fn, args, kwargs) if kwargs and "profiling" in kwargs else None
         here = self._here()
+        if self.jobs is not None:
+            options = self.jobs.options_here(options)
+        if options.detached:
+            return self.client_jobs().submit(client, options, fn, args, kwargs if others is None else others)
         if others is None:
             return self._submit(client, here, here.group(m.TaskKind.CALL, (), options=options), fn, args, kwargs)
         flags = self._flags & ~m.TaskFlag.PROFILE | (m.TaskFlag.PROFILE if kwargs["profiling"] else 0)
@@ -203,6 +210,9 @@ class Operations:
     ) -> ScalerFuture:
         """See `Client.submit_verbose`. `carried`: what the task carries, by the names of columns, see `carry`."""
         positional, keyword = checked_arguments(args, kwargs)
+        if options.detached:
+            allowed = checked_capabilities(capabilities)
+            return self.client_jobs().submit(client, options, fn, positional, keyword, allowed)
         here = self._here()
         group = here.group(m.TaskKind.CALL, checked_capabilities(capabilities), options=options)
         return self._submit(client, here, group, fn, positional, keyword, carry(carried))
@@ -583,6 +593,8 @@ class Operations:
         if self._has_left or self.engine.forked:
             return
         if self._closed is None:
+            if self.jobs is not None and cause is effects.Cause.CLOSED:
+                self.jobs.settle_before_end()
             self._closed = error
         # All of it can be done again, where the first time was interrupted.
         if isinstance(self.engine, ConnectionEngine):
@@ -625,6 +637,15 @@ class Operations:
             if self._worker_setup is None:
                 self._worker_setup = WorkerSetup(self)
             return self._worker_setup
+
+    def client_jobs(self) -> ClientJobs:
+        """Return what the client does about jobs."""
+        from scaler.client.jobs import ClientJobs
+
+        with self._setup_lock:
+            if self.jobs is None:
+                self.jobs = ClientJobs(self)
+            return self.jobs
 
     def surround(self, environment: bytes, held: tuple[bytes, ...]) -> None:
         """Have the tasks that are submitted from now on find another environment, which names objects that are `held`."""

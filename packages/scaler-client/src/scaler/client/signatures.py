@@ -78,6 +78,8 @@ class TaskOptions(TypedDict, total=False):
     idempotent: bool | None
     worker: str | None
     host: str | Prefer | None
+    detached: bool | None
+    name: str | None
 
 
 class LazyOptions(TaskOptions, total=False):

@@ -44,6 +44,8 @@ class Surroundings:
         self, kind: int, capabilities: m.Capabilities, flags: int | None = None, options: CallOptions = NO_OPTIONS
     ) -> TaskGroup:
         """Return the group of such tasks, submitted here and now."""
+        if options.detached:
+            raise ValueError("detached: a job takes single calls, by submit or submit_verbose")
         context = current_task_context()
         if context is not None:
             self._engine.note_parent()

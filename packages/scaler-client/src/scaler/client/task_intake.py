@@ -158,6 +158,11 @@ class TaskIntake:
         """Stop tasks that are not answered; nobody is told their end."""
         self._steps.do(partial(self.take_cancel, numbers))
 
+    def waiting_detached(self) -> int:
+        """Return how many tasks of jobs have not left. To be asked of the owner's thread."""
+        held = sum(bool(task.source.flags & m.TaskFlag.DETACHED) for _, _, task in self._without_credit)  # type: ignore[union-attr]
+        return held + self._core.waiting_detached()
+
     def unanswered_tokens(self) -> list[object]:
         """Return the tokens of all tasks that are not answered."""
         return self._owner.ask(self._list_unanswered)

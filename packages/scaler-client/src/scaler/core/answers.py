@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scaler.core import effects
 from scaler.core.endings import Endings
 from scaler.core.holdings import ObjectUses
-from scaler.core.tasks import Graph, Task, TaskTable
+from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
 from scaler_protocol.payloads.framing import OBJECT
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
@@ -89,10 +89,15 @@ class Answers:
             elif is_object and not (_keeps(task) and (not statuses or statuses[row] == m.Status.SUCCESS)):
                 self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
                 is_value = not statuses or statuses[row] == m.Status.SUCCESS
+                is_of_job = isinstance(task.source, TaskGroup) and bool(task.source.flags & m.TaskFlag.DETACHED)
+                if is_of_job:
+                    self._uses.foreign.add(payload[1:])
                 if is_value:
                     self._endings.keep_answer(task, payload[1:])
                 self._endings.finish(task)
-                self._outbox.add(effects.FetchObject(number, payload[1:], task.token if is_value else None))
+                self._outbox.add(
+                    effects.FetchObject(number, payload[1:], task.token if is_value and not is_of_job else None)
+                )
             else:
                 if is_object:
                     self._endings.keep_answer(task, payload[1:])

@@ -107,6 +107,8 @@ class ClientCore:
         self._goodbye: tuple[float, str] | None = None
         self._asked_for_shutdown = False
         self._asked_workers: deque[object] = deque()
+        self._asked_jobs: dict[int, tuple[object, m.JobRequest]] = {}
+        """Requests without an answer, by number, with the tokens of those who wait."""
         """Who waits for a list of the workers, in the order in which they asked."""
         self._session_deadline: float | None = None
         """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
@@ -138,6 +140,7 @@ class ClientCore:
         self.hold_object = self._uses.hold
         """Counts one more use of an object of this client: it is not deleted before `release_objects` or its task."""
         self.note_result = self._uses.note_result
+        self.waiting_detached = table.waiting_detached
         """Says that an object that is held is the result of a task: workers have stored it, and this client has no copy."""
         self.leave: Callable[[int, object], bool] = self._answers.leave
         """See `Answers.leave`: in place of fetching an answer."""
@@ -372,6 +375,25 @@ class ClientCore:
         if self._connection.established:
             self._send(m.WorkerListRequest())
 
+    def own_objects(self, object_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return those of the objects that are this client's to delete; the others are results of jobs."""
+        foreign = self._uses.foreign
+        if not foreign:
+            return object_ids
+        own = tuple(object_id for object_id in object_ids if object_id not in foreign)
+        foreign.difference_update(object_ids)
+        return own
+
+    def ask_job(self, token: object, request: m.JobRequest) -> None:
+        """Ask the scheduler about jobs. `JobAnswered` follows with the token, once a scheduler answers.
+
+        What was submitted before leaves before.
+        """
+        self.flush()
+        self._asked_jobs[request.request] = (token, request)
+        if self._connection.established:
+            self._send(request)
+
     def cancel(self, numbers: Collection[int]) -> list[int]:
         """Forget these tasks and stop them wherever they are; return those that were not answered before.
 
@@ -516,6 +538,9 @@ class ClientCore:
         for _ in self._asked_workers:
             if not self._send(m.WorkerListRequest()):
                 return
+        for _, request in list(self._asked_jobs.values()):
+            if not self._send(request):
+                return
         self._outbox.add(effects.CreditArrived())
 
     def _on_message(self, message: m.Message, now: float) -> None:
@@ -525,6 +550,10 @@ class ClientCore:
         elif isinstance(message, m.WorkerList):
             if self._asked_workers:
                 self._outbox.add(effects.WorkersListed(self._asked_workers.popleft(), message))
+        elif isinstance(message, m.JobReply):
+            asked = self._asked_jobs.pop(message.request, None)
+            if asked is not None:
+                self._outbox.add(effects.JobAnswered(asked[0], message))
         elif isinstance(message, m.Output):
             self._outbox.add(effects.WriteOutput(message.number, message.stream, message.data, message.dropped_bytes))
         elif isinstance(message, m.Notice):

@@ -130,6 +130,14 @@ class MoveLink:
     address: str
 
 
+@value
+class JobAnswered:
+    """The answer to `ClientCore.ask_job`."""
+
+    token: object
+    reply: m.JobReply
+
+
 Effect = (
     Send
     | MoveLink
@@ -144,4 +152,5 @@ Effect = (
     | WriteOutput
     | ShowNotice
     | WorkersListed
+    | JobAnswered
 )

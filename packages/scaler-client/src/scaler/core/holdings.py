@@ -57,6 +57,8 @@ class ObjectUses:
         """Answers that are being fetched, or kept in a moment: the last use may end before, and then they stay."""
         self.refused: dict[bytes, str] = {}
         """Objects that storage would not take, with its reason, for as long as somebody uses them."""
+        self.foreign: set[bytes] = set()
+        """Results of jobs that are being fetched, or were: they belong to their job."""
         self.results: set[bytes] = set()
         """Objects that workers have stored: results of tasks, for as long as somebody uses them."""
 

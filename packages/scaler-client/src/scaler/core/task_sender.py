@@ -99,7 +99,11 @@ class TaskSender:
             mark_left()
             if isinstance(message, m.GraphSubmit) and not self._cancel_again(message):
                 return
-            if isinstance(message, m.TaskBatch) and max(message.payloads.lengths) >= LARGE_PAYLOAD_BYTES:
+            if (
+                isinstance(message, m.TaskBatch)
+                and max(message.payloads.lengths) >= LARGE_PAYLOAD_BYTES
+                and not message.flags & m.TaskFlag.DETACHED
+            ):
                 table.note_large(message)
 
     def _cancel_again(self, portion: m.GraphSubmit) -> bool:

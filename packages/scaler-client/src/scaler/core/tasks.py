@@ -343,21 +343,29 @@ class TaskTable:
             count += len(pending.numbers) - pending.start + len(again.numbers) - again.start
         return count
 
+    def waiting_detached(self) -> int:
+        """Tasks of jobs that have not left."""
+        return sum(
+            len(group.pending) + len(group.again) for group in self._all_groups if group.flags & m.TaskFlag.DETACHED
+        )
+
     def next_batch(
         self, *, only_graphs: bool = False, only_urgent: bool = False
     ) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
         `only_graphs`: tasks stay, and so do rows that need earlier ones; `only_urgent`: likewise, but tasks of a priority above
-        0 leave. Of one urgency the oldest leaves first: in a stream of tasks that never ends, one of another kind would wait
+        0 leave. Tasks of jobs leave in any case: their client need not wait for any of them.
+
+        Of one urgency the oldest leaves first: in a stream of tasks that never ends, one of another kind would wait
         for ever.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
-        while not only_graphs and (first := self._first_waiting(only_urgent=only_urgent)) is not None:
+        while (first := self._first_waiting(only_urgent=only_urgent, only_detached=only_graphs)) is not None:
             group, queue = first
-            if self._leaving_linked and group.urgency <= 0:
+            if self._leaving_linked and group.urgency <= 0 and not only_graphs:
                 graph = next(iter(self._leaving_linked.values()))
                 if graph.first_number < queue.numbers[queue.start]:
                     return self._portion(graph)
@@ -391,12 +399,12 @@ class TaskTable:
             graph.first_number <= number < graph.first_number + graph.rows for graph in self.graphs.values()
         )
 
-    def _first_waiting(self, *, only_urgent: bool) -> tuple[TaskGroup, NumberQueue] | None:
+    def _first_waiting(self, *, only_urgent: bool, only_detached: bool = False) -> tuple[TaskGroup, NumberQueue] | None:
         """Return the group and the queue whose first task leaves first, which may have been cancelled."""
         first: tuple[TaskGroup, NumberQueue] | None = None
         lowest = highest = 0
         for group in self._all_groups:
-            if only_urgent and group.urgency <= 0:
+            if (only_detached or (only_urgent and group.urgency <= 0)) and not group.flags & m.TaskFlag.DETACHED:
                 continue
             for queue in (group.again, group.pending):
                 if len(queue.numbers) > queue.start:

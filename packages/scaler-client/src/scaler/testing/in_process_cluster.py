@@ -231,6 +231,8 @@ class InProcessCluster:
             self._on_cancel(client, message)
         elif isinstance(message, m.WorkerListRequest):
             self._send(client, m.WorkerList((self._incarnation,), [0], ("in-process",)))
+        elif isinstance(message, m.JobRequest):
+            self._send(client, m.JobReply(message.request, "a cluster in one process has no jobs"))
         elif isinstance(message, m.Shutdown):
             self.shut_down.set()
             self._send_plain(client, m.Goodbye("the scheduler is stopping"))

@@ -34,6 +34,7 @@ _SUBMITTING = {
     m.TaskCancel: "client",
     m.CreditRequest: "",
     m.WorkerListRequest: "",
+    m.JobRequest: "",
 }
 
 _RUNNING = {

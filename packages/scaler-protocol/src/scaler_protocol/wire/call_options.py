@@ -23,6 +23,7 @@ TAG_VALUE_CHARACTERS_MAX = 200
 
 NAME_CHARACTERS_MAX = 300
 """Longest name of a worker or a host that a task can be sent to."""
+JOB_NAME_CHARACTERS_MAX = 100
 
 RETRIES_MAX = 1000
 RETRY_EXCEPTIONS_MAX = 20
@@ -108,6 +109,10 @@ class CallOptions(NamedTuple):
     """The name of the only worker that may run it; empty: any."""
     host: str | Prefer = ""
     """The name of the only host that may run it, or of one that it prefers; empty: any."""
+    detached: bool = False
+    """Whether the task belongs to a job, and goes on when its client has gone."""
+    name: str = ""
+    """The name of that job."""
 
     def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
         """Return these options with others in place of them; None leaves one as it is, tags are joined by name.
@@ -125,6 +130,10 @@ class CallOptions(NamedTuple):
         options = self._replace(**values)
         if options.retries is not None and not options.idempotent:
             raise ValueError("retries: a task with idempotent=False never runs twice, so it cannot have any")
+        if options.detached and not options.name:
+            raise ValueError("detached: such a task belongs to a job, which needs a name, as in name='overnight'")
+        if options.name and not options.detached:
+            raise ValueError("name: only a task with detached=True belongs to a job")
         return options
 
     @property
@@ -322,6 +331,19 @@ def _as_name(what: str, value: Any) -> str:
     return _one_line(what, value, NAME_CHARACTERS_MAX)
 
 
+def _as_detached(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"detached must be True or False, not {shown(value)}")
+    return value
+
+
+def job_name(value: Any) -> str:
+    """Return the name of a job. Raises TypeError or ValueError for what is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str, not {shown(value)}")
+    return _one_line("name", value, JOB_NAME_CHARACTERS_MAX)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "label": _as_label,
     "tags": _as_tags,
@@ -332,6 +354,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idempotent": _as_idempotent,
     "worker": _as_worker,
     "host": _as_host,
+    "detached": _as_detached,
+    "name": job_name,
 }
 
 

@@ -777,6 +777,8 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (*_ids("agents"), *_column("H", "slots"), *_texts("names")),
         check=_check_worker_list,
     ),
+    _Layout("jobRequest", m.JobRequest, tuple(_figures("request", "action", "name", "keep_seconds"))),
+    _Layout("jobReply", m.JobReply, tuple(_plain("request", "error", "kind", "json"))),
 )
 
 # Messages of one value: the union member is the value itself.

@@ -40,6 +40,8 @@ class TaskKind(IntEnum):
     """The arguments of one call."""
     MAP_CHUNK = 1
     """The arguments of many calls. The result has one outcome per item."""
+    JOB_RESULT = 2
+    """From a client only, with `TaskFlag.DETACHED`: a position in a job, of 8 bytes. The result is that of the task there."""
 
 
 class TaskFlag(IntEnum):
@@ -51,6 +53,8 @@ class TaskFlag(IntEnum):
     """Send what the tasks print and log to their client."""
     REANNOUNCED = 4
     """The client announces these tasks again, because the scheduler does not know its session; an agent may hold them."""
+    DETACHED = 8
+    """From a client only: the tasks belong to a job, which the options of each name, and go on when their client has gone."""
 
 
 NO_SLOT = 0xFFFF
@@ -560,6 +564,34 @@ class WorkerList:
     """One per row: its number at its agent, from 0."""
     names: tuple[str, ...] = ()
     """One per row: its name. Workers of several agents may have the same."""
+
+
+@record
+class JobRequest:
+    """Client to scheduler: do something about jobs, or say what is known of them. One `JobReply` answers it."""
+
+    request: int
+    """Chosen by the client, and repeated in the answer."""
+    action: str
+    """"open", "close", "list", "status", "cancel" or "forget"."""
+    name: str = ""
+    """The job; empty for "list"."""
+    keep_seconds: float = 0.0
+    """With "open": how long the job is kept after its last change; 0: as long as the scheduler's settings say."""
+
+
+@record
+class JobReply:
+    """Scheduler to client: the answer to a `JobRequest`."""
+
+    request: int
+    """That of the request."""
+    error: str = ""
+    """Why nothing was done, for people; empty: it was."""
+    kind: str = ""
+    """With an error, a stable word for programs, as in "unknown"."""
+    json: str = ""
+    """A list of what is known of jobs, as `scaler_scheduler.core.jobs.description` writes it."""
 
 
 @record
@@ -1299,6 +1331,8 @@ Message = (
     | CreditGrant
     | WorkerListRequest
     | WorkerList
+    | JobRequest
+    | JobReply
     | Shutdown
     | Notice
     | Output

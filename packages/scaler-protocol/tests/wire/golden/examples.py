@@ -232,6 +232,8 @@ EXAMPLES: dict[str, m.Message] = {
     "credit-request": m.CreditRequest(5000),
     "credit-grant": m.CreditGrant(100),
     "worker-list-request": m.WorkerListRequest(),
+    "job-request": m.JobRequest(7, "open", "overnight", 604800.0),
+    "job-reply": m.JobReply(7, "there is no job 'overnight'", "unknown", "[]"),
     "worker-list": m.WorkerList((AGENT, AGENT), array("H", [0, 1]), ("host-1", "host-2")),
     "shutdown": m.Shutdown("asked for by notebook"),
     "notice": m.Notice("2 tasks need 'gpu', which no worker has", 1, array("Q", [8, 9]), "unservable"),

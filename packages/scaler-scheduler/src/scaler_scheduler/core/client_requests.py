@@ -21,6 +21,7 @@ from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.group_limits import GroupLimits
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
+from scaler_scheduler.core.jobs import Jobs
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
@@ -29,6 +30,8 @@ from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.worker_list import worker_list
+
+_DETACHED = int(m.TaskFlag.DETACHED)
 
 
 class ClientRequests:
@@ -45,6 +48,7 @@ class ClientRequests:
         deadlines: Deadlines,
         shutdown: Shutdown,
         group_limits: GroupLimits | None,
+        jobs: Jobs,
     ) -> None:
         self._protected = state.config.protected
         self._is_limited = state.config.max_number_of_tasks_waiting >= 0
@@ -62,8 +66,9 @@ class ClientRequests:
         self._dispatch = Dispatch(state)
         self._shutdown = shutdown
         self._group_limits = group_limits
+        self._jobs = jobs
         self.handlers: Mapping[type[Any], Handler[ClientRecord]] = {
-            m.TaskBatch: self._on_task_batch,
+            m.TaskBatch: self.take_tasks,
             m.GraphSubmit: self._on_graph_submit,
             m.FunctionDefine: self._on_function_define,
             m.TaskCancel: self._on_task_cancel,
@@ -75,7 +80,13 @@ class ClientRequests:
     def _on_function_define(self, client: ClientRecord, message: m.FunctionDefine, now: float) -> None:
         self._functions.define(client.id, message)
 
-    def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
+    def take_tasks(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
+        """Take in tasks of a client, which may stand for a job."""
+        if batch.flags & _DETACHED:
+            if self._is_limited:
+                self._credits.use(client, len(batch.numbers), now)
+            self._jobs.take_batch(client, batch, now)
+            return
         numbers, functions = batch.numbers, batch.functions
         several = None
         if batch.options:
@@ -222,6 +233,10 @@ class ClientRequests:
             capabilities = (*capabilities, *affinity)
         return client.options_for(batch.depth, kind, flags, capabilities, serializer, enforce, note, asks)
 
+    def cancel_tasks(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
+        """Stop tasks of this client."""
+        self._on_task_cancel(client, message, now)
+
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         with self._rows.answered_together():
             self._cancel(client, message, now)
@@ -242,6 +257,8 @@ class ClientRequests:
         if others and not message.waiting_only:
             # Of those that came back after a restart nobody knows yet whether they run.
             self._linked_recovery.cancel(client, others)
+            if self._jobs.count:
+                self._jobs.unfollow(client, others)
         if others and (client.graphs or client.arriving or client.links is not None):
             self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():

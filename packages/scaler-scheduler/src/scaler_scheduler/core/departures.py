@@ -50,6 +50,10 @@ class Departures:
         else:
             self._remove_client(record, now, retain)
 
+    def remove_job(self, client: ClientRecord, now: float) -> None:
+        """A job is forgotten, for which this record stood among the clients."""
+        self._remove_client(client, now, retain=False)
+
     def keep(self, client_id: bytes) -> None:
         """A client is here again: its objects stay."""
         self._retained.pop(client_id, None)

@@ -97,6 +97,41 @@ class StatusHeard:
     status: SchedulerStatus
 
 
+@value
+class AppendJournal:
+    """Append a record to the journal of a job, which is made with its first record."""
+
+    job: bytes
+    record: bytes
+
+
+@value
+class SyncJournal:
+    """Have a job's journal on its disk before anything is sent that comes after this."""
+
+    job: bytes
+
+
+@value
+class DropJournal:
+    """A job is forgotten, and its journal with it."""
+
+    job: bytes
+
+
 Effect = (
-    PeerAsked | StatusHeard | Send | Disconnect | ToStore | AskStore | KeepOwner | Publish | Stop | Log | CallWebhook
+    PeerAsked
+    | StatusHeard
+    | Send
+    | Disconnect
+    | ToStore
+    | AskStore
+    | KeepOwner
+    | Publish
+    | Stop
+    | Log
+    | CallWebhook
+    | AppendJournal
+    | SyncJournal
+    | DropJournal
 )

@@ -6,6 +6,7 @@ from collections import Counter
 
 from scaler_protocol.runtime.core import require
 from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.jobs.session import is_job
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, TaskState
 from scaler_scheduler.core.state import SchedulerState
 
@@ -19,7 +20,8 @@ def check_state(state: SchedulerState) -> None:
     _check_graphs(state)
     for client_id, client in state.clients.items():
         require(client.id == client_id, "a client is filed under another id")
-        require(state.peers.get(client.peer) is client, f"client {client.name} is not among the peers")
+        is_peer = state.peers.get(client.peer) is client
+        require(is_peer or is_job(client), f"client {client.name} is not among the peers")
         assigned = sum(1 for task in client.tasks.values() if task.agent is not None)
         require(
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"

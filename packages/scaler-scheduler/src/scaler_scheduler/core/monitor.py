@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
+from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.groups import Groups
@@ -414,7 +415,7 @@ class Monitor:
             finished=client.finished_count,
             failed=client.failed_count,
             last_seen_seconds=max(0.0, now - client.last_seen),
-            nested=not isinstance(client.peer, bytes),
+            nested=isinstance(client.peer, RelayedPeer) and bool(client.peer.agent),
             graphs=len(client.graphs) + len(client.arriving),
             object_count=object_count,
             object_bytes=object_bytes,

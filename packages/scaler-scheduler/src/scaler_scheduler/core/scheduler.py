@@ -12,6 +12,7 @@
 | `lost_results` | which rows of graphs run again because a host has taken their results with it |
 | `scaling`, `adapters` | how many workers are asked for |
 | `succession` | for the shell: which of two schedulers is first |
+| `jobs` | which tasks outlive their client, and who is told of their results |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
 All parts work on the tables of one `SchedulerState`.
@@ -37,6 +38,7 @@ from scaler_scheduler.core.group_lifecycle import GroupLifecycle
 from scaler_scheduler.core.group_limits import GroupLimits
 from scaler_scheduler.core.group_queues import GroupReadyQueues
 from scaler_scheduler.core.invariants import check_state
+from scaler_scheduler.core.jobs import RETRY_SECONDS, Jobs
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.lost_results import LostResults
@@ -88,6 +90,7 @@ class SchedulerCore:
         self._departures = Departures(state, self._lifecycle, rows, answers)
         self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
         self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery)
+        self._jobs = Jobs(state, now)
         requests = ClientRequests(
             state,
             self._lifecycle,
@@ -98,10 +101,13 @@ class SchedulerCore:
             self._deadlines,
             self._shutdown,
             self._group_limits,
+            self._jobs,
         )
+        self._jobs.begin(requests.take_tasks, requests.cancel_tasks, self._departures.remove_job)
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
+        from_clients = {**requests.handlers, **self._jobs.handlers}
         self._sessions = PeerSessions(
-            state, self._departures, self._shutdown, requests.handlers, reports.handlers, reports.on_heartbeat
+            state, self._departures, self._shutdown, from_clients, reports.handlers, reports.on_heartbeat
         )
         self._placement = Placement(state, self._lifecycle)
         self._rebalancing = Rebalancing(state, now)
@@ -130,11 +136,14 @@ class SchedulerCore:
             self._outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, events.StoreReplaced):
             self._lost_results.on_store_replaced()
+            self._jobs.on_store_replaced()
         elif isinstance(event, events.StoreReported):
             self._state.pressure.on_report(event.status)
             self._monitor_reports.on_store_report(event)
+            self._jobs.on_store_report(event, now)
         elif isinstance(event, events.ObjectsLost):
             self._lost_results.on_lost(event, now)
+            self._jobs.on_objects_lost(event, now)
         elif isinstance(event, events.StopAnnounced):
             self._shutdown.announce(event.reason)
         elif isinstance(event, events.StopRequested):
@@ -147,6 +156,8 @@ class SchedulerCore:
         Not all tasks, if there are very many: see `has_more`.
         """
         marks = self._marks
+        if self._jobs.arrived or self._jobs.due:
+            self._jobs.turn(self._now)
         linked = self._linked_recovery
         if (linked.held or linked.adopting) and not self._shutdown.announced:
             linked.go_on(self._now)
@@ -167,8 +178,14 @@ class SchedulerCore:
     @property
     def has_more(self) -> bool:
         """Whether `take_effects` would return more at once, although nothing happens."""
-        busy = self._marks.placement_due or self._rows.is_busy or self._linked_recovery.is_busy
-        return busy and not self._shutdown.announced
+        jobs = self._jobs
+        busy = (
+            self._marks.placement_due
+            or self._rows.is_busy
+            or self._linked_recovery.is_busy
+            or ((jobs.arrived or jobs.due) and jobs.is_due)
+        )
+        return bool(busy) and not self._shutdown.announced
 
     def next_deadline(self) -> float:
         """Return when the next Tick is due."""
@@ -180,6 +197,8 @@ class SchedulerCore:
             self._monitor_reports.next_deadline(),
             self._state.timers.next_deadline(),
         )
+        if self._jobs.due:
+            deadline = min(deadline, self._now + RETRY_SECONDS)
         if self._linked_recovery.held or self._rows.held:
             deadline = min(deadline, self._recovery_ends_at)
         if self._scaling is not None:
@@ -208,6 +227,10 @@ class SchedulerCore:
         """The key of a connection has this name: it says to which group a client there belongs."""
         if self._state.groups is not None:
             self._state.groups.note_key(peer, name)
+
+    def restore_job(self, job_id: bytes, records: Iterable[bytes], now: float) -> list[str]:
+        """Take up a job from the records of its journal. Before any peer is known. Returns what is wrong with these."""
+        return self._jobs.restore(job_id, records, now)
 
     def refusal(self, peer: events.Peer, hello: m.Hello) -> str | None:
         """Return why a peer with this hello would not be let in; None: it would be."""
@@ -254,6 +277,7 @@ class SchedulerCore:
                     self._group_limits.forget()
                 self._departures.expire(now)
                 self._deadlines.forget_ended()
+                self._jobs.look(now)
                 if self._is_limited:
                     self._credits.lapse(now)
         self._rebalancing.look(now)

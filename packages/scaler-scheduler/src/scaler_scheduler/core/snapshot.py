@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from scaler_scheduler.core.adapters import Adapter
+from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.groups import Group
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 from scaler_scheduler.core.scaling import Scaling
@@ -83,7 +84,7 @@ def _client(state: SchedulerState, client: ClientRecord, tasks_max: int, now: fl
         "incarnation": client.id.hex(),
         "host": client.hello.hostname,
         "pid": client.hello.pid,
-        "nested": not isinstance(client.peer, bytes),
+        "nested": isinstance(client.peer, RelayedPeer) and bool(client.peer.agent),
         "parent": client.parent.hex(),
         "parent_name": "" if not client.parent or (owner := owner_of(client, state.clients)) is None else owner.name,
         "session": client.session.epoch,

@@ -84,6 +84,8 @@ struct Message {
     workerListRequest @43 :Void;         # C→S: which workers are connected? One workerList answers each request, in their order.
     workerList @44 :WorkerList;
     schedulerStatus @45 :SchedulerStatus; # S→S; S→any: the answer to a hello by a scheduler that is not first
+    jobRequest @46 :JobRequest;
+    jobReply @47 :JobReply;
   }
 }
 
@@ -177,8 +179,8 @@ struct TaskBatch {
   functionIndexes @4 :Data;              # U16 into `functions`; empty: all use the first
   payloadLengths @5 :Data;               # U32; bytes in frame 2: the arguments, see ARCHITECTURE.md "Payloads"
   depth @6 :UInt16;                      # nesting depth: 0 from applications, 1 from their tasks, …
-  kind @7 :UInt8;                        # 0 call, 1 map chunk
-  flags @8 :UInt8;                       # bit 0 profile, bit 1 stream output, bit 2 announced again after a restart
+  kind @7 :UInt8;                        # 0 call, 1 map chunk, 2 job result (C→S)
+  flags @8 :UInt8;                       # bit 0 profile, bit 1 stream output, bit 2 announced again after a restart, bit 3 of a job (C→S)
   capabilities @9 :List(Capability);
   serializer @10 :Data;                  # function id of a custom serializer class; empty: the default
   objectPositions @11 :Data;             # sparse column: objects that the arguments name
@@ -674,4 +676,20 @@ struct WorkerList {
   agents @0 :Data;                       # 16 bytes each: the incarnation of the worker's agent
   slots @1 :Data;                        # U16: its number at its agent, from 0
   names @2 :List(Text);                  # workers of several agents may have the same name
+}
+
+struct JobRequest {
+  # C→S. A job is a set of tasks that outlives its client.
+  request @0 :UInt64;
+  action @1 :Text;                       # "open", "close", "list", "status", "cancel", "forget"
+  name @2 :Text;
+  keepSeconds @3 :Float64;               # with "open"; 0: the scheduler's setting
+}
+
+struct JobReply {
+  # S→C
+  request @0 :UInt64;
+  error @1 :Text;                        # empty: none
+  kind @2 :Text;                         # with an error: "unknown", "other_owner", "refused"
+  json @3 :Text;                         # a list of objects, one for each job
 }

@@ -1,0 +1,485 @@
+"""Jobs: tasks that outlive the client that submitted them. Another program lists, follows and cancels them by name.
+
+A detached task leaves with the same messages as any other. The scheduler gives it to its job, and the future here only follows
+it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from scaler import errors
+from scaler.client.future import FutureOwner, FutureSource, ScalerFuture
+from scaler.client.gathering import completed_futures, found_futures, gathered
+from scaler.client.job_answers import Question
+from scaler.client.object_reference import ObjectReference
+from scaler.client.seconds import checked_seconds, checked_timeout
+from scaler.client.sleepers import Sleepers
+from scaler.serialization.faults import explain
+from scaler.serialization.pickled import Packed, Pickled
+from scaler.serialization.pickling import dumps
+from scaler_protocol.ids import content_id
+from scaler_protocol.payloads.framing import PICKLED
+from scaler_protocol.runtime.names import name_of, shown
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record, job_name
+
+if TYPE_CHECKING:
+    from scaler.client.engine import Engine
+    from scaler.client.surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
+
+ARGUMENT_BYTES_MAX = 16 * 1024 * 1024
+"""Largest arguments of one task of a job: they are kept with it, and not in object storage, which is their client's."""
+
+FOLLOWED_MAX = 1000
+"""So many results are asked for at once."""
+
+GROUPS_MAX = 1000
+
+PAUSE_SECONDS = 0.01
+"""How often is looked whether submitted tasks have left."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_RESULT = b"the result of a task of a job"
+
+
+def _pack(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int = 0, /) -> Packed:
+    raise NotImplementedError
+
+
+_RESULT_OF_JOB = Pickled(content_id(_RESULT), _RESULT, (), "job result", _pack)
+"""Stands for a function in what asks for a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What the scheduler knows of a job. Times are Unix times, in seconds."""
+
+    name: str
+    owner: str
+    """The name of the client that made it."""
+    started: float
+    waiting: int
+    """Tasks that wait for a worker."""
+    running: int
+    """Tasks that a worker host has."""
+    done: int
+    """Tasks with a result."""
+    failed: int
+    canceled: int
+    lost: int
+    """Tasks whose result was lost with object storage."""
+    tasks: int
+    size_bytes: int
+    """Of arguments and results, as the scheduler counts them for its limit."""
+    is_closed: bool
+    """Whether all its tasks were submitted: it takes no others any more."""
+    keep_seconds: float
+    expires: float | None
+    """When it is forgotten; None while a task has not ended."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all tasks have ended."""
+        return not (self.waiting or self.running)
+
+
+def keep_seconds(keep: Any) -> float:
+    """Return how long a job is kept: seconds, a timedelta, or a text such as "90s", "30m", "12h", "7d", "2w"; None: 0.
+
+    Raises TypeError or ValueError for what is none of these.
+    """
+    if keep is None:
+        return 0.0
+    if isinstance(keep, timedelta):
+        return checked_seconds("keep", keep.total_seconds())
+    if isinstance(keep, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", keep)
+        if found is None:
+            raise ValueError(f"keep must be a time such as '90s', '30m', '12h' or '7d', not {shown(keep)}")
+        return checked_seconds("keep", float(found[1]) * _UNITS[found[2]])
+    return checked_seconds("keep", keep)
+
+
+class JobOperations(Protocol):
+    """What this needs of a client's operations."""
+
+    engine: Engine
+    surroundings: Surroundings
+
+    def submit(
+        self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ScalerFuture:
+        """Submit a task that belongs to no job."""
+
+    def require_open(self) -> None:
+        """Raise where the client cannot be used."""
+
+    def client_jobs(self) -> ClientJobs:
+        """Return what the client does about jobs."""
+
+
+class JobClient(Protocol):
+    """What this needs of a client."""
+
+    submit_call: Callable[..., ScalerFuture[Any]]
+
+    @property
+    def owner(self) -> FutureOwner:
+        """Who completes its futures."""
+
+    @property
+    def serializer(self) -> Any:
+        """Its own serializer, or None."""
+
+    @property
+    def profiling(self) -> bool:
+        """Whether its tasks are measured."""
+
+    @property
+    def operations(self) -> JobOperations:
+        """What it does."""
+
+
+class ClientJobs:
+    """What one client does about jobs. Made with the first of them."""
+
+    def __init__(self, operations: JobOperations) -> None:
+        self._operations = operations
+        self._engine = operations.engine
+        self._groups: dict[tuple[int, m.Capabilities, int, CallOptions], Any] = {}
+        self._blocks: dict[int, str] = {}
+        """By thread: the job that its tasks belong to, inside a `with` block."""
+        self._opened: set[str] = set()
+        self._lock = threading.Lock()
+        self._has_warned = False
+        # Who leaves without a word must not take along what has not left.
+        own = weakref.ref(self)
+        atexit.register(_settle_at_exit, own)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client can be used."""
+        return self._engine.unusable is None
+
+    # --- what is submitted
+
+    def options_here(self, options: CallOptions) -> CallOptions:
+        """Return the options of a call in this thread: inside a block they name its job."""
+        name = self._blocks.get(threading.get_ident()) if self._blocks else None
+        if name is None or options.detached:
+            return options
+        return options._replace(detached=True, name=name)
+
+    def submit_here(self, client: FutureSource, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ScalerFuture:
+        """What a client's `submit` is while any thread is inside of a block."""
+        options = self.options_here(NO_OPTIONS)
+        if not options.detached:
+            return self._operations.submit(client, fn, args, kwargs)
+        return self.submit(client, options, fn, args, kwargs)
+
+    def submit(
+        self,
+        client: FutureSource,
+        options: CallOptions,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        capabilities: m.Capabilities = (),
+        flags: int = 0,
+    ) -> ScalerFuture:
+        """Submit a task of the job that the options name."""
+        operations, engine = self._operations, self._engine
+        operations.require_open()
+        if options.name not in self._opened:
+            with self._lock:
+                if options.name not in self._opened:
+                    self.open(options.name, 0.0)
+        here = operations.surroundings
+        if here.environment or here.packer.serializer_function is not None:
+            raise ValueError(
+                "a job outlives its client, so its tasks cannot use the client's serializer, plugins or uploaded modules"
+            )
+        function = here.packer.function(fn)
+        if function.objects:
+            engine.objects.release(function.objects)
+            raise errors.SerializationError(f"{name_of(fn)} captures too much to be called in a job, which keeps it")
+        if function.check is not None:
+            function.check(*args, **kwargs)
+        payload = self._payload(fn, args, kwargs)
+        future = ScalerFuture(client)
+        group = self._group(m.TaskKind.CALL, capabilities, flags, options)
+        engine.tasks.submit(group, function, payload, (), future)
+        return future
+
+    def _payload(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        found: list[Any]
+        _, found = found_futures([args, kwargs], (ScalerFuture, ObjectReference))  # type: ignore[arg-type]
+        if found:
+            raise errors.SerializationError(
+                f"{name_of(fn)}: a {type(found[0]).__name__} is its client's, and ends with it: a job takes values only"
+            )
+        try:
+            payload = PICKLED + dumps((args, kwargs))
+        except Exception as error:
+            raise errors.SerializationError(
+                explain(f"the arguments of {name_of(fn)}", (args, kwargs), error)
+            ) from error
+        if len(payload) > ARGUMENT_BYTES_MAX:
+            raise errors.SerializationError(
+                f"the arguments of {name_of(fn)} take {len(payload)} bytes; a job keeps them with each task, and takes "
+                f"{ARGUMENT_BYTES_MAX} at most"
+            )
+        return payload
+
+    def _group(self, kind: int, capabilities: m.Capabilities, flags: int, options: CallOptions) -> Any:
+        key = (kind, capabilities, flags, options)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= GROUPS_MAX:
+                self._groups.clear()
+            group = self._groups[key] = self._engine.tasks.group(
+                kind=kind,
+                capabilities=capabilities,
+                flags=flags | m.TaskFlag.DETACHED,
+                options=encode_record(options),
+            )
+        return group
+
+    def follow(self, client: FutureSource, name: str, position: int) -> ScalerFuture:
+        """Return a future of a task of a job."""
+        self._operations.require_open()
+        group = self._group(m.TaskKind.JOB_RESULT, (), 0, NO_OPTIONS._replace(detached=True, name=name))
+        future = ScalerFuture(client)
+        self._engine.tasks.submit(group, _RESULT_OF_JOB, position.to_bytes(8, "little"), (), future)
+        return future
+
+    # --- blocks
+
+    def enter(self, client: JobClient, name: str) -> None:
+        """From now on what this thread submits belongs to the job."""
+        thread = threading.get_ident()
+        if thread in self._blocks:
+            raise ValueError(f"this thread submits to job {self._blocks[thread]!r} already: leave that block first")
+        self._blocks[thread] = name
+        client.submit_call = self.submit_here
+
+    def leave(self, client: JobClient) -> None:
+        """What this thread submits belongs to no job any more."""
+        self._blocks.pop(threading.get_ident(), None)
+        if not self._blocks:
+            client.submit_call = self._operations.submit
+
+    # --- questions
+
+    def open(self, name: str, keep: float) -> None:
+        """Make a job, or take up one of the same name."""
+        told = self.ask("open", name, keep)[0]
+        self._opened.add(name)
+        if not told.get("persistent") and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "the scheduler keeps job %r and others as long as it runs: with --storage-path they outlive its restart",
+                name,
+            )
+
+    def ask(self, action: str, name: str = "", keep: float = 0.0) -> list[dict[str, Any]]:
+        """Ask the scheduler. Raises JobError, JobNotFoundError, or DisconnectedError where no answer comes in time."""
+        engine = self._engine
+        self._operations.require_open()
+        core = engine.core
+        core.admission.require_usable()
+        question = Question()
+        request = m.JobRequest(core.take_number(), action, name, keep)
+        engine.steps.do(partial(core.ask_job, question, request))
+        engine.waiting.wait(
+            question.sleepers,
+            lambda: question.answer is not None or core.unusable is not None,
+            engine.timeout_seconds,
+        )
+        reply = question.answer
+        if reply is None:
+            core.admission.require_usable()
+            raise errors.DisconnectedError(f"the scheduler has not answered for {engine.timeout_seconds:g} s")
+        if reply.error:
+            raise (errors.JobNotFoundError if reply.kind == "unknown" else errors.JobError)(reply.error)
+        found = json.loads(reply.json)
+        if not isinstance(found, list):
+            raise errors.JobError("the scheduler's answer about jobs cannot be read")
+        return found
+
+    def wait_sent(self) -> None:
+        """Wait until all that was submitted to jobs has left. Raises what ended the session, if that comes first."""
+        engine = self._engine
+        while engine.ask(engine.tasks.waiting_detached):
+            engine.core.admission.require_usable()
+            engine.waiting.wait(Sleepers(), lambda: False, PAUSE_SECONDS)
+
+    def settle(self) -> None:
+        """Wait until the scheduler has all that was submitted. Raises as `ask`."""
+        if self._opened:
+            self.wait_sent()
+            # Messages are taken in their order, so its answer says that the others were.
+            self.ask("list")
+
+    def settle_before_end(self) -> None:
+        """As `settle`, where the client ends; what goes wrong is logged."""
+        if self._engine.forked or self._engine.must_not_wait():
+            return
+        try:
+            self.settle()
+        except errors.ScalerError as error:
+            logger.warning("the scheduler may not have all tasks of jobs that were submitted: %s", error)
+
+
+def _settle_at_exit(own: weakref.ref[ClientJobs]) -> None:
+    jobs = own()
+    if jobs is not None and jobs.is_open:
+        jobs.settle_before_end()
+
+
+class Job:
+    """A job by its name, as one client sees it. What it does, it asks the scheduler."""
+
+    def __init__(self, client: JobClient, name: str) -> None:
+        self._client = client
+        self._jobs = client.operations.client_jobs()
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name!r}>"
+
+    def status(self) -> JobStatus:
+        """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
+        return _status_of(self._jobs.ask("status", self.name)[0])
+
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
+        """Wait for all tasks that the job has now, and return their results in the order of submission.
+
+        Raises what a task raised, or with `return_exceptions` has exceptions in place of results. Raises TimeoutError after
+        `timeout` seconds, JobNotFoundError if there is no such job.
+        """
+        seconds = checked_timeout(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        positions = self._positions()
+        found: list[Any] = []
+        for start in range(0, len(positions), FOLLOWED_MAX):
+            futures = self._follow(positions[start : start + FOLLOWED_MAX])
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                found += gathered(futures, left, return_exceptions)
+            except BaseException:
+                self._client.owner.cancel([future for future in futures if not future.done()], None)
+                raise
+        return found
+
+    def futures(self) -> list[ScalerFuture[Any]]:
+        """Return a future for each task that the job has now, in the order of submission.
+
+        Cancelling one does not stop the task.
+        """
+        return self._follow(self._positions())
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[ScalerFuture[Any]]:
+        """Return an iterator over futures of the job's tasks as these end. Raises as `results`, and not what tasks raise."""
+        return completed_futures(self.futures(), timeout)
+
+    def cancel(self) -> None:
+        """Stop all tasks that have not ended. Their results are kept that have."""
+        self._jobs.ask("cancel", self.name)
+
+    def forget(self) -> None:
+        """Stop what has not ended, and forget the job with all results."""
+        self._jobs.ask("forget", self.name)
+
+    def _positions(self) -> list[int]:
+        told = self._jobs.ask("status", self.name)[0]
+        return list(told.get("order") or range(int(told["tasks"])))
+
+    def _follow(self, positions: list[int]) -> list[ScalerFuture[Any]]:
+        return [self._jobs.follow(self._client, self.name, position) for position in positions]
+
+
+class Jobs(Mapping[str, Job]):
+    """All jobs that this client may see, by name. Each question is asked of the scheduler anew."""
+
+    def __init__(self, client: JobClient) -> None:
+        self._client = client
+        self._jobs = client.operations.client_jobs()
+
+    def __getitem__(self, name: str) -> Job:
+        job = Job(self._client, name)
+        job.status()
+        return job
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([status.name for status in self.statuses()])
+
+    def __len__(self) -> int:
+        return len(self.statuses())
+
+    def __repr__(self) -> str:
+        return "<Jobs of a client>"
+
+    def statuses(self) -> list[JobStatus]:
+        """Return what is known of each job, with one question."""
+        return [_status_of(told) for told in self._jobs.ask("list")]
+
+
+class JobBlock:
+    """See `Client.job`."""
+
+    def __init__(self, client: JobClient, name: str, keep: Any) -> None:
+        self._client = client
+        self._jobs = client.operations.client_jobs()
+        self._name = job_name(name)
+        self._keep = keep_seconds(keep)
+
+    def __enter__(self) -> Job:
+        self._jobs.enter(self._client, self._name)
+        try:
+            self._jobs.open(self._name, self._keep)
+        except BaseException:
+            self._jobs.leave(self._client)
+            raise
+        return Job(self._client, self._name)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        self._jobs.leave(self._client)
+        if kind is not None:
+            # Not all tasks were submitted: the job stays open for the others.
+            return
+        self._jobs.wait_sent()
+        self._jobs.ask("close", self._name)
+
+
+def _status_of(told: Mapping[str, Any]) -> JobStatus:
+    return JobStatus(
+        told["name"],
+        told["owner"],
+        told["started"],
+        told["waiting"],
+        told["running"],
+        told["done"],
+        told["failed"],
+        told["canceled"],
+        told["lost"],
+        told["tasks"],
+        told["bytes"],
+        told["closed"],
+        told["keep"],
+        told["expires"],
+    )

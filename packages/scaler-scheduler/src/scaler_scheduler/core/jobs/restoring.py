@@ -1,0 +1,80 @@
+"""A job from the records of its journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from scaler_protocol.wire.call_options import job_name
+from scaler_scheduler.core.jobs import journal
+from scaler_scheduler.core.jobs.job import Job, RowState
+from scaler_scheduler.core.jobs.journal import Kind
+from scaler_scheduler.core.jobs.session import Arrived, client_of_job
+
+
+def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: float) -> tuple[Job | None, list[str]]:
+    """Return the job that these records describe, and what is wrong with them, in sentences.
+
+    A record that says nothing that can be read is passed over: nothing else is lost with it. Without the first one there is no
+    job.
+    """
+    job: Job | None = None
+    problems: list[str] = []
+    for place, record in enumerate(records):
+        try:
+            kind, header, blob = journal.unpack(record)
+            if kind is Kind.OPENED:
+                job = _opened(job_id, header, arrived, now)
+            elif job is None:
+                return None, ["its first record does not say which job it is"]
+            else:
+                _apply(job, kind, header, blob)
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            problems.append(f"record {place} cannot be read: {error}")
+            if job is None:
+                return None, problems
+    return job, problems
+
+
+def _opened(job_id: bytes, header: dict[str, object], arrived: Arrived, now: float) -> Job:
+    name, owner, owner_name = job_name(header["name"]), bytes.fromhex(str(header["owner"])), str(header["owner_name"])
+    job = Job(job_id, name, owner, owner_name, float(header["started"]), client_of_job(job_id, name, arrived, now))  # type: ignore[arg-type]
+    job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
+    return job
+
+
+def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None:
+    at = header.get("at")
+    if isinstance(at, int | float):
+        job.changed_at = max(job.changed_at, float(at))
+    if kind is Kind.FUNCTION:
+        job.functions[bytes.fromhex(str(header["id"]))] = (str(header["name"]), blob)
+    elif kind is Kind.TASKS:
+        client_id = bytes.fromhex(str(header["client"]))
+        for row in journal.read_rows(header, blob, job.submitter(client_id)):
+            job.add(row, client_id)
+            seen = job.seen.setdefault(client_id, Counter())
+            seen[row.digest] += 1
+    elif kind is Kind.AGAIN:
+        positions: list[int] = header["rows"]  # type: ignore[assignment]
+        for position, new in zip(positions, journal.read_rows(header, blob, 0), strict=True):
+            job.begin_again(job.rows[position], new.payload, new.options, new.capabilities)
+    elif kind is Kind.ENDED:
+        _end(job, header, blob)
+    elif kind is Kind.CLOSED:
+        job.is_closed = True
+    elif kind is Kind.KEPT:
+        job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
+
+
+def _end(job: Job, header: dict[str, object], blob: bytes) -> None:
+    positions: list[int] = header["rows"]  # type: ignore[assignment]
+    lengths: list[int] = header["lengths"]  # type: ignore[assignment]
+    states: list[int] = header["states"]  # type: ignore[assignment]
+    statuses: list[int] = header["statuses"]  # type: ignore[assignment]
+    objects: list[list[str]] = header["objects"] or [[]] * len(positions)  # type: ignore[assignment]
+    start = 0
+    for position, length, state, status, named in zip(positions, lengths, states, statuses, objects, strict=True):
+        result = blob[start : start + length]
+        start += length
+        job.end(job.rows[position], RowState(state), status, result, tuple(bytes.fromhex(one) for one in named))

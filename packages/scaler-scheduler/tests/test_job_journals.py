@@ -1,0 +1,140 @@
+"""The files that jobs are kept in: whatever is wrong with one, nothing is lost that is whole, and the log says what it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.service.errors import ServiceError
+from scaler_scheduler import job_journals
+from scaler_scheduler.job_journals import JobJournals, framed, read_records, sync_files
+
+JOB, OTHER = b"j" * 16, b"o" * 16
+RECORDS = [b"first", b"", b"third" * 1000]
+
+
+def written(folder: Path) -> Path:
+    journals = JobJournals(folder)
+    for record in RECORDS:
+        journals.append(JOB, record)
+    journals.close()
+    return folder / "jobs" / f"{JOB.hex()}.job"
+
+
+def loaded(folder: Path) -> dict[bytes, list[bytes]]:
+    journals = JobJournals(folder)
+    found = dict(journals.load())
+    journals.close()
+    return found
+
+
+def test_records_come_back_and_others_are_appended(tmp_path: Path) -> None:
+    written(tmp_path)
+    journals = JobJournals(tmp_path)
+    assert dict(journals.load()) == {JOB: RECORDS}
+    journals.append(JOB, b"later")
+    journals.append(OTHER, b"another")
+    journals.sync(JOB)
+    journals.close()
+    assert loaded(tmp_path) == {JOB: [*RECORDS, b"later"], OTHER: [b"another"]}
+
+
+def test_a_file_that_ends_anywhere_keeps_its_whole_records(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    data = path.read_bytes()
+    ends = [10 + sum(len(framed(record)) for record in RECORDS[:count]) for count in range(len(RECORDS) + 1)]
+    for size in [*range(10, 60), len(data) - 1, len(data)]:
+        path.write_bytes(data[:size])
+        whole = max(count for count, end in enumerate(ends) if end <= size)
+        assert loaded(tmp_path) == {JOB: RECORDS[:whole]}, size
+        # What is appended then stands behind the last whole one.
+        journals = JobJournals(tmp_path)
+        journals.append(JOB, b"later")
+        journals.close()
+        assert loaded(tmp_path) == {JOB: [*RECORDS[:whole], b"later"]}, size
+
+
+def test_a_damaged_record_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[10 + 8] ^= 1
+    path.write_bytes(data)
+    assert loaded(tmp_path) == {JOB: RECORDS[1:]}
+    assert "has 1 damaged places" in caplog.text
+    assert path.with_suffix(".damaged").read_bytes() == data
+    # The new file is whole.
+    caplog.clear()
+    assert loaded(tmp_path) == {JOB: RECORDS[1:]}
+    assert caplog.text == ""
+
+
+def test_foreign_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path)
+    folder = tmp_path / "jobs"
+    foreign, later, unnamed = folder / f"{'aa' * 16}.job", folder / f"{'bb' * 16}.job", folder / "notes.job"
+    foreign.write_bytes(b"something else altogether")
+    later.write_bytes(b"SCALERJOB\x07and more")
+    unnamed.write_bytes(b"notes")
+    assert loaded(tmp_path) == {JOB: RECORDS}
+    assert "does not begin like a journal" in caplog.text
+    assert "it has version 7, and this scheduler reads version 1" in caplog.text
+    assert "notes.job is no journal" in caplog.text
+    assert foreign.read_bytes() == b"something else altogether"
+    assert later.read_bytes() == b"SCALERJOB\x07and more"
+
+
+def test_a_length_that_is_damaged_ends_the_file(tmp_path: Path) -> None:
+    data = b"SCALERJOB\x01" + framed(b"one") + struct.pack("<II", 0xFFFFFFFF, 0) + framed(b"two")
+    assert read_records(data) == ([b"one"], 10 + len(framed(b"one")), 0)
+
+
+def test_what_a_full_disk_does_not_take_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    journals = JobJournals(tmp_path)
+    journals.append(JOB, b"before")
+    write = os.write
+    room = [3]
+
+    def full(fd: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left")
+        return write(fd, bytes(data)[: room.pop()])
+
+    monkeypatch.setattr(os, "write", full)
+    journals.append(JOB, b"one")
+    journals.append(JOB, b"two")
+    assert "is tried again" in caplog.text
+    monkeypatch.undo()
+    sync_files(journals.look(100.0))
+    journals.append(JOB, b"three")
+    journals.close()
+    assert loaded(tmp_path) == {JOB: [b"before", b"one", b"two", b"three"]}
+
+
+def test_more_jobs_than_files_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_journals, "OPEN_FILES_MAX", 2)
+    journals = JobJournals(tmp_path)
+    jobs = [bytes([number]) * 16 for number in range(5)]
+    for text in (b"a", b"b"):
+        for job in jobs:
+            journals.append(job, text)
+    journals.drop(jobs[0])
+    journals.drop(jobs[4])
+    journals.close()
+    assert loaded(tmp_path) == {job: [b"a", b"b"] for job in jobs[1:4]}
+
+
+def test_a_folder_has_one_scheduler(tmp_path: Path) -> None:
+    first = JobJournals(tmp_path)
+    with pytest.raises(ServiceError, match="another scheduler keeps its jobs"):
+        JobJournals(tmp_path)
+    first.close()
+    JobJournals(tmp_path).close()
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match="cannot be kept"):
+        JobJournals(tmp_path / "file")

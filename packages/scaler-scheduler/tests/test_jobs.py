@@ -1,0 +1,289 @@
+"""Jobs in the core alone: what is the same task, who is told what, and what a journal brings back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from harness import FUNCTION, Agent, Client, Harness
+
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
+from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core import SchedulerConfig, effects, events
+from scaler_scheduler.core.jobs import journal
+
+DETACHED = int(m.TaskFlag.DETACHED)
+
+
+def options(name: str = "job", **others: Any) -> bytes:
+    return join_records([encode_record(NO_OPTIONS._replace(detached=True, name=name, **others))])
+
+
+def submit(client: Client, *payloads: bytes, name: str = "job", **others: Any) -> list[int]:
+    numbers = list(range(client.next_number, client.next_number + len(payloads)))
+    client.next_number += len(payloads)
+    batch = m.TaskBatch(
+        client.id, numbers, (FUNCTION,), Packed.of(payloads), flags=DETACHED, options=options(name), **others
+    )
+    client.send(batch)
+    return numbers
+
+
+def follow(client: Client, *positions: int, name: str = "job") -> list[int]:
+    payloads = [position.to_bytes(8, "little") for position in positions]
+    return submit(client, *payloads, name=name, kind=m.TaskKind.JOB_RESULT)
+
+
+def ask(client: Client, action: str, name: str = "job", keep: float = 0.0) -> m.JobReply:
+    client.send(m.JobRequest(77, action, name, keep))
+    (reply,) = client.take(m.JobReply)
+    return reply
+
+
+def status(client: Client, name: str = "job") -> dict[str, Any]:
+    reply = ask(client, "status", name)
+    assert not reply.error, reply.error
+    (told,) = json.loads(reply.json)
+    return dict(told)
+
+
+def started(**config: Any) -> tuple[Harness, Client, Agent]:
+    harness = Harness(**config)
+    client = Client(harness, "client")
+    client.define()
+    return harness, client, Agent(harness, "agent")
+
+
+def test_results_come_to_the_one_who_submits_and_to_whoever_asks() -> None:
+    harness, client, agent = started()
+    numbers = submit(client, b"P1", b"P2")
+    agent.run_all()
+    assert set(client.results()) == set(numbers)
+    other = Client(harness, "other")
+    asked = follow(other, 1, 0)
+    results = other.results()
+    assert {number: payload for number, (_, payload) in results.items()}.keys() == set(asked)
+    assert status(other)["done"] == 2
+
+
+def test_the_client_goes_and_the_tasks_go_on() -> None:
+    harness, client, agent = started()
+    submit(client, b"P1", b"P2")
+    client.send(m.Goodbye("done"))
+    agent.run_all()
+    other = Client(harness, "other")
+    assert status(other)["done"] == 2
+    harness.core.check_invariants()
+
+
+def test_the_same_content_again_waits_for_the_task_that_is_there() -> None:
+    harness, client, agent = started()
+    submit(client, b"P1", b"P1", b"P2")
+    other = Client(harness, "other")
+    other.define()
+    # The same content twice is two tasks, in their order; in another order they are the same.
+    submit(other, b"P2", b"P1", b"P1")
+    assert status(other)["tasks"] == 3
+    submit(other, b"P1")
+    assert status(other)["tasks"] == 4
+    agent.run_all()
+    assert len(other.results()) == 4
+    assert status(other)["done"] == 4
+
+
+def test_opening_anew_counts_from_the_first_task_on() -> None:
+    _, client, _ = started()
+    ask(client, "open")
+    submit(client, b"P1")
+    ask(client, "open")
+    submit(client, b"P1")
+    assert status(client)["tasks"] == 1
+
+
+def test_a_closed_job_refuses_other_tasks_and_says_so_at_the_end_of_the_block() -> None:
+    _, client, _ = started()
+    ask(client, "open")
+    submit(client, b"P1")
+    assert not ask(client, "close").error
+    ask(client, "open")
+    (number,) = submit(client, b"P2")
+    assert client.results()[number][0] == m.Status.NOT_RUN
+    assert "other tasks" in ask(client, "close").error
+
+
+def test_limits_name_their_flags() -> None:
+    _, client, _ = started(jobs_max=1, job_tasks_max=1, jobs_bytes_max=1000)
+    submit(client, b"P1")
+    (number,) = submit(client, b"P2")
+    assert b"--job-tasks-max" in client.results()[number][1]
+    assert "--jobs-max" in ask(client, "open", "second").error
+    _, client, _ = started(jobs_bytes_max=1000)
+    (number,) = submit(client, bytes(2000))
+    assert b"--jobs-bytes-max" in client.results()[number][1]
+
+
+def test_jobs_expire_once_their_tasks_have_ended() -> None:
+    harness, client, agent = started(unix_offset_seconds=1000.0)
+    ask(client, "open", keep=30.0)
+    submit(client, b"P1")
+    harness.advance(60.0)
+    assert status(client)["expires"] is None
+    agent.run_all()
+    assert status(client)["expires"] == harness.now + 1030.0
+    harness.advance(40.0)
+    assert ask(client, "status").kind == "unknown"
+    assert len(harness.snapshot()["clients"]) == 1
+
+
+def test_with_keys_a_job_is_its_owners_and_the_operators() -> None:
+    harness, client, _ = started()
+    harness.core.let_operators_end_cluster(())
+    ask(client, "open")
+    other = Client(harness, "stranger")
+    assert ask(other, "status").kind == "other_owner"
+    assert json.loads(ask(other, "list").json) == []
+    other.define()
+    (number,) = submit(other, b"P1")
+    assert b"belongs to another key" in other.results()[number][1]
+    harness.core.let_operators_end_cluster((other.id[:8],))
+    assert status(other)["name"] == "job"
+
+
+def test_cancel_and_forget() -> None:
+    harness, client, agent = started()
+    first, second = submit(client, b"P1", b"P2")
+    ask(client, "cancel")
+    agent.answer(agent.tasks(), m.Status.CANCELED, b"")
+    assert {code for code, _ in client.results().values()} == {m.Status.CANCELED}
+    assert status(client)["canceled"] == 2
+    submit(client, b"P3")
+    ask(client, "forget")
+    assert [code for code, _ in client.results().values()] == [m.Status.NOT_RUN]
+    assert ask(client, "status").kind == "unknown"
+    harness.core.check_invariants()
+    assert first < second
+
+
+def test_a_future_that_is_cancelled_stops_no_task() -> None:
+    _, client, agent = started()
+    (number,) = submit(client, b"P1")
+    client.send(m.TaskCancel(client.id, [number]))
+    assert client.results()[number][0] == m.Status.CANCELED
+    agent.run_all()
+    assert client.results() == {}
+    assert status(client)["done"] == 1
+
+
+def test_lost_results_count_as_none() -> None:
+    harness, client, agent = started()
+    lost = b"o" * 16
+    (number,) = submit(client, b"P1")
+    agent.answer(agent.tasks(), payload=b"O" + lost, object_positions=[0], objects=(lost,))
+    assert client.results()[number][1] == b"O" + lost
+    harness.core.handle(events.ObjectsLost("host", (lost,)), harness.now)
+    harness.settle()
+    assert status(client)["lost"] == 1
+    (asked,) = follow(client, 0)
+    assert client.results()[asked][0] == m.Status.MISSING_OBJECT
+    ask(client, "open")
+    submit(client, b"P1")
+    agent.run_all()
+    assert (status(client)["lost"], status(client)["done"]) == (0, 1)
+
+
+def journals(harness: Harness) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for effect in harness.other_effects:
+        if isinstance(effect, effects.AppendJournal):
+            found.setdefault(effect.job, []).append(effect.record)
+        elif isinstance(effect, effects.DropJournal):
+            found.pop(effect.job, None)
+    return found
+
+
+def restarted(records: dict[bytes, list[bytes]]) -> Harness:
+    harness = Harness(keeps_jobs=True)
+    for job, of_job in records.items():
+        assert harness.core.restore_job(job, of_job, harness.now) == []
+    harness.settle()
+    return harness
+
+
+def test_a_journal_brings_tasks_and_results_back() -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    ask(client, "open", keep=500.0)
+    submit(client, b"P1", b"P2", b"P3")
+    agent.answer(agent.tasks()[:1])
+    kept = journals(harness)
+    again = restarted(kept)
+    other = Client(again, "other")
+    before = status(other)
+    assert (before["done"], before["tasks"], before["keep"]) == (1, 3, 500.0)
+    successor = Agent(again, "agent2")
+    again.advance(10.0)
+    successor.run_all()
+    asked = follow(other, 0, 1, 2)
+    assert set(other.results()) == set(asked)
+    again.core.check_invariants()
+    # All of it comes back once more from both journals together.
+    (job,) = kept
+    third = restarted({job: kept[job] + journals(again)[job]})
+    assert status(Client(third, "third"))["done"] == 3
+
+
+def test_a_client_announces_its_tasks_again_after_a_restart() -> None:
+    harness, client, _ = started(keeps_jobs=True)
+    numbers = submit(client, b"P1", b"P1")
+    again = restarted(journals(harness))
+    back = Client(again, "client")
+    back.define()
+    batch = m.TaskBatch(
+        back.id,
+        numbers,
+        (FUNCTION,),
+        Packed.of([b"P1", b"P1"]),
+        flags=DETACHED | m.TaskFlag.REANNOUNCED,
+        options=options(),
+    )
+    back.send(batch)
+    assert status(back)["tasks"] == 2
+    agent = Agent(again, "agent")
+    again.advance(10.0)
+    agent.run_all()
+    assert set(back.results()) == set(numbers)
+
+
+def test_records_that_cannot_be_read_lose_nothing_else() -> None:
+    harness, client, _ = started(keeps_jobs=True)
+    submit(client, b"P1")
+    submit(client, b"P2")
+    (job,), records = journals(harness), next(iter(journals(harness).values()))
+    again = Harness(keeps_jobs=True)
+    problems = again.core.restore_job(job, [records[0], b"\x09nonsense", *records[1:]], again.now)
+    assert len(problems) == 1
+    assert "record 1 cannot be read" in problems[0]
+    assert status(Client(again, "other"))["tasks"] == 2
+    assert Harness().core.restore_job(job, records[1:], 0.0)
+    assert Harness().core.restore_job(job, [b""], 0.0)
+
+
+def test_a_forgotten_job_has_no_journal() -> None:
+    harness, client, _ = started(keeps_jobs=True)
+    submit(client, b"P1")
+    ask(client, "forget")
+    assert journals(harness) == {}
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"\x01", b"\x01\xff\xff\xff\xff", b"\x63\x02\x00\x00\x00{}", b"\x01\x02\0\0\0[]"]
+)
+def test_what_is_no_record_is_refused(record: bytes) -> None:
+    with pytest.raises(ValueError, match=r"record|header|Expecting|delimiter|kind|Kind"):
+        journal.unpack(record)
+
+
+def test_config_has_defaults() -> None:
+    config = SchedulerConfig(incarnation=b"s" * 16)
+    assert (config.jobs_max, config.job_tasks_max, config.keeps_jobs) == (1000, 1_000_000, False)
