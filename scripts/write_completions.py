@@ -17,12 +17,16 @@ from pathlib import Path
 
 import shtab
 
-from scaler_protocol.security.command import COMMAND, command_parser
+from scaler.jobs import command as jobs
+from scaler_protocol.security import command as keys
 from scaler_protocol.service.settings import ServiceSettings
 
 PACKAGES = Path(__file__).resolve().parents[1] / "packages"
 SHELLS = {"bash": "{}", "zsh": "_{}"}
 """Where each shell looks: names of files, by that of the command."""
+
+_WITHOUT_SETTINGS = {keys.COMMAND: keys.command_parser, jobs.COMMAND: jobs.command_parser}
+"""Commands that are no services, with their parsers."""
 
 _COMPLETED_AS_FILES = ("FILE", "DIR", "OUT")
 
@@ -35,8 +39,8 @@ def parsers() -> dict[str, tuple[Path, argparse.ArgumentParser, Collection[str]]
         metadata = folder / "pyproject.toml"
         if metadata.exists():
             for command in tomllib.loads(metadata.read_text(encoding="utf-8"))["project"].get("scripts", {}):
-                if command == COMMAND:
-                    found[command] = (folder, command_parser(), frozenset())
+                if command in _WITHOUT_SETTINGS:
+                    found[command] = (folder, _WITHOUT_SETTINGS[command](), frozenset())
                     continue
                 fields = by_command[command].model_fields
                 computed = frozenset(name for name, field in fields.items() if field.default_factory is not None)

@@ -16,6 +16,7 @@ from scripts.write_completions import settings_classes
 COMMANDS = [
     "scaler_cluster",
     "scaler_dump",
+    "scaler_jobs",
     "scaler_keys",
     "scaler_object_storage_server",
     "scaler_scheduler",
@@ -28,7 +29,7 @@ COMMANDS = [
     "scaler_worker_adapter_symphony",
 ]
 
-SERVICES = [command for command in COMMANDS if command != "scaler_keys"]
+SERVICES = [command for command in COMMANDS if command not in ("scaler_jobs", "scaler_keys")]
 """Those with settings."""
 
 
@@ -77,17 +78,21 @@ def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
     assert first_words == [[f"{command}:", "--logging-level:"], [f"{command}:", f"{address}:"]]
 
 
-def test_keys_have_a_command_without_settings() -> None:
-    helped = run("scaler_keys", "-h")
+@pytest.mark.parametrize(
+    ("command", "lacking", "lacked"),
+    [("scaler_keys", ("add", "x"), "--role, --name"), ("scaler_jobs", ("cancel", "tcp://127.0.0.1:1"), "NAME")],
+)
+def test_some_commands_have_no_settings(command: str, lacking: tuple[str, ...], lacked: str) -> None:
+    helped = run(command, "-h")
     assert (helped.returncode, helped.stderr) == (0, "")
-    assert helped.stdout.startswith("usage: scaler_keys ")
-    assert helped.stdout.endswith("    scaler_keys connect keys --name client --address tcp://10.0.0.5:2345\n")
-    assert run("scaler_keys", "--version").stdout.startswith("scaler_keys ")
-    for words, what in ((("nowhere",), "invalid choice"), ((), "COMMAND"), (("add", "x"), "--role, --name")):
-        refused = run("scaler_keys", *words)
+    assert helped.stdout.startswith(f"usage: {command} ")
+    assert helped.stdout.rstrip().splitlines()[-1].startswith(f"    {command} ")
+    assert run(command, "--version").stdout.startswith(f"{command} ")
+    for words, what in ((("nowhere",), "invalid choice"), ((), "COMMAND"), (lacking, lacked)):
+        refused = run(command, *words)
         assert (refused.returncode, refused.stdout) == (2, "")
         (line,) = refused.stderr.splitlines()
-        assert line.startswith("scaler_keys: ")
+        assert line.startswith(f"{command}: ")
         assert what in line
 
 
