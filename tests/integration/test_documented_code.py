@@ -52,6 +52,7 @@ BEFORE = {
     "docs/concepts.md": _CLIENT,
     "docs/capabilities.md": "from scaler import Client",
     "docs/errors.md": _CLIENT,
+    "docs/jobs.md": _CLIENT,
     "docs/names.md": _CLIENT,
     "docs/options.md": _CLIENT,
     "docs/many.md": _CLIENT
