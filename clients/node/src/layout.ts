@@ -30,6 +30,7 @@ export interface Hello {
   takesChains: boolean;
   toObjectStorage: boolean;
   parent: Uint8Array;
+  group: string;
   term: bigint;
 }
 
@@ -74,6 +75,7 @@ export interface Heartbeat {
   processorTasks: Uint8Array;
   processorFunctions: Uint8Array;
   processorMilliseconds: Uint8Array;
+  processorEnvironments: Uint8Array;
 }
 
 export interface TaskBatch {
@@ -127,6 +129,35 @@ export interface TaskCancel {
   numbers: Uint8Array;
   attempts: Uint8Array;
   waitingOnly: number;
+}
+
+export interface GraphSubmit {
+  client: Uint8Array;
+  firstNumber: bigint;
+  functions: Uint8Array;
+  functionIndexes: Uint8Array;
+  payloadLengths: Uint8Array;
+  dependencyCounts: Uint8Array;
+  dependencies: Uint8Array;
+  wanted: Uint8Array;
+  capabilities: Capability[];
+  serializer: Uint8Array;
+  flags: number;
+  depth: number;
+  objectPositions: Uint8Array;
+  objects: Uint8Array;
+  earlier: Uint8Array;
+  firstRow: number;
+  rowCount: number;
+  objectSizes: Uint8Array;
+  options: Uint8Array;
+}
+
+export interface Output {
+  client: Uint8Array;
+  number: bigint;
+  stream: number;
+  droppedBytes: bigint;
 }
 
 export interface Notice {
@@ -209,6 +240,8 @@ export interface Bodies {
   taskCancel: TaskCancel;
   creditRequest: number;
   creditGrant: number;
+  graphSubmit: GraphSubmit;
+  output: Output;
   shutdown: string;
   notice: Notice;
   objectPut: ObjectPut;
@@ -223,7 +256,7 @@ export interface Bodies {
 export const STRUCTS: Readonly<Record<string, Layout>> = {
   Hello: {
     data: 5,
-    pointers: 9,
+    pointers: 10,
     fields: [
       ["role", "uint16", 0],
       ["protocolVersion", "uint16", 1],
@@ -244,6 +277,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["takesChains", "bool", 129],
       ["toObjectStorage", "bool", 130],
       ["parent", "data", 8],
+      ["group", "text", 9],
       ["term", "uint64", 4],
     ],
   },
@@ -280,7 +314,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   Heartbeat: {
     data: 7,
-    pointers: 7,
+    pointers: 8,
     fields: [
       ["sentAtSeconds", "float64", 0],
       ["echoSeconds", "float64", 1],
@@ -297,6 +331,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["processorTasks", "data", 4],
       ["processorFunctions", "data", 5],
       ["processorMilliseconds", "data", 6],
+      ["processorEnvironments", "data", 7],
     ],
   },
   TaskBatch: {
@@ -362,6 +397,41 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["numbers", "data", 1],
       ["attempts", "data", 2],
       ["waitingOnly", "uint8", 0],
+    ],
+  },
+  GraphSubmit: {
+    data: 3,
+    pointers: 14,
+    fields: [
+      ["client", "data", 0],
+      ["firstNumber", "uint64", 0],
+      ["functions", "data", 1],
+      ["functionIndexes", "data", 2],
+      ["payloadLengths", "data", 3],
+      ["dependencyCounts", "data", 4],
+      ["dependencies", "data", 5],
+      ["wanted", "data", 6],
+      ["capabilities", "[Capability]", 7],
+      ["serializer", "data", 8],
+      ["flags", "uint8", 8],
+      ["depth", "uint16", 5],
+      ["objectPositions", "data", 9],
+      ["objects", "data", 10],
+      ["earlier", "data", 11],
+      ["firstRow", "uint32", 3],
+      ["rowCount", "uint32", 4],
+      ["objectSizes", "data", 12],
+      ["options", "data", 13],
+    ],
+  },
+  Output: {
+    data: 3,
+    pointers: 1,
+    fields: [
+      ["client", "data", 0],
+      ["number", "uint64", 0],
+      ["stream", "uint8", 8],
+      ["droppedBytes", "uint64", 2],
     ],
   },
   Notice: {
@@ -471,6 +541,8 @@ export const MESSAGE = {
     taskCancel: [9, "TaskCancel", 0],
     creditRequest: [15, "uint32", 1],
     creditGrant: [16, "uint32", 1],
+    graphSubmit: [13, "GraphSubmit", 0],
+    output: [19, "Output", 0],
     shutdown: [17, "text", 0],
     notice: [18, "Notice", 0],
     objectPut: [21, "ObjectPut", 0],

@@ -158,11 +158,11 @@ class ClientRequests:
         client.places.note_sizes(message.objects, message.object_sizes)
         if client.has_asks:
             first = message.first_number + message.first_row
-            rows = range(first, first + len(message.payloads))
+            here = range(first, first + len(message.payloads))
             history = self._history_of(client, message.options, 1) if message.options else NO_HISTORY
             whole = range(message.first_number, message.first_number + max(message.row_count, len(message.payloads)))
             self._lifecycle.note_failures_before(client, history.failures, whole)
-            self._deadlines.note_rows(options, rows, now - sum(history.waited))
+            self._deadlines.note_rows(options, here, now - sum(history.waited))
         limits = None if message.flags & m.TaskFlag.REANNOUNCED else self._group_limits
         if len(message.earlier):
             if self._is_limited:
