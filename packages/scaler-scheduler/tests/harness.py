@@ -56,9 +56,9 @@ class Peer:
 
 
 class Client(Peer):
-    def __init__(self, harness: Harness, name: str, relayed_by: Agent | None = None) -> None:
+    def __init__(self, harness: Harness, name: str, relayed_by: Agent | None = None, group: str = "") -> None:
         peer = identity(name) if relayed_by is None else events.RelayedPeer(relayed_by.id, identity(name))
-        super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name)))
+        super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name), group=group))
         self.next_number = 1
 
     def define(self) -> None:

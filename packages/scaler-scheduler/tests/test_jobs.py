@@ -13,6 +13,7 @@ from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_re
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, effects, events
 from scaler_scheduler.core.jobs import journal
+from scaler_scheduler.group_shares import parse_shares
 
 DETACHED = int(m.TaskFlag.DETACHED)
 
@@ -287,3 +288,27 @@ def test_what_is_no_record_is_refused(record: bytes) -> None:
 def test_config_has_defaults() -> None:
     config = SchedulerConfig(incarnation=b"s" * 16)
     assert (config.jobs_max, config.job_tasks_max, config.keeps_jobs) == (1000, 1_000_000, False)
+
+
+def test_the_tasks_of_a_job_count_for_the_group_of_who_opened_it() -> None:
+    shares = parse_shares(["pricing=3", "research=1"])
+    harness = Harness(shares=shares, keeps_jobs=True)
+    client = Client(harness, "client", group="pricing")
+    client.define()
+    agent = Agent(harness, "agent")
+    submit(client, b"P1", b"P2")
+    client.send(m.Goodbye("done"))
+    groups = harness.core._state.groups
+    assert groups is not None
+    assert groups.by_name["pricing"].status().running == 2
+    agent.run_all()
+    other = Client(harness, "other")
+    assert status(other)["done"] == 2
+    # The journal says which group it was.
+    restored = Harness(shares=shares, keeps_jobs=True)
+    records = [effect.record for effect in harness.other_effects if isinstance(effect, effects.AppendJournal)]
+    assert records
+    assert not restored.core.restore_job(b"j" * 16, records, restored.now)
+    assert [client.hello.group for client in restored.core._state.clients.values()] == ["pricing"]
+    assert not ask(other, "forget").error
+    harness.core.check_invariants()

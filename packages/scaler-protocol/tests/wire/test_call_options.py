@@ -48,7 +48,10 @@ OPTIONS = st.builds(
     st.booleans(),
     st.one_of(st.just(""), TEXTS),
     st.one_of(st.just(""), TEXTS, TEXTS.map(Prefer)),
+    st.just(False),
+    st.one_of(st.just(""), TEXTS),
 ).filter(lambda options: options.idempotent or options.retries is None)
+OPTIONS = OPTIONS.map(lambda options: options._replace(detached=bool(options.name)))
 
 
 @given(st.lists(OPTIONS, min_size=1, max_size=20))
@@ -103,6 +106,11 @@ def test_a_call_has_its_own_options_beside_those_of_the_client() -> None:
     ("given", "error", "said"),
     [
         ({"labels": "x"}, TypeError, r"map\(\) has no option labels; the options are label, tags, retries, "),
+        ({"detached": 1}, TypeError, "detached must be True or False, not 1"),
+        ({"detached": True}, ValueError, "detached: such a task belongs to a job, which needs a name"),
+        ({"name": "job"}, ValueError, "name: only a task with detached=True belongs to a job"),
+        ({"detached": True, "name": "a\nb"}, ValueError, "name 'a.*b' is not one line"),
+        ({"detached": True, "name": 7}, TypeError, "name must be a str, not 7"),
         ({"label": 7}, TypeError, "label must be a str, not 7"),
         ({"label": ""}, ValueError, "label '' is not one line"),
         ({"label": "a\nb"}, ValueError, "label .* is not one line"),
@@ -232,7 +240,8 @@ def test_each_wait_is_longer_up_to_a_bound() -> None:
 @given(OPTIONS)
 def test_agents_get_what_they_must_know_once(options: CallOptions) -> None:
     sent = asked_of(options.for_agents)
-    bare = options._replace(label="", tags=(), worker="", host="")
+    # Of jobs only the scheduler knows.
+    bare = options._replace(label="", tags=(), worker="", host="", detached=False, name="")
     assert sent == bare._replace(deadline_seconds=0.0)
     assert (options.asks is None) == (bare == NO_OPTIONS)
     # The scheduler keeps these with what tasks ask of workers.

@@ -351,6 +351,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         graphs=st.lists(numbers_of(m.GraphStatus), max_size=2).map(tuple),
         adapters=st.lists(numbers_of(m.AdapterStatus, groups_max=I32), max_size=2).map(tuple),
         objects=st.lists(OBJECT_STATUSES, max_size=2).map(tuple),
+        groups=st.lists(numbers_of(m.GroupStatus), max_size=2).map(tuple),
     ),
     m.MonitorEvents: monitor_events(),
     m.MonitorFailures: monitor_failures(),

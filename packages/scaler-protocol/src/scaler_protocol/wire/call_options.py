@@ -144,8 +144,8 @@ class CallOptions(NamedTuple):
 
     @property
     def asks(self) -> CallOptions | None:
-        """These options without what is only for people, and without `affinity`; None where nothing is left."""
-        asks = self._replace(label="", tags=(), worker="", host="")
+        """These options without what is only for people, `affinity`, and the job; None where nothing is left."""
+        asks = self._replace(label="", tags=(), worker="", host="", detached=False, name="")
         return None if asks == NO_OPTIONS else asks
 
     @property
@@ -158,8 +158,10 @@ class CallOptions(NamedTuple):
     @property
     def for_agents(self) -> bytes:
         """The `options` of a batch that goes to an agent, all rows of which ask for this; empty for nothing."""
-        asks = self._replace(label="", tags=(), deadline_seconds=0.0, worker="", host="")
-        return join_records((encode_record(asks),))
+        others = self._replace(
+            label="", tags=(), deadline_seconds=0.0, worker="", host="", detached=False, name=""
+        )
+        return join_records((encode_record(others),))
 
     @property
     def is_per_item(self) -> bool:

@@ -59,6 +59,7 @@ def opened(job: Job) -> bytes:
         "name": job.name,
         "owner": job.owner.hex(),
         "owner_name": job.owner_name,
+        "group": job.client.hello.group,
         "started": job.started_at,
         "keep": job.keep_seconds,
     }

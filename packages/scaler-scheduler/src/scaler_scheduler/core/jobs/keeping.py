@@ -424,7 +424,9 @@ class Jobs:
         made_of = b"%s|%s|%r|%d" % (name.encode("utf-8", "replace"), client.id, unix, self._made)
         job_id = hashlib.blake2b(made_of, digest_size=16).digest()
         owner = b"" if self._state.operators is None else client.id[:FINGERPRINT_BYTES]
-        job = Job(job_id, name, owner, client.name, unix, client_of_job(job_id, name, self.arrived, now))
+        groups = self._state.groups
+        group = client.hello.group if groups is None else groups.of[client.id].name
+        job = Job(job_id, name, owner, client.name, unix, client_of_job(job_id, name, group, self.arrived, now))
         job.keep_seconds = keep_seconds if keep_seconds > 0.0 else self._config.job_keep_seconds
         self._file(job)
         self._write(job, journal.opened(job))
@@ -440,6 +442,8 @@ class Jobs:
     def _file(self, job: Job) -> None:
         self._by_name[job.name] = self._by_id[job.id] = job
         self._clients[job.id] = job.client
+        if self._state.groups is not None:
+            self._state.groups.admit(job.client, self._clients)
 
     def _forget(self, job: Job, now: float) -> None:
         for position, waiting in job.followers.items():

@@ -38,7 +38,8 @@ def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: flo
 
 def _opened(job_id: bytes, header: dict[str, object], arrived: Arrived, now: float) -> Job:
     name, owner, owner_name = job_name(header["name"]), bytes.fromhex(str(header["owner"])), str(header["owner_name"])
-    job = Job(job_id, name, owner, owner_name, float(header["started"]), client_of_job(job_id, name, arrived, now))  # type: ignore[arg-type]
+    client = client_of_job(job_id, name, str(header["group"]), arrived, now)
+    job = Job(job_id, name, owner, owner_name, float(header["started"]), client)  # type: ignore[arg-type]
     job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
     return job
 

@@ -34,9 +34,9 @@ class _JobSession(Session):
         return Outgoing(UNSEQUENCED, message)
 
 
-def client_of_job(job_id: bytes, name: str, arrived: Arrived, now: float) -> ClientRecord:
+def client_of_job(job_id: bytes, name: str, group: str, arrived: Arrived, now: float) -> ClientRecord:
     """Return the record that owns the tasks of a job. It is no peer: no agent has an empty name, so nothing is sent to it."""
-    hello = m.Hello(m.Role.CLIENT, f"job {name}", job_id)
+    hello = m.Hello(m.Role.CLIENT, f"job {name}", job_id, group=group)
     return ClientRecord(RelayedPeer(b"", job_id), hello, _JobSession(job_id, arrived), now)
 
 
