@@ -156,6 +156,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def resources(session: nox.Session) -> None:
+    """Ten million events of random tasks with counted resources, on the scheduler's rules alone (more than an hour)."""
+    install_workspace(session, "test")
+    session.run("python", "-m", "simulation.resources", "--events=10000000", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Real processes killed, stopped and cut off under load; every future must end (tests marked chaos)."""
     install_workspace(session, "test")

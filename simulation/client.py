@@ -11,6 +11,7 @@ from scaler.core import ClientCore, effects, events
 from scaler.core.tasks import Task
 from scaler_protocol.ids import content_id
 from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
+from scaler_protocol.runtime.resources import parse_amounts
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record, join_records
@@ -34,6 +35,10 @@ FUNCTIONS: tuple[tuple[bytes, bytes], ...] = tuple(
     (content_id(body), body) for body in (b"P function %d" % number for number in range(1, 6))
 )
 """The functions tasks are said to call: (id, body). What a task does is in its payload."""
+
+
+AMOUNTS = ("gpu=0.5", "gpu=1", "gpu=2", "mem=1KiB", "mem=4KiB,gpu=1", "licence=1", "licence=2,cores=0.25", "cores=1")
+"""What tasks may need. The cluster has two licences."""
 
 
 class SimulatedFunction(NamedTuple):
@@ -64,6 +69,8 @@ class ClientDriver:
         self.entries: dict[int, Entry] = {}
         self.options_random: Random | None = None
         """Where what calls ask for comes from; None: they ask for nothing."""
+        self.resources_random: Random | None = None
+        """Where the counted resources come from that their tasks need; None: they need none."""
         self.unusable: effects.Unusable | None = None
         self.closed = False
         self.references = References(core, random)
@@ -350,7 +357,11 @@ class ClientDriver:
     # --- internal
 
     def _options(self) -> CallOptions:
-        return NO_OPTIONS if self.options_random is None else draw_options(self.options_random)
+        options = NO_OPTIONS if self.options_random is None else draw_options(self.options_random)
+        random = self.resources_random
+        if random is not None and random.random() < 0.5:
+            options = options._replace(resources=parse_amounts(random.choice(AMOUNTS)))
+        return options
 
     def _submitted(self, entry: Entry) -> None:
         self.entries[entry.number] = entry

@@ -138,6 +138,9 @@ class Plan:
             (*faults, self.disk_faults, self.homes_die, self.spills, self.shutdown, self.task_timeout_seconds)
         )
 
+    resources: bool = False
+    """Whether hosts offer counted resources, and tasks of applications ask for some. No seed draws it: only tests have it."""
+
     @classmethod
     def draw(cls, random: Random) -> Plan:
         faults = random.random() < 0.85
@@ -214,6 +217,8 @@ class Cluster:
         self.plan = replace(Plan.draw(self.random), **(changes or {}))
         if self.plan.options:
             self.options_random = Random(seed)
+        self.resources_random = Random(seed) if self.plan.resources else None
+        """Apart, so that what tasks ask for does not change what else happens in a run."""
         self.clock = Clock()
         self.library = Library()
         self.ledger = Ledger(self.clock, self.library, ATTEMPTS_MAX, telling)
@@ -266,6 +271,7 @@ class Cluster:
             standby_of=SCHEDULER_ADDRESS if is_standby else "",
             name="standby" if is_standby else "scheduler",
             allocate_policy=self.plan.allocate_policy,
+            resources="licence=2" if self.plan.resources else "",
             max_number_of_tasks_waiting=self.plan.tasks_waiting_max,
             client_timeout_seconds=PEER_TIMEOUT_S,
             worker_timeout_seconds=PEER_TIMEOUT_S,
@@ -290,6 +296,9 @@ class Cluster:
         self.names += 1
         if capabilities is None:
             capabilities = tuple(name for name in ("gpu", "linux") if self.random.random() < 0.5)
+        gpus = 0
+        if self.resources_random is not None:
+            gpus = 2 if self.healing else self.resources_random.choice((0, 1, 2))
         has_home = self.plan.homes and self.random.random() < AT_HOME_SHARE
         agent = AgentProcess(
             f"agent {self.names}",
@@ -301,6 +310,8 @@ class Cluster:
             self.random,
             slots=self.random.randint(1, self.plan.slots_max),
             capabilities=capabilities,
+            resources=f"cores=2,gpu={gpus},mem=4KiB" if self.plan.resources else "",
+            devices=tuple(map(str, range(gpus))),
             queue_limit=self.plan.queue_limit,
             task_timeout_seconds=self.plan.task_timeout_seconds,
             start_home=self.start_home if has_home else None,
@@ -338,6 +349,7 @@ class Cluster:
             group=GROUPS[self.names % len(GROUPS)].name if self.plan.groups else "",
         )
         client.driver.options_random = self.options_random
+        client.driver.resources_random = self.resources_random
         self.clients.append(client)
         return client
 

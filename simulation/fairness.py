@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scaler_scheduler.core.ready import ClientTurns, ReadyQueues, SignatureQueue
-from scaler_scheduler.core.records import AgentRecord, Task
+from scaler_scheduler.core.records import AgentRecord, LineKey, Task
 from scaler_scheduler.core.shares import TURN_SECONDS
 from simulation.ledger import SimulationError
 
-Queue = tuple[frozenset[str], int]
-"""A signature and a depth: within these, clients take turns."""
+Queue = tuple[LineKey, int]
+"""What tasks need, and a depth: within these, clients take turns."""
 
 ROUNDING_SECONDS = 1e-6
 
@@ -87,7 +87,7 @@ class FairnessWatch:
 
     def _owed_by(self, task: Task) -> float:
         options = task.options
-        queue = self._ready._by_signature.get(options.signature)
+        queue = self._ready.queue_of(options.line)
         turns = None if queue is None else queue._turns.get(options.depth)
         line = None if turns is None else turns.lines.get(options.client.id)
         if not isinstance(turns, ClientTurns) or line is None:
@@ -204,4 +204,4 @@ class FairnessWatch:
 
 
 def _queue_of(task: Task) -> Queue:
-    return task.options.signature, task.options.depth
+    return task.options.line, task.options.depth

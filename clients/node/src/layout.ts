@@ -32,6 +32,8 @@ export interface Hello {
   parent: Uint8Array;
   group: string;
   term: bigint;
+  resources: string;
+  devices: string[];
 }
 
 export interface Capability {
@@ -98,6 +100,8 @@ export interface TaskBatch {
   chainEnds: Uint8Array;
   objectSizes: Uint8Array;
   options: Uint8Array;
+  granted: string;
+  devices: string;
 }
 
 export interface ResultBatch {
@@ -256,7 +260,7 @@ export interface Bodies {
 export const STRUCTS: Readonly<Record<string, Layout>> = {
   Hello: {
     data: 5,
-    pointers: 10,
+    pointers: 12,
     fields: [
       ["role", "uint16", 0],
       ["protocolVersion", "uint16", 1],
@@ -279,6 +283,8 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["parent", "data", 8],
       ["group", "text", 9],
       ["term", "uint64", 4],
+      ["resources", "text", 10],
+      ["devices", "[text]", 11],
     ],
   },
   Capability: {
@@ -336,7 +342,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   TaskBatch: {
     data: 1,
-    pointers: 16,
+    pointers: 18,
     fields: [
       ["client", "data", 0],
       ["numbers", "data", 1],
@@ -357,6 +363,8 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["chainEnds", "data", 13],
       ["objectSizes", "data", 14],
       ["options", "data", 15],
+      ["granted", "text", 16],
+      ["devices", "text", 17],
     ],
   },
   ResultBatch: {

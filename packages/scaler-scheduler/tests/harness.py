@@ -98,6 +98,8 @@ class Agent(Peer):
         capacity: int | None = None,
         capabilities: m.Capabilities = (),
         takes_chains: bool = True,
+        resources: str = "",
+        devices: tuple[str, ...] = (),
     ) -> None:
         self.capacity = 2 * workers if capacity is None else capacity
         hello = m.Hello(
@@ -111,6 +113,8 @@ class Agent(Peer):
             capacity=self.capacity,
             queue_limit=1000,
             takes_chains=takes_chains,
+            resources=resources,
+            devices=devices,
         )
         super().__init__(harness, identity(name), hello)
 

@@ -9,7 +9,9 @@ import pytest
 from harness import Agent, Client, Harness
 
 from scaler_protocol.capabilities import pin_to
+from scaler_protocol.runtime.resources import parse_amounts
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import CallOptions, encode_record, join_records
 from scaler_scheduler.core import ScalingConfig, effects, events
 
 URL = "http://adapter:8080"
@@ -503,3 +505,31 @@ def test_monitors_are_told_of_adapters(cluster: ElasticCluster) -> None:
     (status,) = snapshot.adapters
     assert (status.url, status.state) == (f"{URL}/0", "ok")
     assert status.requested_groups >= status.groups > 0
+
+
+def test_no_workers_are_started_for_amounts_that_never_come() -> None:
+    cluster = ElasticCluster(resources="licence=1")
+    client = Client(cluster.harness, "client")
+    client.define()
+
+    def submit(count: int, amounts: str) -> None:
+        record = encode_record(CallOptions(resources=parse_amounts(amounts)))
+        client.submit(count, options=join_records((record,)))
+
+    submit(1, "licence=2")
+    cluster.run(10.0)
+    assert not cluster.adapter.groups
+    # Nobody has ever offered any GPU: the first worker may.
+    submit(40, "gpu=1")
+    assert cluster.run(30.0, lambda: bool(cluster.adapter.groups))
+    cluster.run(6 * COOL_DOWN)
+    assert not cluster.adapter.groups, "it did not, so it is not kept, and no other one is started"
+
+
+def test_no_more_workers_are_started_than_the_limits_of_the_cluster_let_run() -> None:
+    cluster = ElasticCluster(resources="licence=2", task_s=5.0)
+    client = Client(cluster.harness, "client")
+    client.define()
+    client.submit(50, options=join_records((encode_record(CallOptions(resources=parse_amounts("licence=1"))),)))
+    cluster.run(20.0)
+    assert 0 < len(cluster.adapter.groups) <= 2

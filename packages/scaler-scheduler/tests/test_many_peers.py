@@ -21,6 +21,7 @@ from scaler_scheduler.core.records import FEW_FUNCTIONS, AgentRecord, ClientReco
 from scaler_scheduler.core.rounds import WORK_MAX, PeerRounds
 from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.policy.balancing import Load
+from scaler_scheduler.policy.resources import ResourceRules
 
 MESSAGES_MAX = PASS_WORK_MAX // ASSIGNMENT_WORK + CLIENTS_MAX
 
@@ -214,7 +215,7 @@ def test_removals_count_for_more_and_the_next_ones_follow_at_once() -> None:
 
 
 def test_a_heap_of_agents_does_not_grow_with_the_number_of_changes() -> None:
-    pool = AgentPool()
+    pool = AgentPool(ResourceRules())
     agents = []
     for number in range(100):
         name = f"agent-{number}"

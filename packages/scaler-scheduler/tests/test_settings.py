@@ -61,6 +61,7 @@ FLAGS = [
     DocumentedFlag("share", ("--share", "-sh"), "a=3,b=1:max_running=2", ("a=3", "b=1:max_running=2", "default=1"), ()),
     DocumentedFlag("ends_cluster", ("--ends-cluster", "-ec"), None, True, False),
     DocumentedFlag("allocate_policy", ("--allocate-policy", "-ap"), "even", "even", "capability"),
+    DocumentedFlag("resources", ("--resources", "-rs"), "licence=3.0", "licence=3", ""),
     DocumentedFlag("max_number_of_tasks_waiting", ("--max-number-of-tasks-waiting", "-mt"), "10", 10, -1),
     DocumentedFlag("max_task_attempts", ("--max-task-attempts", "-mta"), "5", 5, 3),
     DocumentedFlag("client_timeout_seconds", ("--client-timeout-seconds", "-ct"), "1.5", 1.5, 60),

@@ -93,6 +93,8 @@ def snapshot(
                 latency_seconds=0.0004,
                 last_seen_seconds=0.3,
                 capabilities="linux" if agent % 2 else "gpu,linux",
+                resources=f"cores={slots},gpu=2,mem=64GiB",
+                resources_used="gpu=0.5,mem=8GiB",
                 functions=(m.Counter(FUNCTIONS[0], 3 * slots), m.Counter(FUNCTIONS[1], slots)),
                 incarnation=b"agent%02d" % agent + bytes(9),
             )

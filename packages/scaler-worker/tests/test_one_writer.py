@@ -30,6 +30,7 @@ WRITERS = {
     "unfinished_since": {"lending"},
     "lent_unasked": {"lending"},
     "lent_index": {"lending"},
+    "devices": {"dispatch"},
     "fault": {"lifecycle"},
     "failures_index": {"reporting"},
     "clients": {"nesting"},

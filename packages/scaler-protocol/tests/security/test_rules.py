@@ -36,6 +36,7 @@ SUBMITTING = {
     "JobRequest",
 }
 RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
+RUNNING |= {"GrantsHeld", "GrantsFreed"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 
 AT_SCHEDULER = {
@@ -95,7 +96,7 @@ def test_clients_inside_tasks_send_what_clients_send(kind: type[Any]) -> None:
 
 
 MAY_NAME_ANYBODY = {
-    ("scheduler", KeyRole.WORKER): {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures"},
+    ("scheduler", KeyRole.WORKER): RUNNING - {"Drain", "Relay", "ClientGone"},
     ("storage", KeyRole.WORKER): {"ObjectPut", "ObjectsHeld"},
     ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete"},
     # It names the process of the other scheduler, which has no client.

@@ -50,8 +50,14 @@ OPTIONS = st.builds(
     st.one_of(st.just(""), TEXTS, TEXTS.map(Prefer)),
     st.just(False),
     st.one_of(st.just(""), TEXTS),
-).filter(lambda options: options.idempotent or options.retries is None)
-OPTIONS = OPTIONS.map(lambda options: options._replace(detached=bool(options.name)))
+    st.dictionaries(
+        st.sampled_from(["gpu", "mem", "a.b"]), st.integers(1, 10**15).map(lambda n: n * 1000), max_size=3
+    ).map(lambda amounts: tuple(sorted(amounts.items()))),
+).map(
+    lambda options: options._replace(
+        detached=bool(options.name), retries=options.retries if options.idempotent else None
+    )
+)
 
 
 @given(st.lists(OPTIONS, min_size=1, max_size=20))

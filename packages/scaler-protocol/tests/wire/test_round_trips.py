@@ -217,6 +217,7 @@ def fields_of(kind: type[Any], **given_strategies: st.SearchStrategy[Any]) -> st
         "str": TEXTS,
         "bool": st.booleans(),
         "bytes": BYTES,
+        "tuple[str, ...]": st.lists(TEXTS, max_size=3).map(tuple),
         "tuple[Counter, ...]": COUNTERS,
         "tuple[Tally, ...]": TALLIES,
     }
@@ -295,6 +296,19 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Inventory: with_rows(
         lambda rows: st.builds(m.Inventory, IDS, column("Q", rows), column("H", rows), column("B", rows))
     ),
+    m.GrantsHeld: with_rows(
+        lambda rows: st.builds(
+            m.GrantsHeld,
+            st.tuples(*[IDS] * rows),
+            column("Q", rows),
+            column("H", rows),
+            column("H", rows),
+            st.tuples(*[TEXTS] * rows),
+            st.tuples(*[TEXTS] * rows),
+            column("B", rows),
+        )
+    ),
+    m.GrantsFreed: st.builds(m.GrantsFreed, IDS),
     m.GraphSubmit: graphs(),
     m.ClientGone: st.builds(m.ClientGone, IDS),
     m.CreditRequest: st.builds(m.CreditRequest, U32),

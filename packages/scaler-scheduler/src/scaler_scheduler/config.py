@@ -7,10 +7,11 @@ settings are read before that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from scaler_protocol.runtime.resources import normal_amounts
 from scaler_scheduler.group_shares import GroupShare
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
@@ -29,6 +30,8 @@ class Flag:
     """Inclusive lower bound."""
     choices: tuple[str, ...] = ()
     """The texts that are allowed, where not any is."""
+    read: Callable[[Any], Any] | None = None
+    """Checks what was given, and returns it in its usual form; raises ValueError."""
 
 
 def _flag(default: Any, short: str, meaning: str, **limits: Any) -> Any:
@@ -88,6 +91,12 @@ class SchedulerConfig:
         "how tasks are assigned: "
         + "; ".join(f"{name} {policy.summary}" for name, policy in PLACEMENT_POLICIES.items()),
         choices=tuple(PLACEMENT_POLICIES),
+    )
+    resources: str = _flag(
+        "",
+        "rs",
+        "limits for the whole cluster, as in licence=3: tasks that ask for these names never have more at a time",
+        read=normal_amounts,
     )
     max_number_of_tasks_waiting: int = _flag(
         -1,

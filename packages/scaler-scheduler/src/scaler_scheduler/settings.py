@@ -264,6 +264,8 @@ def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:
     """A field of the settings for one of the core's configuration."""
     if flag.choices:
         kind = Annotated[Literal[flag.choices], BeforeValidator(_lower)]
+    if flag.read is not None:
+        kind = Annotated[kind, BeforeValidator(flag.read)]
     field = Field(default=default, gt=flag.above, ge=flag.at_least, description=flag.meaning)
     return Annotated[kind, Short(flag.short)], field
 
@@ -278,6 +280,7 @@ if TYPE_CHECKING:
         protected: bool
         ends_cluster: bool
         allocate_policy: str
+        resources: str
         max_number_of_tasks_waiting: int
         max_task_attempts: int
         client_timeout_seconds: float

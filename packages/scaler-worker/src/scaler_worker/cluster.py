@@ -37,6 +37,7 @@ from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, e
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.fences.host import environment_filter, fences_for
 from scaler_worker.fences.plan import Fences
+from scaler_worker.host_resources import offered_resources
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
@@ -131,6 +132,7 @@ class Agent:
         except OSError as error:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
+        resources, devices = offered_resources(settings.resources, settings.gpu_devices)
         self._gate = _open_gate(self._security, fences, lambda pid: self._pool.is_processor(pid))
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
         self._name = f"{hostname}-{os.getpid()}"
@@ -140,6 +142,8 @@ class Agent:
                 incarnation=incarnation,
                 worker_names=names,
                 capabilities=tuple(sorted(parse_capabilities(settings.per_worker_capabilities).items())),
+                resources=resources,
+                devices=devices,
                 hostname=hostname,
                 pid=os.getpid(),
                 queue_limit=settings.per_worker_task_queue_size,

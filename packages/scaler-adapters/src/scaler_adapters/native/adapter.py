@@ -26,6 +26,7 @@ from scaler_adapters.adapter import (
     WorkerGroup,
 )
 from scaler_adapters.identity import GROUP_VARIABLE, adapter_name
+from scaler_adapters.native.group_parts import GroupParts
 from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.native.worker_process import WorkerProcess
 from scaler_adapters.room import Room
@@ -50,6 +51,8 @@ STOP_SECONDS = 15.0
 class _Running:
     group: WorkerGroup
     process: WorkerProcess
+    devices: tuple[str, ...]
+    """Its GPUs."""
 
 
 class NativeAdapter(WorkerAdapter):
@@ -65,7 +68,9 @@ class NativeAdapter(WorkerAdapter):
         self._name = adapter_name(settings)
         self._room = Room(settings.max_workers, settings.workers_per_group)
         self._lock = threading.Lock()
-        self._unready: set[WorkerProcess] = set()
+        self._parts = GroupParts(settings)
+        self._unready: dict[WorkerProcess, tuple[str, ...]] = {}
+        """Those that are being started, with their GPUs."""
         self._running: dict[str, _Running] = {}
         for found in self._find():
             self._running[found.group.group_id] = found
@@ -91,22 +96,28 @@ class NativeAdapter(WorkerAdapter):
         capabilities = {**self._base_capabilities, **request.capabilities}
         names = tuple(f"native-{group_id}-{number}" for number in range(self._room.workers_per_group))
         group = WorkerGroup(group_id, names, capabilities, request_id=request.request_id)
-        arguments = worker_arguments(self._settings, len(names), capabilities)
-        arguments.append(f"--worker-names={','.join(names)}")
         try:
             # Under the lock, so that `close` either finds the process or prevents its start.
             with self._lock:
                 if self._room.closed:
                     raise NoCapacityError("this adapter is stopping")
-                process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
-                self._unready.add(process)
+                self._forget_ended()
+                # All groups are on this machine: each offers its own part.
+                settings = self._parts.settings_for(self._devices_in_use())
+                arguments = worker_arguments(settings, len(names), capabilities)
+                arguments.append(f"--worker-names={','.join(names)}")
+                group_devices = tuple(settings.gpu_devices)
+                process = WorkerProcess.start(
+                    WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group, group_devices)}
+                )
+                self._unready[process] = group_devices
             try:
                 process.wait_ready(START_SECONDS + (PRELOAD_SECONDS if self._settings.preload else 0.0))
             finally:
                 with self._lock:
-                    self._unready.discard(process)
+                    self._unready.pop(process, None)
                     if process.is_running:
-                        self._running[group_id] = _Running(group, process)
+                        self._running[group_id] = _Running(group, process, group_devices)
         except (ServiceError, OSError) as error:
             raise ProvisioningError(f"the workers did not start: {error}") from None
         return group
@@ -139,9 +150,13 @@ class NativeAdapter(WorkerAdapter):
                 logger.info("group %s has ended: %s", group_id, running.process.describe_end())
                 del self._running[group_id]
 
+    def _devices_in_use(self) -> set[str]:
+        groups = [*self._unready.values(), *(running.devices for running in self._running.values())]
+        return {device for devices in groups for device in devices}
+
     # --- finding processes of an earlier run
 
-    def _described(self, group: WorkerGroup) -> str:
+    def _described(self, group: WorkerGroup, devices: Sequence[str]) -> str:
         return json.dumps(
             {
                 "adapter": self._name,
@@ -149,6 +164,7 @@ class NativeAdapter(WorkerAdapter):
                 "worker_ids": group.worker_ids,
                 "capabilities": dict(group.capabilities),
                 "request_id": group.request_id,
+                "devices": devices,
             }
         )
 
@@ -168,10 +184,11 @@ class NativeAdapter(WorkerAdapter):
                     capabilities,
                     request_id=described["request_id"],
                 )
+                devices = tuple(described.get("devices", ()))
             except (psutil.Error, ValueError, KeyError, TypeError):
                 # The process has just ended, or another program uses the variable.
                 continue
-            yield _Running(group, WorkerProcess(process))
+            yield _Running(group, WorkerProcess(process), devices)
 
 
 def _group_text(process: psutil.Process) -> str | None:

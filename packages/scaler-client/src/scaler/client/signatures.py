@@ -80,6 +80,7 @@ class TaskOptions(TypedDict, total=False):
     host: str | Prefer | None
     detached: bool | None
     name: str | None
+    resources: Mapping[str, int | float | str] | str | None
 
 
 class LazyOptions(TaskOptions, total=False):

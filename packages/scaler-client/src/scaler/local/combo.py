@@ -53,6 +53,9 @@ class SchedulerClusterCombo:
         security: str | PathLike[str] | None = None,
         insecure: bool | None = None,
         worker_names: Sequence[str] | None = None,
+        resources: Mapping[str, int | float | str] | str | None = None,
+        gpu_devices: Sequence[str] | None = None,
+        cluster_resources: Mapping[str, int | float | str] | str | None = None,
         preload: str | None = None,
         allocate_policy: str | None = None,
         scaling_controller_strategy: str | None = None,
@@ -100,6 +103,8 @@ class SchedulerClusterCombo:
         `dashboard`: serve the pages of `scaler_ui` too, on a free port of this machine; `dashboard_url` is where.
         `dashboard_url`: where pages for this cluster are served otherwise, for `Client.dashboard_url`.
         `share`: groups of clients and their weights, such as `{"pricing": 3, "research": 1}`; see `docs/shares.md`.
+        `resources`: counted resources of this host, as in "gpu=2,licence=3"; `gpu_devices`: its GPUs, by number or UUID;
+        `cluster_resources`: limits that the scheduler counts for the whole cluster. See `docs/resources.md`.
         `per_worker_queue_size`: an older name of `per_worker_task_queue_size`.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions, or
@@ -171,6 +176,7 @@ class SchedulerClusterCombo:
                 protected=protected,
                 ends_cluster=True,
                 allocate_policy=allocate_policy,
+                resources=cluster_resources,
                 scaling_controller_strategy=scaling_controller_strategy,
                 adapter_webhook_urls=adapter_webhook_urls,
                 max_number_of_tasks_waiting=max_number_of_tasks_waiting,
@@ -191,6 +197,8 @@ class SchedulerClusterCombo:
                 worker_names=worker_names,
                 preload=preload,
                 per_worker_capabilities=per_worker_capabilities,
+                resources=resources,
+                gpu_devices=gpu_devices,
                 per_worker_task_queue_size=per_worker_task_queue_size,
                 per_worker_queue_size=per_worker_queue_size,
                 heartbeat_interval_seconds=heartbeat_interval_seconds,

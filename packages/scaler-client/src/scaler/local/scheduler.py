@@ -38,6 +38,7 @@ class Scheduler(LocalService):
         protected: bool | None = None,
         ends_cluster: bool | None = None,
         allocate_policy: str | None = None,
+        resources: Mapping[str, int | float | str] | str | None = None,
         scaling_controller_strategy: str | None = None,
         adapter_webhook_urls: Sequence[str] | None = None,
         max_number_of_tasks_waiting: int | None = None,

@@ -82,7 +82,7 @@ def command_line(settings: Mapping[str, Any]) -> list[str]:
     return flags
 
 
-def _capability(name: str, amount: int) -> str:
+def _capability(name: str, amount: int | float | str) -> str:
     return name if amount == -1 else f"{name}={amount}"
 
 

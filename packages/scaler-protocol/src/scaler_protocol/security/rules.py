@@ -42,6 +42,8 @@ _RUNNING = {
     m.ResultBatch: "",
     m.TaskReturn: "",
     m.Inventory: "",
+    m.GrantsHeld: "",
+    m.GrantsFreed: "",
     m.Output: "",
     m.ChunkFailures: "",
     m.Drain: "",

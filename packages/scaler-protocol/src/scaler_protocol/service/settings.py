@@ -55,6 +55,7 @@ from scaler_protocol.address import Address
 from scaler_protocol.address_list import AddressList
 from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 from scaler_protocol.runtime.log_lines import harmless_cell
+from scaler_protocol.runtime.resources import normal_amounts
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.byte_sizes import parse_bytes
@@ -72,6 +73,7 @@ __all__ = [
     "CliPositionalArg",
     "NoEffect",
     "Protective",
+    "ResourcesSetting",
     "ServiceSettings",
     "Short",
     "TakesSeveral",
@@ -175,6 +177,9 @@ AddressSetting = Annotated[
 
 CapabilitiesSetting = Annotated[str, BeforeValidator(_parse_capabilities)]
 """Capabilities such as `linux,cpu=4`, checked, in their normal form; also accepts a mapping in code."""
+
+ResourcesSetting = Annotated[str, BeforeValidator(normal_amounts)]
+"""Counted resources such as `gpu=2,mem=64GiB`, checked, in their normal form; also accepts a mapping in code."""
 
 BytesSetting = Annotated[int, BeforeValidator(parse_bytes)]
 """A number of bytes. A text may have a unit: KiB, MiB, GiB or TiB."""

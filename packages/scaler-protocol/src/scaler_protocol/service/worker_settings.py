@@ -11,7 +11,14 @@ from pydantic import AfterValidator, AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.fence_settings import FenceSettings
-from scaler_protocol.service.settings import AddressSetting, BytesSetting, CapabilitiesSetting, Short
+from scaler_protocol.service.settings import (
+    AddressSetting,
+    BytesSetting,
+    CapabilitiesSetting,
+    ResourcesSetting,
+    Short,
+    TextListSetting,
+)
 from scaler_protocol.service.worker_count import check_worker_count
 
 WorkerCountSetting = Annotated[int, AfterValidator(check_worker_count)]
@@ -25,6 +32,16 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
         default="",
         validation_alias=AliasChoices("per_worker_capabilities", "worker_capabilities"),
         description="capabilities of each worker, as in linux,cpu=4; tasks may ask for these names",
+    )
+    resources: Annotated[ResourcesSetting, Short("res")] = Field(
+        default="",
+        description="counted resources of each host, for all its workers together, as in gpu=2,mem=64GiB,licence=3; cores, mem "
+        "and gpu are what the machine has unless they are given here; 0: none",
+    )
+    gpu_devices: Annotated[TextListSetting, Short("gd")] = Field(
+        default=(),
+        description="the GPUs of each host, by number or UUID, separated by commas (default: those in CUDA_VISIBLE_DEVICES, "
+        "otherwise those that NVML finds)",
     )
     per_worker_task_queue_size: Annotated[int, Short("wtqs")] = Field(
         default=1000,

@@ -69,6 +69,8 @@ WORKER_FLAGS = (
         "linux,cpu=4",
         "",
     ),
+    DocumentedFlag("resources", ("--resources", "-res"), "gpu=2, mem=2048MiB", "gpu=2,mem=2GiB", ""),
+    DocumentedFlag("gpu_devices", ("--gpu-devices", "-gd"), "0,1", ("0", "1"), ()),
     DocumentedFlag(
         "per_worker_task_queue_size",
         ("--per-worker-task-queue-size", "--worker-task-queue-size", "--per-worker-queue-size", "-wtqs"),

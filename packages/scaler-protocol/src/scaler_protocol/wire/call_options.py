@@ -15,6 +15,15 @@ from typing import Any, Final, NamedTuple
 
 from scaler_protocol.capabilities import affinity_to
 from scaler_protocol.runtime.names import shown, shown_type
+from scaler_protocol.runtime.resources import (
+    GPU,
+    NO_AMOUNTS,
+    ONE,
+    Amounts,
+    format_amount,
+    format_amounts,
+    parse_amounts,
+)
 
 LABEL_CHARACTERS_MAX = 100
 TAGS_MAX = 20
@@ -113,6 +122,8 @@ class CallOptions(NamedTuple):
     """Whether the task belongs to a job, and goes on when its client has gone."""
     name: str = ""
     """The name of that job."""
+    resources: Amounts = NO_AMOUNTS
+    """Counted resources that a task needs while it runs."""
 
     def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
         """Return these options with others in place of them; None leaves one as it is, tags are joined by name.
@@ -140,7 +151,11 @@ class CallOptions(NamedTuple):
     def given(self) -> dict[str, Any]:
         """What `with_given` makes these options of."""
         given = {name: value for name, value in self._asdict().items() if value != getattr(NO_OPTIONS, name)}
-        return {**given, "tags": dict(self.tags)} if self.tags else given
+        if self.tags:
+            given["tags"] = dict(self.tags)
+        if self.resources:
+            given["resources"] = format_amounts(self.resources)
+        return given
 
     @property
     def asks(self) -> CallOptions | None:
@@ -158,9 +173,7 @@ class CallOptions(NamedTuple):
     @property
     def for_agents(self) -> bytes:
         """The `options` of a batch that goes to an agent, all rows of which ask for this; empty for nothing."""
-        others = self._replace(
-            label="", tags=(), deadline_seconds=0.0, worker="", host="", detached=False, name=""
-        )
+        others = self._replace(label="", tags=(), deadline_seconds=0.0, worker="", host="", detached=False, name="")
         return join_records((encode_record(others),))
 
     @property
@@ -346,6 +359,18 @@ def job_name(value: Any) -> str:
     return _one_line("name", value, JOB_NAME_CHARACTERS_MAX)
 
 
+def _as_resources(value: Any) -> Amounts:
+    if not isinstance(value, Mapping | str):
+        raise TypeError(f"resources must map names to amounts, as in {{'gpu': 1, 'mem': '8GiB'}}, not {shown(value)}")
+    amounts = parse_amounts(value)
+    devices = dict(amounts).get(GPU, 0)
+    if devices > ONE and devices % ONE:
+        raise ValueError(
+            f"resources: gpu is {format_amount(GPU, devices)}; above 1 it must be a whole number of devices"
+        )
+    return amounts
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "label": _as_label,
     "tags": _as_tags,
@@ -358,6 +383,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "host": _as_host,
     "detached": _as_detached,
     "name": job_name,
+    "resources": _as_resources,
 }
 
 

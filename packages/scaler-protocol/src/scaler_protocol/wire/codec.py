@@ -428,6 +428,13 @@ def _check_worker_list(message: m.WorkerList) -> None:
         raise MalformedMessageError("WorkerList has columns of different lengths")
 
 
+def _check_grants(message: m.GrantsHeld) -> None:
+    rows = len(message.clients)
+    columns = (message.numbers, message.attempts, message.depths, message.amounts, message.devices, message.left)
+    if any(len(values) != rows for values in columns):
+        raise MalformedMessageError("GrantsHeld has columns of different lengths")
+
+
 def _check_layout(message: m.ObjectLayout) -> None:
     _check_id(message, "id", "owner")
     if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
@@ -535,8 +542,8 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
             *_waits("timeout_seconds"),
-            *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group", "term"),
-            *_texts("worker_names"),
+            *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group", "term", "resources"),
+            *_texts("worker_names", "devices"),
             *_capabilities(),
         ),
         check=_check_hello,
@@ -573,7 +580,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         "taskBatch",
         m.TaskBatch,
         (
-            *_plain("client", "depth", "kind", "flags", "serializer", "options"),
+            *_plain("client", "depth", "kind", "flags", "serializer", "options", "granted", "devices"),
             *_declared(m.TaskBatch),
             *_capabilities(),
         ),
@@ -779,6 +786,18 @@ _LAYOUTS: tuple[_Layout, ...] = (
     ),
     _Layout("jobRequest", m.JobRequest, tuple(_figures("request", "action", "name", "keep_seconds"))),
     _Layout("jobReply", m.JobReply, tuple(_plain("request", "error", "kind", "json"))),
+    _Layout(
+        "grantsHeld",
+        m.GrantsHeld,
+        (
+            *_ids("clients"),
+            *_column("Q", "numbers"),
+            *_column("H", "attempts", "depths"),
+            *_texts("amounts", "devices"),
+            *_column("B", "left"),
+        ),
+        check=_check_grants,
+    ),
 )
 
 # Messages of one value: the union member is the value itself.
@@ -787,6 +806,7 @@ _SCALARS: tuple[tuple[str, type[Any], str], ...] = (
     ("goodbye", m.Goodbye, "text"),
     ("taskRecall", m.TaskRecall, "count"),
     ("clientGone", m.ClientGone, "client"),
+    ("grantsFreed", m.GrantsFreed, "client"),
     ("creditRequest", m.CreditRequest, "count"),
     ("creditGrant", m.CreditGrant, "count"),
     ("shutdown", m.Shutdown, "text"),

@@ -187,6 +187,10 @@ class Hello:
     """Clients: the group whose share their tasks count against; empty: none named."""
     term: int = 0
     """The highest term whose scheduler the sender has obeyed; 0: none yet."""
+    resources: str = ""
+    """Agents: what their host offers for all workers together, as in "cores=8,gpu=2,mem=64GiB"."""
+    devices: tuple[str, ...] = ()
+    """Agents: the GPUs among it."""
 
 
 @record
@@ -368,6 +372,10 @@ class TaskBatch:
     options: bytes = b""
     """The options of the rows (see `call_options`): from clients those of each row, to agents one record for all of them, without
     what agents need not know. Empty where no row has any."""
+    granted: str = ""
+    """To agents: what each row has of the host's counted resources while it runs, as in "gpu=1,mem=8GiB"."""
+    devices: str = ""
+    """To agents: the GPUs that each row has, separated by commas."""
 
 
 @record
@@ -454,6 +462,34 @@ class TaskReturn:
     """The tasks' numbers."""
     attempts: Column = EMPTY
     """One per row: the attempt that ends unused."""
+
+
+@record
+class GrantsHeld:
+    """The first message of an agent in a new session, if its host offers counted resources: the tasks there that have some."""
+
+    clients: tuple[bytes, ...] = ()
+    """One per row: the task's client."""
+    numbers: Column = EMPTY
+    """One per row: the task's number."""
+    attempts: Column = EMPTY
+    """One per row: its attempt."""
+    depths: Column = EMPTY
+    """One per row: how deeply it is nested."""
+    amounts: tuple[str, ...] = ()
+    """One per row: what it asks for."""
+    devices: tuple[str, ...] = ()
+    """One per row: its GPUs, separated by commas."""
+    left: Column = EMPTY
+    """One per row: 1 if its client is gone; `GrantsFreed` tells when the task is."""
+
+
+@record
+class GrantsFreed:
+    """Agent to scheduler, once after each `ClientGone`: no task of this client uses counted resources here any more."""
+
+    client: bytes
+    """The client that is gone."""
 
 
 @record
@@ -970,6 +1006,10 @@ class AgentStatus:
     """Assigned tasks by function name."""
     incarnation: bytes = b""
     """The agent's 16 bytes."""
+    resources: str = ""
+    """What its host offers, as in "cores=8,gpu=2"."""
+    resources_used: str = ""
+    """What of this its tasks are using."""
 
 
 @record
@@ -1325,6 +1365,8 @@ Message = (
     | TaskRecall
     | TaskReturn
     | Inventory
+    | GrantsHeld
+    | GrantsFreed
     | GraphSubmit
     | ClientGone
     | CreditRequest

@@ -83,6 +83,8 @@ EXAMPLES: dict[str, m.Message] = {
         hello_number=9,
         takes_chains=True,
         term=65_536,
+        resources="cores=8,gpu=2,mem=64GiB",
+        devices=("GPU-a", "GPU-b"),
     ),
     "welcome": m.Welcome(
         incarnation=SCHEDULER,
@@ -144,6 +146,8 @@ EXAMPLES: dict[str, m.Message] = {
         object_sizes=array("Q", [1 << 20, 0, 1 << 33]),
         input_positions=array("I", [1, 1]),
         inputs=Packed.of([b"left", b"right"]),
+        granted="gpu=1,mem=8GiB",
+        devices="GPU-a",
     ),
     "task-batch-with-options": m.TaskBatch(
         client=CLIENT,
@@ -198,6 +202,16 @@ EXAMPLES: dict[str, m.Message] = {
     "inventory": m.Inventory(
         CLIENT, array("Q", [1, 2]), array("H", [1, 2]), array("B", [m.HeldState.QUEUED, m.HeldState.RUNNING])
     ),
+    "grants-held": m.GrantsHeld(
+        (CLIENT, CLIENT),
+        array("Q", [1, 2]),
+        array("H", [1, 3]),
+        array("H", [0, 1]),
+        ("gpu=0.5", "licence=1"),
+        ("GPU-a", ""),
+        array("B", [0, 1]),
+    ),
+    "grants-freed": m.GrantsFreed(CLIENT),
     "graph-submit": m.GraphSubmit(
         client=CLIENT,
         first_number=100,
@@ -363,6 +377,8 @@ EXAMPLES: dict[str, m.Message] = {
                 capabilities="gpu=2,linux",
                 functions=(m.Counter("square", 3),),
                 incarnation=CLIENT,
+                resources="cores=8,gpu=2",
+                resources_used="gpu=0.5",
             ),
         ),
         graphs=(

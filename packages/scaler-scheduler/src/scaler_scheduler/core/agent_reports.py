@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.resources import ResourcesError, parse_amounts
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core.answers import Answers
@@ -44,6 +46,7 @@ class AgentReports:
         self._marks = state.marks
         self._ready = state.ready
         self._groups = state.groups
+        self._resources = state.resources
         self._lifecycle = lifecycle
         self._answers = answers
         self._departures = departures
@@ -52,6 +55,8 @@ class AgentReports:
             m.ResultBatch: self._on_result_batch,
             m.TaskReturn: self._on_task_return,
             m.Inventory: self._on_inventory,
+            m.GrantsHeld: self._on_grants_held,
+            m.GrantsFreed: self._on_grants_freed,
             m.ClientGone: self._on_client_gone,
             m.Drain: self._on_drain,
             m.Output: self._on_output,
@@ -72,6 +77,8 @@ class AgentReports:
     def _on_result_batch(self, agent: AgentRecord, batch: m.ResultBatch, now: float) -> None:
         if batch.capacity:
             agent.capacity = batch.capacity
+        if agent.resources.granted:
+            self._release(agent, batch.client, batch.numbers, batch.attempts)
         self._agents.changed(agent)
         self._marks.placement_due = True
         client = self._clients.get(batch.client)
@@ -109,6 +116,8 @@ class AgentReports:
         # Rows behind others in their chain wait for these again: the room that they leave is for whatever is ready.
         self._marks.placement_due = True
         self._recovery.withdraw_claims(message.client, message.numbers, agent)
+        if agent.resources.granted:
+            self._release(agent, message.client, message.numbers, message.attempts)
         client = self._clients.get(message.client)
         if client is None:
             return
@@ -128,6 +137,41 @@ class AgentReports:
             self._monitor.record(m.TaskEvent.RETURNED, returned, [task.number for task in returned], agent.name, now)
         for task in reversed(returned):
             self._lifecycle.requeue(task)
+
+    def _release(self, agent: AgentRecord, client: bytes, numbers: Iterable[int], attempts: Iterable[int]) -> None:
+        """Tasks have left an agent: what they had is free, whatever else becomes of them."""
+        for number, attempt in zip(numbers, attempts, strict=False):
+            self._resources.release(agent, (client, number), attempt)
+
+    def _on_grants_held(self, agent: AgentRecord, message: m.GrantsHeld, now: float) -> None:
+        """An agent in a new session says which tasks have counted resources there."""
+        resources = self._resources
+        for client, number, attempt, depth, amounts, devices, left in zip(
+            message.clients,
+            message.numbers,
+            message.attempts,
+            message.depths,
+            message.amounts,
+            message.devices,
+            message.left,
+            strict=True,
+        ):
+            try:
+                parsed = parse_amounts(amounts)
+            except ResourcesError:
+                raise SessionError("it says that tasks have amounts that cannot be read") from None
+            names = tuple(devices.split(",")) if devices else ()
+            if not agent.resources.devices.keys() >= set(names):
+                raise SessionError("it says that tasks have devices that it has not")
+            resources.grant(agent, (client, number), parsed, names, attempt, depth)
+            if left:
+                resources.leave(agent, client)
+        resources.note_known(agent)
+        self._marks.placement_due = True
+
+    def _on_grants_freed(self, agent: AgentRecord, message: m.GrantsFreed, now: float) -> None:
+        self._resources.free(agent, message.client)
+        self._marks.placement_due = True
 
     def _on_inventory(self, agent: AgentRecord, message: m.Inventory, now: float) -> None:
         """An agent in a new session says what it holds: adopt what is still wanted, stop the rest."""

@@ -7,6 +7,7 @@ from heapq import heapify, heappop, heappush
 from scaler_protocol.capabilities import named_host, named_worker, offered, pinned_agent, preferred_host
 from scaler_protocol.ids import short
 from scaler_scheduler.core.records import AgentRecord, Names
+from scaler_scheduler.policy.resources import ResourceRules
 
 STALE_ENTRIES = 4
 """A heap with so many entries for each agent is made anew: popping the stale ones all at once would take long."""
@@ -63,7 +64,8 @@ class AgentGroup:
 class AgentPool:
     """All living agents."""
 
-    def __init__(self) -> None:
+    def __init__(self, resources: ResourceRules[AgentRecord]) -> None:
+        self._resources = resources
         self.by_peer: dict[bytes, AgentRecord] = {}
         self._groups: dict[Names, AgentGroup] = {}
         self._eligible: dict[Names, list[AgentGroup]] = {}
@@ -97,9 +99,12 @@ class AgentPool:
         for key, view in self._views.items():
             self._add_to_view(view, key, agent)
         self._dirty[agent] = None
+        self._resources.note_offer(agent.capability_names, agent.resources.amounts.offered)
+        self._resources.note_hosts()
 
     def remove(self, agent: AgentRecord) -> None:
         """The agent is gone."""
+        self._resources.remove_host(agent)
         del self.by_peer[agent.peer]
         self._dirty.pop(agent, None)
         self._aside.pop(agent, None)
@@ -138,6 +143,7 @@ class AgentPool:
     def drain(self, agent: AgentRecord) -> None:
         """Give the agent nothing new: it finishes what it holds and leaves."""
         agent.draining = True
+        self._resources.note_hosts()
         self.changed(agent)
 
     def refresh(self) -> None:

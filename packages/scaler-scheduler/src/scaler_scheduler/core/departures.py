@@ -28,6 +28,7 @@ class Departures:
         self._functions = state.functions
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
+        self._resources = state.resources
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
@@ -111,7 +112,8 @@ class Departures:
 
     def _tell_agents(self, client_id: bytes, all_of_them: bool = False) -> None:
         for agent in self._agents.by_peer.values():
-            if agent.forget_functions(client_id) or all_of_them:
+            has_grants = self._resources.leave(agent, client_id)
+            if agent.forget_functions(client_id) or all_of_them or has_grants:
                 self._outbox.send(agent, m.ClientGone(client_id))
 
     def expire(self, now: float) -> None:

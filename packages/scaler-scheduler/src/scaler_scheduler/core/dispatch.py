@@ -37,8 +37,19 @@ class Dispatch:
             for portion in portions_of(m.TaskCancel(client_id, numbers, attempts, waiting_only)):
                 self._outbox.send(agent, portion)
 
-    def send(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
-        """One batch of tasks that share their options, after the functions they need."""
+    def send(
+        self,
+        agent: AgentRecord,
+        options: TaskOptions,
+        tasks: list[Task],
+        now: float,
+        granted: str = "",
+        devices: str = "",
+    ) -> None:
+        """One batch of tasks that share their options, after the functions they need.
+
+        `granted`, `devices`: what each has of the host's counted resources.
+        """
         if len(tasks) == 1 and self._send_plain_task(agent, options, tasks[0], now):
             return
         table: dict[bytes, int] = {}
@@ -49,7 +60,7 @@ class Dispatch:
         payloads = [task.payload for task in tasks]
         if sum(map(len, payloads)) > BATCH_BYTES_MAX and len(tasks) > 1 and all(task.chain is None for task in tasks):
             for part in _parts(tasks):
-                self.send(agent, options, part, now)
+                self.send(agent, options, part, now, granted, devices)
             return
         positions: list[int] = []
         objects: list[bytes] = []
@@ -102,6 +113,8 @@ class Dispatch:
             input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
             chain_ends=chain_ends,
             options=options.for_agents,
+            granted=granted,
+            devices=devices,
             **carried_columns([task.carried for task in tasks]),
         )
         if self._monitor.listening:

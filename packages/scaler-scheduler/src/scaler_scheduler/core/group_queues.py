@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from scaler_scheduler.core.groups import Group, Groups
 from scaler_scheduler.core.ready import ClientTurns, Line, ReadyQueues, SignatureQueue, Turns
-from scaler_scheduler.core.records import AgentRecord, Names, Task
+from scaler_scheduler.core.records import AgentRecord, LineKey, Task
 from scaler_scheduler.core.shares import TURN_SECONDS, ClientShares
 from scaler_scheduler.core.storage_pressure import StoragePressure
 
@@ -192,8 +192,8 @@ class GroupSignatureQueue(SignatureQueue):
 
     __slots__ = ("_groups",)
 
-    def __init__(self, signature: Names, shares: ClientShares, groups: Groups) -> None:
-        super().__init__(signature, shares)
+    def __init__(self, line: LineKey, shares: ClientShares, groups: Groups) -> None:
+        super().__init__(line, shares)
         self._groups = groups
 
     def _make_turns(self, depth: int) -> Turns:
@@ -272,8 +272,8 @@ class GroupReadyQueues(ReadyQueues):
                     held.setdefault(group, set()).update(one.id for one in group.clients if one.id in clients)
         return held
 
-    def _make_queue(self, signature: Names) -> SignatureQueue:
-        return GroupSignatureQueue(signature, self.shares, self._groups)
+    def _make_queue(self, line: LineKey) -> SignatureQueue:
+        return GroupSignatureQueue(line, self.shares, self._groups)
 
 
 def _is_held(turns: Turns) -> bool:

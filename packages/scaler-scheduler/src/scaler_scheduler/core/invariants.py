@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from scaler_protocol.runtime.core import require
+from scaler_protocol.runtime.resources import GPU, ONE, CountedAmounts
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.jobs.session import is_job
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, TaskState
@@ -17,6 +18,7 @@ def check_state(state: SchedulerState) -> None:
     """Raise InvariantError unless every unfinished task has exactly one reason to progress and all indexes agree."""
     _check_tasks(state)
     _check_agents(state)
+    _check_limits(state)
     _check_graphs(state)
     for client_id, client in state.clients.items():
         require(client.id == client_id, "a client is filed under another id")
@@ -107,8 +109,41 @@ def _check_agents(state: SchedulerState) -> None:
         lengths = Counter(task.chain for task in agent.tasks if task.chain is not None)
         for chain, length in lengths.items():
             require(chain.length == length, f"a chain at {agent.name}: {chain.length} counted, {length} assigned")
+        _check_grants(agent)
         behind = lengths.total() - len(lengths)
         require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
+
+
+def _check_grants(agent: AgentRecord) -> None:
+    resources = agent.resources
+    amounts = CountedAmounts(resources.amounts.offered)
+    devices = dict.fromkeys(resources.devices, 0)
+    depths: Counter[int] = Counter()
+    for grant in resources.all_grants():
+        amounts.take(grant.of_host)
+        depths[grant.depth] += 1
+        for device in grant.devices:
+            devices[device] += min(ONE, dict(grant.of_host)[GPU])
+    used = resources.amounts.used
+    require(amounts.used == used, f"{agent.name}: {used} counted, {amounts.used} in use")
+    require(all(free >= 0 for _, free in amounts.free), f"{agent.name} is oversubscribed")
+    require(devices == resources.devices, f"{agent.name}: its devices are counted wrongly")
+    require(max(devices.values(), default=0) <= ONE, f"{agent.name}: a device is used by too many tasks")
+    require(depths == resources.depths, f"{agent.name}: its tasks with counted resources are counted wrongly")
+
+
+def _check_limits(state: SchedulerState) -> None:
+    limits = state.resources.limits
+    amounts = CountedAmounts(limits.offered)
+    for agent in state.agents.by_peer.values():
+        for grant in agent.resources.all_grants():
+            amounts.take(grant.of_cluster)
+    require(amounts.used == limits.used, f"cluster: {limits.used} counted, {amounts.used} in use")
+    lines = list(state.ready.lines)
+    require(len(lines) == len(set(lines)), "tasks with counted resources wait in two places")
+    waiting = [queue for queue in state.ready.non_empty() if queue.amounts]
+    require(set(lines) == set(waiting), "tasks with counted resources wait in no line")
+    require(all(line.count > 0 for line in lines), "a line without tasks is waiting")
 
 
 def _doomed(graph: Graph[AgentRecord]) -> set[int]:

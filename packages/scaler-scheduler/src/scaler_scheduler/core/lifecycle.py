@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.task_history import Failures
@@ -32,6 +32,7 @@ class TaskLifecycle:
     def __init__(self, state: SchedulerState) -> None:
         self._config = state.config
         self._agents = state.agents
+        self._resources = state.resources
         self._ready = state.ready
         self._functions = state.functions
         self._recovering = state.recovering
@@ -90,9 +91,13 @@ class TaskLifecycle:
         task.graph = graph
 
     def queue(self, tasks: list[Task]) -> None:
-        """Queue new tasks in the order of their numbers: of one client and depth, and with the same signature."""
+        """Queue new tasks of one client, depth and signature in the order of their numbers. Their amounts may differ."""
         if tasks:
-            self._ready.add_all(tasks)
+            if tasks[0].options.client.has_asks:
+                for _, group in groupby(tasks, lambda task: task.options.line):
+                    self._ready.add_all(list(group))
+            else:
+                self._ready.add_all(tasks)
             self._marks.placement_due = True
 
     def hold_back(self, task: Task) -> None:
@@ -256,6 +261,10 @@ class TaskLifecycle:
 
     def withdraw(self, task: Task) -> None:
         """A task that no agent has leaves its queue for good; the caller says where it goes in the same step."""
+        if task.options.amounts:
+            # What was reserved for it may be free for others.
+            self._resources.note_change()
+            self._marks.placement_due = True
         if task.state is _READY:
             self._ready.withdraw(task)
         elif task.state is _DELAYED:
@@ -350,6 +359,7 @@ class TaskLifecycle:
     def drop_all(self, client: ClientRecord) -> None:
         """The client is gone: drop its tasks, wherever they are."""
         self._ready.drop_client(client.id)
+        self._resources.note_change()
         self._functions.unfinished.subtract(Counter(task.function for task in client.tasks.values()))
         if client.has_notes:
             _count_by_label(client.tasks.values(), unfinished=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.runtime.resources import GPU, ONE, ResourcesError, format_amount, parse_amounts
 from scaler_protocol.wire import messages as m
 
 NAME_CHARACTERS_MAX = 4096
@@ -51,6 +52,12 @@ def excess_of(hello: m.Hello) -> str | None:
         return f"a term of {hello.term}, at most {m.TERM_MAX - 1} is accepted"
     if len(hello.worker_names) > m.NO_SLOT:
         return f"an agent has {len(hello.worker_names)} workers, at most {m.NO_SLOT} are accepted"
+    try:
+        amounts = dict(parse_amounts(hello.resources))
+    except ResourcesError as error:
+        return str(error)
+    if amounts.get(GPU, 0) != len(set(hello.devices)) * ONE or len(hello.devices) != len(set(hello.devices)):
+        return f"it offers {format_amount(GPU, amounts.get(GPU, 0))} GPUs, and names {len(set(hello.devices))} devices"
     return excess_of_capabilities(hello.capabilities)
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
+from scaler_protocol.runtime.resources import format_amounts
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.events import RelayedPeer
@@ -518,6 +519,8 @@ def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -
         capabilities=_capability_text(agent.hello.capabilities),
         functions=_counters(counts),
         incarnation=agent.id,
+        resources=format_amounts(agent.resources.amounts.offered),
+        resources_used=format_amounts(agent.resources.amounts.used),
     )
 
 

@@ -10,13 +10,18 @@ from collections.abc import Iterable
 from itertools import islice
 
 from scaler_protocol.capabilities import named_worker, preferred_host
-from scaler_scheduler.core.agents import AgentGroup, slot_named
+from scaler_protocol.runtime.resources import Amounts, format_amounts
+from scaler_scheduler.core.agents import AgentGroup, AgentPool, slot_named
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.locality import AgentFigures
+from scaler_scheduler.policy.resources import ResourceRules
+
+FIRST_SECONDS = 1.0
+"""So long after its start the scheduler gives nothing of the cluster's limits: hosts that were there before may have it all."""
 
 ROOM_PIECES = 8
 """An agent that lacks less than such a part of what it wants gets nothing yet: batches would stay as small as the room that each
@@ -46,6 +51,7 @@ class Placement:
 
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
         self._policy = state.policy
+        self._resources = state.resources
         self._agents = state.agents
         self._inside_tasks = state.inside_tasks
         self._ready = state.ready
@@ -54,6 +60,11 @@ class Placement:
         self._dispatch = Dispatch(state)
         self._work_left = 0
         self._passes = 0
+        self._config = state.config
+        self._started_at = state.started_at
+        self._peers = state.peers
+        self._counted_first = True
+        """Whether tasks with counted resources get what room there is before others; they take turns."""
 
     def place_ready(self, now: float) -> bool:
         """Hand over what is ready, as far as agents take it. Return whether the pass has ended before it was done."""
@@ -70,9 +81,16 @@ class Placement:
                 return False
             self._ready.add(lone)
         self._work_left = PASS_WORK_MAX
-        queues = self._ready.non_empty()
+        queues = self._ready.uncounted()
         if len(queues) > 1 and agents.has_views:
             queues = self._in_turn(queues)
+        if not self._ready.has_counted:
+            return self._place_queues(queues, now)
+        return self._place_in_turns(queues, now)
+
+    def _place_queues(self, queues: list[SignatureQueue], now: float) -> bool:
+        """Place tasks that ask for no amounts. Return whether the pass has ended before it was done."""
+        agents = self._agents
         elsewhere: list[tuple[SignatureQueue, list[AgentGroup]]] = []
         for queue in queues:
             groups = agents.groups_for(queue.signature)
@@ -109,9 +127,80 @@ class Placement:
         first = self._passes % len(queues)
         return sorted(queues[first:] + queues[:first], key=_deepest, reverse=True)
 
+    def _place_in_turns(self, queues: list[SignatureQueue], now: float) -> bool:
+        """Place tasks with counted resources, and the others. Whoever got something last comes second."""
+        counted_first = self._counted_first
+        for is_counted in (counted_first, not counted_first):
+            before = self._ready.count
+            is_over = self._place_counted(now) if is_counted else self._place_queues(queues, now)
+            if self._ready.count < before and is_counted == self._counted_first:
+                self._counted_first = not is_counted
+            if is_over:
+                return True
+        return False
+
+    def _limits_are_known(self, now: float) -> bool:
+        """Whether hosts have said what they have of the cluster's limits since an earlier scheduler."""
+        age = now - self._started_at
+        if age < FIRST_SECONDS:
+            return False
+        return age >= self._config.recovery_grace_seconds or not any(
+            peer.hello.scheduler_incarnation not in (b"", self._config.incarnation) for peer in self._peers.values()
+        )
+
+    def _place_counted(self, now: float) -> bool:
+        """Place tasks with counted resources. Return whether the pass has ended before it was done."""
+        resources = self._resources
+        if not resources.limits_are_known and self._limits_are_known(now):
+            resources.limits_are_known = True
+            resources.note_change()
+
+        def hosts_of(queue: SignatureQueue) -> list[AgentRecord]:
+            groups = self._agents.groups_for(queue.signature)
+            return [agent for group in groups for agent in group.agents if not agent.draining]
+
+        def assign(
+            queue: SignatureQueue, agent: AgentRecord, count: int, of_host: Amounts, devices: tuple[str, ...]
+        ) -> int:
+            worker = named_worker(queue.signature) if queue.signature else ""
+            slot = slot_named(agent, worker) if worker else None
+            if slot is not None:
+                count = min(count, _room_at_worker(agent, slot))
+                if count <= 0:
+                    return 0
+            tasks = self._ready.take(queue, min(count, TAKEN_MAX), agent if len(self._agents) > 1 else None)
+            if tasks:
+                if slot is not None:
+                    agent.pinned.setdefault(slot, []).extend(tasks)
+                self._assign_granted(agent, tasks, of_host, devices, now)
+                self._agents.reinsert(agent)
+            return len(tasks)
+
+        def note_servable(queue: SignatureQueue, is_servable: bool) -> None:
+            if is_servable:
+                queue.unservable_since = None
+            elif queue.unservable_since is None:
+                queue.unservable_since = now
+
+        self._work_left -= self._resources.place(
+            self._ready.lines, hosts_of, assign, note_servable, now, self._work_left
+        )
+        return self._work_left <= 0
+
+    def _assign_granted(
+        self, agent: AgentRecord, tasks: list[Task], of_host: Amounts, devices: tuple[str, ...], now: float
+    ) -> None:
+        granted = format_amounts(of_host)
+        for options, group in self._lifecycle.assign(agent, tasks).items():
+            self._work_left -= ASSIGNMENT_WORK
+            for task in group:
+                key = (options.client.id, task.number)
+                self._resources.grant(agent, key, options.amounts, devices, task.attempt, options.depth)
+            self._dispatch.send(agent, options, group, now, granted, ",".join(devices))
+
     def _place_lone(self, task: Task, now: float) -> bool:
         """Assign the only ready task, where that is simple: no graph, no objects, no queue. What latency consists of."""
-        if task.graph is not None or task.objects:
+        if task.graph is not None or task.objects or task.options.amounts:
             return False
         signature = task.options.signature
         if signature and (named_worker(signature) or preferred_host(signature)):
@@ -287,6 +376,14 @@ def _room_at_worker(agent: AgentRecord, slot: int) -> int:
         agent.pinned[own] = still = [task for task in tasks if task.agent is agent]
         held += len(still)
     return max(1, (agent.capacity - held) // agent.slots) - len(agent.pinned.get(slot, ()))
+
+
+def can_serve(queue: SignatureQueue, agents: AgentPool, resources: ResourceRules[AgentRecord]) -> bool:
+    """Whether an agent is connected that could run the tasks of a queue, if nothing else ran."""
+    groups = agents.groups_for(queue.signature)
+    if not queue.amounts:
+        return bool(groups)
+    return resources.can_serve(queue.amounts, (agent for group in groups for agent in group.agents))
 
 
 def _makes_objects(task: Task) -> bool:

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
-from scaler_scheduler.core.records import AgentRecord, Task, TaskState
+from scaler_protocol.runtime.resources import NO_AMOUNTS
+from scaler_scheduler.core.records import AgentRecord, LineKey, Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
 from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.core.waiting_tasks import PrioritizedTasks, WaitingTasks
+from scaler_scheduler.policy.resources import Lines, Wait
 
 _READY = TaskState.READY
 
@@ -271,12 +273,26 @@ def _tasks_left(line: Line) -> int:
 
 
 class SignatureQueue:
-    """All ready tasks that need the same capabilities."""
+    """All ready tasks that need the same capabilities; those with counted resources also the same amounts, at one depth."""
 
-    __slots__ = ("_depths", "_shares", "_turns", "count", "signature", "unservable_since")
+    __slots__ = (
+        "_depths",
+        "_shares",
+        "_turns",
+        "amounts",
+        "count",
+        "depth",
+        "line",
+        "signature",
+        "unservable_since",
+        "wait",
+    )
 
-    def __init__(self, signature: frozenset[str], shares: ClientShares) -> None:
-        self.signature = signature
+    def __init__(self, line: LineKey, shares: ClientShares) -> None:
+        self.line = line
+        self.signature, self.amounts, self.depth = line if isinstance(line, tuple) else (line, NO_AMOUNTS, 0)
+        self.wait = Wait()
+        """How its tasks wait for counted resources."""
         self._shares = shares
         self.count = 0
         """Tasks in here that are still ready."""
@@ -370,7 +386,12 @@ class ReadyQueues:
     def __init__(self, pressure: StoragePressure) -> None:
         self._pressure = pressure
         self.shares = ClientShares()
-        self._by_signature: dict[frozenset[str], SignatureQueue] = {}
+        self._by_signature: dict[LineKey, SignatureQueue] = {}
+        """Those without counted resources."""
+        self._counted: dict[LineKey, SignatureQueue] = {}
+        """Those with; each has tasks."""
+        self.lines: Lines[SignatureQueue] = Lines()
+        """The same, in the order in which they are served."""
         self._lone: Task | None = None
         """The only ready task, until something looks at the queues. It is in none of them yet."""
         self.count = 0
@@ -387,7 +408,7 @@ class ReadyQueues:
             return
         self._settle()
         options = tasks[0].options
-        signature_queue = self._signature_queue(options.signature)
+        signature_queue = self._signature_queue(options.line)
         signature_queue.turns_at(options.depth).add(options.client.id, tasks)
         signature_queue.count += len(tasks)
         self.count += len(tasks)
@@ -399,22 +420,27 @@ class ReadyQueues:
     def withdraw(self, task: Task) -> None:
         """A queued task leaves in another way than by `take`. The caller changes its state in the same step."""
         self._settle()
-        self._by_signature[task.options.signature].count -= 1
+        queue = self._signature_queue(task.options.line)
+        queue.count -= 1
         self.count -= 1
+        self._drop_if_empty(queue)
 
     def drop_client(self, client_id: bytes) -> None:
         """Forget every queued task of a client."""
         self._settle()
-        for queue in self._by_signature.values():
+        for queue in (*self._by_signature.values(), *self._counted.values()):
             before = queue.count
             queue.drop_client(client_id)
             self.count -= before - queue.count
+            self._drop_if_empty(queue)
         self.shares.forget(client_id)
 
     def take(self, queue: SignatureQueue, limit: int, agent: AgentRecord | None = None) -> list[Task]:
         """Remove and return up to `limit` tasks of one queue, deepest first, that are to go to this agent."""
         taken = queue.take(limit, freeing_first=self._pressure.is_high, agent=agent)
         self.count -= len(taken)
+        if queue.amounts:
+            self._drop_if_empty(queue)
         return taken
 
     def take_newcomer(self, queue: SignatureQueue) -> Task | None:
@@ -423,6 +449,15 @@ class ReadyQueues:
         if task is not None:
             self.count -= 1
         return task
+
+    def queue_of(self, line: LineKey) -> SignatureQueue | None:
+        """Return the queue for these tasks, if there is one."""
+        return self._counted.get(line) or self._by_signature.get(line)
+
+    @property
+    def has_counted(self) -> bool:
+        """Whether tasks with counted resources are ready."""
+        return bool(self._counted)
 
     def take_lone(self) -> Task | None:
         """Remove and return the only ready task, if it came after the last look at the queues; else None."""
@@ -433,7 +468,11 @@ class ReadyQueues:
         return task
 
     def non_empty(self) -> list[SignatureQueue]:
-        """Return the queues with ready tasks, the one with the deepest task first."""
+        """Return all queues with ready tasks."""
+        return [*self.uncounted(), *self._counted.values()]
+
+    def uncounted(self) -> list[SignatureQueue]:
+        """Return the queues with ready tasks that need no counted resources, the one with the deepest task first."""
         self._settle()
         by_signature = self._by_signature
         queues = [queue for queue in by_signature.values() if queue.count > 0]
@@ -453,18 +492,30 @@ class ReadyQueues:
     def _turns_of(self, task: Task) -> Turns:
         self._settle()
         options = task.options
-        signature_queue = self._signature_queue(options.signature)
+        signature_queue = self._signature_queue(options.line)
         signature_queue.count += 1
         self.count += 1
         return signature_queue.turns_at(options.depth)
 
-    def _signature_queue(self, signature: frozenset[str]) -> SignatureQueue:
-        queue = self._by_signature.get(signature)
+    def _signature_queue(self, line: LineKey) -> SignatureQueue:
+        if isinstance(line, tuple):
+            queue = self._counted.get(line)
+            if queue is None:
+                queue = self._counted[line] = self._make_queue(line)
+                self.lines.add(queue)
+            return queue
+        queue = self._by_signature.get(line)
         if queue is None:
-            queue = self._by_signature[signature] = self._make_queue(signature)
+            queue = self._by_signature[line] = self._make_queue(line)
         elif not queue.count:
             queue.unservable_since = None
         return queue
 
-    def _make_queue(self, signature: frozenset[str]) -> SignatureQueue:
-        return SignatureQueue(signature, self.shares)
+    def _make_queue(self, line: LineKey) -> SignatureQueue:
+        return SignatureQueue(line, self.shares)
+
+    def _drop_if_empty(self, queue: SignatureQueue) -> None:
+        if queue.amounts and queue.count <= 0:
+            # Entries that are left in there are of tasks that are not ready.
+            self._counted.pop(queue.line, None)
+            self.lines.discard(queue)

@@ -48,7 +48,7 @@ class Rebalancing:
         idle = {agent.capability_names for agent in agents if agent.units < agent.slots}
         if not idle:
             return []
-        if any(queue.signature <= names for queue in self._ready.non_empty() if not queue.is_held for names in idle):
+        if any(queue.signature <= names for queue in self._ready.uncounted() if not queue.is_held for names in idle):
             # Idle agents get what is ready first, where they can run it.
             return []
         some_named = self._agents.has_views

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from scaler_protocol.capabilities import offered
 from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.resources import NO_AMOUNTS, Amounts, parse_amounts
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.call_options import PRIORITY_MAX, CallOptions
@@ -39,11 +40,15 @@ from scaler_scheduler.core.limits import (
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.object_places import ObjectPlaces
 from scaler_scheduler.core.recent_answers import RecentAnswers
+from scaler_scheduler.policy.resources import HostAmounts
 
 Names = frozenset[str]
 """Capability names."""
 
 NO_CAPABILITIES: Names = frozenset()
+
+LineKey = Names | tuple[Names, Amounts, int]
+"""What the tasks of a queue have in common: their capabilities; with counted resources also the amounts, and their depth."""
 
 NEVER = float("inf")
 
@@ -91,6 +96,7 @@ class TaskOptions:
 
     __slots__ = (
         "_bare",
+        "amounts",
         "asks",
         "capabilities",
         "client",
@@ -98,6 +104,7 @@ class TaskOptions:
         "flags",
         "for_agents",
         "kind",
+        "line",
         "note",
         "serializer",
         "signature",
@@ -128,6 +135,10 @@ class TaskOptions:
         """Label and tags; None without both."""
         self.asks = asks
         """All other options of the call; None without any."""
+        self.amounts = NO_AMOUNTS if asks is None else asks.resources
+        """The counted resources that each of the tasks needs."""
+        self.line: LineKey = (signature, self.amounts, depth) if self.amounts else signature
+        """Which tasks wait together."""
         self.for_agents = b"" if asks is None else asks.for_agents
         """What agents are sent of them."""
         self._bare = bare
@@ -249,6 +260,7 @@ class AgentRecord(_SessionRecord):
         "newcomers",
         "pinned",
         "pool_index",
+        "resources",
         "slots",
         "tasks",
     )
@@ -263,6 +275,8 @@ class AgentRecord(_SessionRecord):
         self.capacity = hello.capacity
         """Tasks it wants in all, as it last said."""
         self.capability_names: Names = frozenset(name for name, _ in hello.capabilities)
+        self.resources = HostAmounts(parse_amounts(hello.resources), hello.devices)
+        """What its host offers, and which tasks have what of it."""
         self.tasks: dict[Task, None] = {}
         self.newcomers: list[Task] = []
         """Tasks that it was given beyond what it wants (see `placement`); some of them may have left it."""
@@ -375,8 +389,8 @@ class ClientRecord(_SessionRecord):
         self.failed_count = 0
         self.failed_item_count = 0
         """Items of map chunks that failed; their chunks are among the finished ones."""
-        self.unservable_reported: set[tuple[Names, str]] = set()
-        """Capabilities and kinds of notice it was told about."""
+        self.unservable_reported: set[tuple[LineKey, str]] = set()
+        """What the tasks of queues need, and kinds of notice it was told about."""
         self.ignored_capabilities_reported = False
         """Whether it was told that its tasks' capabilities are ignored."""
         self._options: dict[

@@ -66,6 +66,7 @@ class Scaling:
         self._config = config
         self._cool_down_s = state.config.scaling_cool_down_seconds
         self._agents = state.agents
+        self._resources = state.resources
         self._ready = state.ready
         self._outbox = state.outbox
         self._monitor = state.monitor
@@ -222,8 +223,15 @@ class Scaling:
             if is_bound(queue.signature):
                 # They wait for certain workers: others are no use to them.
                 continue
-            tally = tallies.setdefault(offered(queue.signature), _Tally())
-            tally.waiting += queue.open_count
+            names, count = offered(queue.signature), queue.open_count
+            if queue.amounts:
+                # Amounts that no host has ever offered, or that the limits of the cluster do not let out, come with no worker.
+                could_come = self._resources.could_come(names, queue.amounts)
+                count = self._resources.wanted_times(queue.amounts, count) if could_come else 0
+            if not count:
+                continue
+            tally = tallies.setdefault(names, _Tally())
+            tally.waiting += count
             for task in queue.front(SAMPLE_TASKS):
                 self._sample(tally, task)
         for agent in self._agents.by_peer.values():

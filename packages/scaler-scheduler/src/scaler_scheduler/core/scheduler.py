@@ -280,6 +280,8 @@ class SchedulerCore:
                 self._jobs.look(now)
                 if self._is_limited:
                     self._credits.lapse(now)
+        if not self._state.resources.limits_are_known and self._state.ready.has_counted:
+            self._marks.placement_due = True
         self._rebalancing.look(now)
         if self._scaling is not None and not self._shutdown.stopping:
             self._scaling.look(now)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
+from math import inf
 from typing import Any
 
+from scaler_protocol.runtime.resources import format_amounts
 from scaler_scheduler.core.adapters import Adapter
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.groups import Group
@@ -44,6 +46,9 @@ def describe(
         "queues": [
             {
                 "capabilities": sorted(queue.signature),
+                "resources": format_amounts(queue.amounts),
+                "waits_for_resources_seconds": None if queue.wait.since == inf else now - queue.wait.since,
+                "reserved_at": "" if queue.wait.host is None else queue.wait.host.name,
                 "tasks": queue.count,
                 "unservable_for_seconds": None if queue.unservable_since is None else now - queue.unservable_since,
             }
@@ -51,6 +56,8 @@ def describe(
         ],
         "groups": [] if state.groups is None else [_group(group, now) for group in state.groups.by_name.values()],
         "agents": [_agent(state, agent, now) for agent in state.agents.by_peer.values()],
+        "cluster_resources": format_amounts(state.resources.limits.offered),
+        "cluster_resources_used": format_amounts(state.resources.limits.used),
         "clients": [_client(state, client, share, now) for client in clients],
         "adapters": [] if scaling is None else [_adapter(adapter) for adapter in scaling.adapters],
         "tasks_asked_for": [
@@ -70,6 +77,8 @@ def _agent(state: SchedulerState, agent: AgentRecord, now: float) -> dict[str, A
         "workers": agent.slots,
         "capacity": agent.capacity,
         "draining": agent.draining,
+        "resources": format_amounts(agent.resources.amounts.offered),
+        "resources_used": format_amounts(agent.resources.amounts.used),
         "assigned": len(agent.tasks),
         "assigned_behind_others": agent.followers,
         "assigned_by_function": _by_function(state, agent.tasks),
@@ -166,6 +175,7 @@ def _task(state: SchedulerState, task: Task) -> dict[str, Any]:
         "canceled": task.canceled,
         "depth": task.options.depth,
         "capabilities": sorted(name for name, _ in task.options.capabilities),
+        "resources": format_amounts(task.options.amounts),
         "label": "" if task.options.note is None else task.options.note.label,
         "tags": "" if task.options.note is None else task.options.note.tags,
         "payload_bytes": len(task.payload),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scaler_protocol.runtime.resources import parse_amounts
 from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.events import Peer
@@ -12,12 +13,13 @@ from scaler_scheduler.core.lost_attempts import LostAttempts
 from scaler_scheduler.core.monitor import Monitor
 from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.ready import ReadyQueues
-from scaler_scheduler.core.records import ClientRecord, PeerRecord, Task
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Recovery
 from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.core.timers import TaskTimers
 from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
+from scaler_scheduler.policy.resources import ResourceRules
 
 
 class Marks:
@@ -45,7 +47,10 @@ class SchedulerState:
 
         While there are any, tasks that agents hold may wait for other tasks.
         """
-        self.agents = AgentPool()
+        self.resources: ResourceRules[AgentRecord] = ResourceRules(parse_amounts(config.resources, keep_zeros=True))
+        """What tasks need, counted per host and for the cluster."""
+        self.resources.limits_are_known = not config.resources
+        self.agents = AgentPool(self.resources)
         self.pressure = StoragePressure()
         self.groups = Groups(config.shares, now) if config.shares else None
         """None: clients are in no groups, and nothing is done for any."""

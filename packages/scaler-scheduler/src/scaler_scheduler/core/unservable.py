@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered, pinned_agent
+from scaler_protocol.runtime.resources import format_amounts
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
+from scaler_scheduler.core.placement import can_serve
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
@@ -29,6 +31,7 @@ class UnservableTasks:
         self._config = state.config
         self._clients = state.clients
         self._agents = state.agents
+        self._resources = state.resources
         self._ready = state.ready
         self._outbox = state.outbox
         self._answers = answers
@@ -41,10 +44,10 @@ class UnservableTasks:
             if (
                 since is None
                 or now - since < self._config.unservable_grace_seconds
-                or self._agents.groups_for(queue.signature)
+                or can_serve(queue, self._agents, self._resources)
             ):
                 continue
-            if pinned_agent(queue.signature) is not None:
+            if pinned_agent(queue.signature) is not None and not self._agents.groups_for(queue.signature):
                 self._end(
                     queue, m.Status.WORKER_DIED, "the worker that this task was for is not connected any more", now
                 )
@@ -59,6 +62,8 @@ class UnservableTasks:
     def _situation(self, queue: SignatureQueue, now: float) -> tuple[str, str]:
         capabilities = offered(queue.signature)
         wanted = f"workers with the capabilities {{{', '.join(sorted(capabilities))}}}" if capabilities else "workers"
+        if queue.amounts and (situation := self._situation_of_amounts(queue)):
+            return UNSERVABLE, situation
         if is_bound(queue.signature):
             return UNSERVABLE, _named_text(queue.signature)
         if self._scaling is not None:
@@ -86,12 +91,36 @@ class UnservableTasks:
             text += f" (not known yet: {'; '.join(unknown)})" if unknown else ""
         return UNSERVABLE, text
 
+    def _situation_of_amounts(self, queue: SignatureQueue) -> str:
+        """Say why no connected worker's host has what tasks need; empty: there is no worker for another reason."""
+        limits = self._resources.limits
+        needed, of_cluster = self._resources.parted(queue.amounts)
+        if not limits.could_serve(of_cluster):
+            there_is = format_amounts((name, dict(limits.offered)[name]) for name, _ in of_cluster)
+            return (
+                f"tasks wait: each asks for {format_amounts(of_cluster)}, and the whole cluster has {there_is} "
+                "(--resources of the scheduler)"
+            )
+        agents = [agent for group in self._agents.groups_for(queue.signature) for agent in group.agents]
+        if not agents or (self._scaling is not None and self._resources.could_come(queue.signature, queue.amounts)):
+            return ""
+        offers = [dict(agent.resources.amounts.offered) for agent in agents]
+        most = format_amounts((name, max(offer.get(name, 0) for offer in offers)) for name, _ in needed)
+        asked = format_amounts(needed) or format_amounts(queue.amounts)
+        if pinned_agent(queue.signature) is not None:
+            return f"tasks wait: each asks for {asked}, and the host of the worker that it is for offers {most}"
+        if not any(offers):
+            return f"tasks wait: each asks for {asked}, and the connected workers do not count resources"
+        if any(all(offer.get(name, 0) >= amount for name, amount in needed) for offer in offers):
+            return f"tasks wait: each asks for {asked}; the workers on hosts that offer it get no new tasks"
+        return f"tasks wait: each asks for {asked}, which no connected host offers; the most that one offers is {most}"
+
     def _tell(self, queue: SignatureQueue, kind: str, text: str) -> None:
         for client_id in queue.client_ids():
             client = self._clients[client_id]
-            if (queue.signature, kind) in client.unservable_reported:
+            if (queue.line, kind) in client.unservable_reported:
                 continue
-            client.unservable_reported.add((queue.signature, kind))
+            client.unservable_reported.add((queue.line, kind))
             numbers = [task.number for task in queue.tasks() if task.options.client is client][:NAMED_TASKS_MAX]
             level = 0 if kind == WORKERS_COMING else 1
             self._outbox.send(client, m.Notice(text, level=level, numbers=numbers, kind=kind))

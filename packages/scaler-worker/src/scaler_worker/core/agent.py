@@ -46,7 +46,7 @@ from scaler_worker.core.leaving import Leaving
 from scaler_worker.core.lifecycle import ProcessorLifecycle
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.options import AgentOptions
-from scaler_worker.core.pinned import slot_of
+from scaler_worker.core.pinned import granted_of, line_of
 from scaler_worker.core.reporting import Reporter
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice
@@ -89,7 +89,7 @@ class AgentCore:
         self._lifecycle = ProcessorLifecycle(state, self._returns, self._nesting, self._reporter)
         self._endings = TaskEndings(state, self._returns, self._lifecycle)
         self._completion = TaskCompletion(state, self._lifecycle)
-        self._dispatcher = Dispatcher(state, self._returns, self._nesting)
+        self._dispatcher = Dispatcher(state, self._returns, self._nesting, self._lifecycle)
         self._leaving = Leaving(state, self._returns, self._nesting)
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             events.Start: self._on_start,
@@ -152,6 +152,8 @@ class AgentCore:
                 if self._nesting.unreported_disconnects:
                     self._nesting.report_disconnects()
                 self._reporter.report(now)
+                if self._state.freeing:
+                    self._reporter.report_freed()
             if departure.leaving:
                 self._leaving.stop_when_done(now)
             elif self._slots > self._processors.unblocked_count():
@@ -253,7 +255,7 @@ class AgentCore:
         tasks = TaskSlice(batch, 0, rows)
         bodies = self._functions.bodies
         needed = (*batch.functions, batch.serializer) if batch.serializer else batch.functions
-        if batch.options and not _is_readable(batch.options):
+        if batch.options and not _is_readable(batch):
             text = f"worker agent {self._state.options.name} cannot read the options of the task"
             self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
         elif not all(map(bodies.__contains__, needed)):
@@ -266,10 +268,12 @@ class AgentCore:
             self._state.message_bytes.note_read(rows, len(batch.payloads.data) + len(batch.inputs.data))
             if batch.options:
                 tasks.asked = asked_of(batch.options)
-            slot = slot_of(batch) if batch.capabilities else None
+                if tasks.asked.resources:
+                    self._state.counted_clients.add(batch.client)
+            slot = line_of(batch) if batch.capabilities or batch.options else None
             if slot is None:
                 self._queue.add(tasks)
-            elif 0 <= slot < self._slots:
+            elif not isinstance(slot, int) or 0 <= slot < self._slots:
                 self._pinned.add(slot, tasks)
             else:
                 text = f"worker agent {self._state.options.name} has no worker number {slot}"
@@ -287,6 +291,9 @@ class AgentCore:
 
     def _drop_client(self, message: m.ClientGone, now: float) -> None:
         self._endings.drop_client(message.client, now)
+        if message.client in self._state.counted_clients:
+            self._state.counted_clients.discard(message.client)
+            self._state.freeing.add(message.client)
         dropped = self._functions.drop_client(message.client)
         self._state.durations.forget(dropped)
         for processor in self._processors.by_number.values():
@@ -361,9 +368,9 @@ class AgentCore:
             self._state.log(*line)
 
 
-def _is_readable(options: bytes) -> bool:
+def _is_readable(batch: m.TaskBatch) -> bool:
     try:
-        asked_of(options)
+        granted_of(batch)
     except ValueError:
         return False
     return True

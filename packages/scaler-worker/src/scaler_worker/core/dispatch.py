@@ -8,7 +8,10 @@ from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core import effects
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
+from scaler_worker.core.grants import InUse, choose
+from scaler_worker.core.lifecycle import ProcessorLifecycle
 from scaler_worker.core.nesting import Nesting
+from scaler_worker.core.pinned import Granted, granted_of
 from scaler_worker.core.processors import Processor
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice
@@ -30,8 +33,11 @@ AHEAD_MICROSECONDS = 20_000
 class Dispatcher:
     """Moves tasks from the queue into the pipes of processors: nobody else does."""
 
-    def __init__(self, state: AgentState, returns: TaskReturns, nesting: Nesting) -> None:
+    def __init__(
+        self, state: AgentState, returns: TaskReturns, nesting: Nesting, lifecycle: ProcessorLifecycle
+    ) -> None:
         self._state = state
+        self._lifecycle = lifecycle
         self._slots = state.slots
         self._queue = state.queue
         self._pinned = state.pinned
@@ -55,20 +61,25 @@ class Dispatcher:
                 nesting.make_room(now)
             if self._pinned.count:
                 self._hand_pinned(now)
+                self._hand_counted(now)
             if queue.count:
                 self._assign(now)
             return
         lending.take_back_unneeded()
         if self._pinned.count:
             self._hand_pinned(now)
+            self._hand_counted(now)
         if now >= nesting.return_at or lending.has_become_due(now):
             nesting.make_room(now)
         if queue.count:
             self._assign(now)
-        if queue.count and now >= lending.due_at():
+        if (queue.count or self._pinned.count) and now >= lending.due_at():
             for processor in lending.lend():
                 self._returns.take_back_behind(processor)
-            self._assign(now)
+            if self._pinned.count:
+                self._hand_counted(now)
+            if queue.count:
+                self._assign(now)
 
     def _assign(self, now: float) -> None:
         """Hand tasks to processors: first one share to each idle one, then ahead to those that run short ones."""
@@ -111,9 +122,46 @@ class Dispatcher:
         """Hand tasks for one worker to it, where nothing runs there."""
         for slot in self._pinned.slots():
             processor = self._idle_for(slot, now)
-            if processor is not None:
-                self._table.give_slot(processor, slot)
-                self._hand(processor, self._pinned.take(slot), now)
+            if processor is None:
+                continue
+            granted = granted_of(self._pinned.head(slot).batch)
+            if granted is not None:
+                if not self._in_use().fits(granted):
+                    continue
+                if choose([processor], granted.devices) is None:
+                    self._lifecycle.replace_idle(processor)
+                    continue
+            self._table.give_slot(processor, slot)
+            self._hand(processor, self._pinned.take(slot), now, granted)
+
+    def _hand_counted(self, now: float) -> None:
+        """Hand tasks with counted resources to idle processors, one to each.
+
+        Also tasks of depths at which no others may start: deeper ones may wait for what these hold. The scheduler sends no more
+        of them than one for each slot and depth.
+        """
+        lines = self._pinned.counted_lines()
+        if not lines or not self._counts[State.IDLE] or self._counts[State.RUNNING] >= self._slots:
+            return
+        in_use = self._in_use()
+        idle = [processor for processor in self._processors.values() if processor.state is State.IDLE]
+        for line in lines:
+            granted = line.granted
+            while line in self._pinned and idle and self._counts[State.RUNNING] < self._slots:
+                if not in_use.fits(granted):
+                    break
+                chosen = choose(idle, granted.devices)
+                if chosen is None:
+                    replaced = min(idle, key=lambda processor: processor.idle_since)
+                    idle.remove(replaced)
+                    self._lifecycle.replace_idle(replaced)
+                    break
+                idle.remove(chosen)
+                in_use.take(granted)
+                self._hand(chosen, self._pinned.take(line), now, granted)
+
+    def _in_use(self) -> InUse:
+        return InUse(self._state.offered, self._state.options.devices, self._processors.values())
 
     def _idle_for(self, slot: int, now: float) -> Processor | None:
         """Return the idle processor that may run a task in this slot: the one that is there, or the one idle for longest.
@@ -137,7 +185,9 @@ class Dispatcher:
             starting = any(p.slot == slot and p.state is State.STARTING for p in self._processors.values())
             if starting or self._table.unblocked_count() < self._slots:
                 return None
-        return None if self._pinned.depth(slot) in self._lending.closed_depths(chosen) else chosen
+        head = self._pinned.head(slot)
+        is_closed = head.depth in self._lending.closed_depths(chosen) and granted_of(head.batch) is None
+        return None if is_closed else chosen
 
     def _fill(self, processor: Processor, share: int, now: float) -> bool:
         """Hand a processor what it should have now; return whether it has anything."""
@@ -154,7 +204,9 @@ class Dispatcher:
             self._hand(processor, tasks, now)
         return processor.rows > 0
 
-    def _hand(self, processor: Processor, tasks: TaskSlice, now: float) -> None:
+    def _hand(self, processor: Processor, tasks: TaskSlice, now: float, granted: Granted | None = None) -> None:
+        if granted is not None and granted.devices:
+            processor.devices = granted.devices
         functions = tasks.functions()
         known = processor.known
         missing = known.update(functions)
@@ -173,6 +225,7 @@ class Dispatcher:
                 handed,
                 tuple([(function, bodies[function]) for function in missing]) if missing else (),
                 forgotten,
+                () if granted is None else granted.devices,
             )
         )
         owner = self._functions.left_owner(tasks.batch.serializer)

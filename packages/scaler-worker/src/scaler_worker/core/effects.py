@@ -33,6 +33,8 @@ class SendTasks:
     tasks: TaskSlice
     functions: tuple[tuple[bytes, bytes], ...] = ()
     forgotten: tuple[bytes, ...] = ()
+    devices: tuple[str, ...] = ()
+    """The GPUs of these tasks, if they ask for some."""
 
 
 @value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scaler_protocol.runtime.core import require
 from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_worker.core.grants import check as check_grants
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.core.state import AgentState
@@ -36,6 +37,8 @@ def check_invariants(state: AgentState, nesting: Nesting, now: float) -> None:
         require(not tasks.abandoned, "tasks of a client that is gone wait for a worker")
         hold(tasks, "the tasks for single workers")
     require(sum(map(len, pinned)) == state.pinned.count, "the count of tasks for single workers is wrong")
+    wrong = check_grants(state.offered, state.options.devices, processors.values())
+    require(not wrong, wrong)
     for processor in processors.values():
         name = f"processor {processor.number}"
         require(sum(map(len, processor.pipe)) == processor.rows, f"{name}: its row count is wrong")

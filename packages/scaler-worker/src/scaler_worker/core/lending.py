@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from math import inf
 
 from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_worker.core.pinned import PinnedTasks
 from scaler_worker.core.processors import Processor, ProcessorTable
 from scaler_worker.core.queue import TaskQueue
 
@@ -29,12 +30,13 @@ PATIENCE_SECONDS = 0.5
 class Lending:
     """The rules above, over the agent's processors and its queue. Alone writes what a processor has lent, and since when."""
 
-    def __init__(self, table: ProcessorTable, queue: TaskQueue) -> None:
+    def __init__(self, table: ProcessorTable, queue: TaskQueue, pinned: PinnedTasks) -> None:
         self._table = table
         self._slots = table.slots
         self._processors = table.by_number
         self._counts = table.counts
         self._queue = queue
+        self._pinned = pinned
         self.parents: dict[int, Processor] = {}
         """Processors in which clients have unanswered tasks, whatever their state."""
         self._was_due_at = inf
@@ -135,7 +137,9 @@ class Lending:
 
     def nested_count(self, further: int = 0) -> int:
         """Return how many nested tasks are queued here and may start where there is a slot; `further` as above."""
-        return self._queue.count_open(self.closed_depths(None, further), 1)
+        # Those with counted resources too, however deep: deeper ones may need what they hold.
+        counted = self._pinned.counted_tasks() if self._pinned.count else 0
+        return self._queue.count_open(self.closed_depths(None, further), 1) + counted
 
     def lend(self) -> list[Processor]:
         """Lend as many slots unasked as nested tasks want. Where lending is due, after free slots have been filled.

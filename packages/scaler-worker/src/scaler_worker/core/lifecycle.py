@@ -82,6 +82,11 @@ class ProcessorLifecycle:
             self._state.log(ERROR, f"processor {processor.pid} {fault}; it is replaced")
             self.kill(processor)
 
+    def replace_idle(self, processor: Processor) -> None:
+        """Stop an idle processor, so that another one is started in its place."""
+        self._table.set_state(processor, State.STOPPING)
+        self._state.outbox.add(effects.StopProcessor(processor.number))
+
     def stop_idle(self, now: float) -> None:
         """Stop processors beyond the number of slots that have been idle for long."""
         extra = self._table.unblocked_count() - self._state.slots
@@ -89,8 +94,7 @@ class ProcessorLifecycle:
             if extra <= 0:
                 return
             if processor.state is State.IDLE and now >= processor.idle_since + IDLE_SECONDS:
-                self._table.set_state(processor, State.STOPPING)
-                self._state.outbox.add(effects.StopProcessor(processor.number))
+                self.replace_idle(processor)
                 extra -= 1
 
     def next_deadline(self, now: float) -> float:

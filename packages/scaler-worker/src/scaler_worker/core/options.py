@@ -15,6 +15,10 @@ class AgentOptions:
     incarnation: bytes
     worker_names: tuple[str, ...]
     capabilities: m.Capabilities = ()
+    resources: str = ""
+    """What the host offers for all workers together."""
+    devices: tuple[str, ...] = ()
+    """Its GPUs, as many as it offers."""
     hostname: str = ""
     pid: int = 0
     queue_limit: int = 1000
@@ -50,4 +54,6 @@ def hello_of(options: AgentOptions) -> m.Hello:
         capacity=0,
         queue_limit=options.queue_limit,
         takes_chains=True,
+        resources=options.resources,
+        devices=options.devices,
     )

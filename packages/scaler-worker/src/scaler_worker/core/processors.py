@@ -62,6 +62,8 @@ class Processor:
     """The last task of which monitors were told the failures of single items."""
     environment: str = ""
     """The names of the worker plugins and uploaded modules there, for people."""
+    devices: tuple[str, ...] = ()
+    """The GPUs that its tasks have used: it keeps them (see `grants`)."""
     fault: str = ""
     """Why it is replaced, as the end of a sentence; empty while it does what a processor should."""
 

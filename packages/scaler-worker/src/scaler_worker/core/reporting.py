@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
+from scaler_protocol.runtime.resources import format_amounts
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import asked_of
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_protocol.wire.task_lists import portions_of, result_portions
 from scaler_worker.core import events
 from scaler_worker.core.capacity import Capacity
+from scaler_worker.core.pinned import Granted, granted_of
 from scaler_worker.core.processors import shown_processors
+from scaler_worker.core.slices import TaskSlice
 from scaler_worker.core.state import AgentState
 
 HOLD_SECONDS = 0.020
@@ -175,10 +179,28 @@ class Reporter:
             processor_environments="\n".join(environments).encode("utf-8", "replace") if any(environments) else b"",
         )
 
+    def report_freed(self) -> None:
+        """Tell the scheduler which clients that are gone use nothing here any more. Only while a session stands."""
+        state = self._state
+        held = {tasks.client for tasks, _ in self._counted_slices()}
+        for client in sorted(state.freeing - held):
+            state.freeing.discard(client)
+            self._connection.send(m.GrantsFreed(client))
+
+    def _counted_slices(self) -> Iterator[tuple[TaskSlice, Granted]]:
+        """Iterate over the tasks here that have counted resources."""
+        pipes = (tasks for processor in self._state.processors.by_number.values() for tasks in processor.pipe)
+        for tasks in (*self._state.pinned, *pipes):
+            granted = granted_of(tasks.batch)
+            if granted is not None:
+                yield tasks, granted
+
     # --- a new session
 
     def announce(self, unacknowledged: Iterable[m.Message]) -> None:
         """Tell a scheduler that knows nothing of this agent what it holds, and what the last one has not acknowledged."""
+        if self._state.options.resources:
+            self._connection.send(self._grants())
         # What else was under way means nothing to a scheduler that starts anew.
         untold = [message for message in unacknowledged if isinstance(message, m.ResultBatch | m.ClientGone)]
         for inventory in self._inventories([message for message in untold if isinstance(message, m.ResultBatch)]):
@@ -189,6 +211,23 @@ class Reporter:
         self._reported_capacity = -1
         # Results that wait follow at once.
         self.hold_until = -inf
+
+    def _grants(self) -> m.GrantsHeld:
+        rows = [
+            (tasks, granted, number, attempt)
+            for tasks, granted in self._counted_slices()
+            for number, attempt in zip(tasks.numbers, tasks.attempts, strict=True)
+        ]
+        return m.GrantsHeld(
+            clients=tuple(tasks.client for tasks, *_ in rows),
+            numbers=array("Q", [number for *_, number, _ in rows]),
+            attempts=array("H", [attempt for *_, attempt in rows]),
+            depths=array("H", [tasks.depth for tasks, *_ in rows]),
+            # All it asks for: another scheduler may have other limits.
+            amounts=tuple(format_amounts(asked_of(tasks.batch.options).resources) for tasks, *_ in rows),
+            devices=tuple(",".join(granted.devices) for _, granted, *_ in rows),
+            left=array("B", [tasks.abandoned for tasks, *_ in rows]),
+        )
 
     def _inventories(self, untold: Sequence[m.ResultBatch]) -> list[m.Inventory]:
         """Return what this agent holds, by client. So it has claimed tasks that have ended when their results follow."""

@@ -9,7 +9,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_protocol.wire.task_lists import portions_of
 from scaler_worker.core import effects, events
-from scaler_worker.core.pinned import slot_of
+from scaler_worker.core.pinned import line_of
 from scaler_worker.core.processors import Processor
 from scaler_worker.core.slices import TaskSlice, split_out
 from scaler_worker.core.state import AgentState
@@ -89,7 +89,7 @@ class TaskReturns:
                 continued = len(piece) if state.departure.leaving else piece.continued()
                 if continued:
                     returned.append(piece.take(continued))
-                slot = slot_of(piece.batch)
+                slot = line_of(piece.batch)
                 if slot is None:
                     state.queue.put_back(piece)
                 else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaler_protocol.runtime.core import Outbox
+from scaler_protocol.runtime.resources import parse_amounts
 from scaler_protocol.session import Connection
 from scaler_worker.core import effects
 from scaler_worker.core.departure import Departure
@@ -23,11 +24,14 @@ class AgentState:
 
     __slots__ = (
         "connection",
+        "counted_clients",
         "departure",
         "durations",
+        "freeing",
         "functions",
         "lending",
         "message_bytes",
+        "offered",
         "options",
         "outbox",
         "pinned",
@@ -53,11 +57,17 @@ class AgentState:
         self.message_bytes = MessageBytes()
         self.queue = TaskQueue(self.durations)
         self.pinned = PinnedTasks()
+        self.offered = parse_amounts(options.resources)
+        """What the host offers. What is in use follows from what processors hold (see `grants`)."""
+        self.counted_clients: set[bytes] = set()
+        """Clients that have had tasks with counted resources here."""
+        self.freeing: set[bytes] = set()
+        """Those of them that are gone, until the scheduler has been told that their tasks are."""
         self.results = ResultCollector()
         self.functions = FunctionTable()
         self.transfers = ObjectTransfers(options.object_cache_bytes, self.outbox)
         self.processors = ProcessorTable(self.slots)
-        self.lending = Lending(self.processors, self.queue)
+        self.lending = Lending(self.processors, self.queue, self.pinned)
 
     def log(self, level: int, text: str) -> None:
         """Have a line logged for people, at one of the levels of `logging`."""

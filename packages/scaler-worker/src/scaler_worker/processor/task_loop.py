@@ -21,6 +21,7 @@ from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.result_buffer import ResultBuffer
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.task_records import Tasks
+from scaler_worker.processor.visible_devices import VisibleDevices
 
 FLUSH_SECONDS = 0.004
 FLUSH_AHEAD_SECONDS = 0.010
@@ -65,12 +66,14 @@ class TaskLoop:
         self._awakening = awakening
         self._look_after = look_after
         self._looked_after_at = 0.0
+        self._visible = VisibleDevices()
 
     def run(self, state: ProcessState) -> None:
         """Run all tasks that wait, and those that come meanwhile while one waits for an object."""
         rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
         results, chain_results, sources = self._results, self._chain_results, self._sources
         buffer, awakening, run = results.results, self._awakening, self._execution.run
+        visible = self._visible
         tasks: Tasks | None = None
         is_due = False
         ended_at = 0.0
@@ -90,6 +93,9 @@ class TaskLoop:
                     # Its client has nothing more here for now, and may be waiting.
                     results.flush()
                 tasks = row.tasks
+                if tasks.devices or visible.shown:
+                    # Also where they are shown already: what a task has changed is restored.
+                    visible.show(tasks.devices)
             if buffer and (function is None or function.seconds > SLOW_SECONDS):
                 results.flush()
             result, ended_at = run(row, function, state)

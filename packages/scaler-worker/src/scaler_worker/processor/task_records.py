@@ -15,7 +15,7 @@ from scaler_worker.processor.records import PACKET_BYTES_MAX, Bytes, Reader, raw
 VIEWED_BYTES_MIN = 32 * 1024
 """Payloads of this size, on average, are not copied out of their record. To copy smaller ones takes less time than a view."""
 
-_TASKS = struct.Struct("=QIIHBBHHHBBIBIH16s16s")
+_TASKS = struct.Struct("=QIIHBBHHHBBIBIHH16s16s")
 assert len(CARRIED) <= 32
 
 
@@ -43,6 +43,8 @@ class Tasks(NamedTuple):
     forgotten: list[bytes]
     options: bytes = b""
     """What all rows ask for, see `call_options.asked_of`; empty for nothing."""
+    devices: bytes = b""
+    """The GPUs of the tasks, separated by commas; empty where they ask for none."""
 
 
 def tasks_parts(
@@ -66,6 +68,7 @@ def tasks_parts(
     new_functions: Sequence[tuple[bytes, bytes]],
     forgotten: Sequence[bytes],
     options: bytes = b"",
+    devices: bytes = b"",
 ) -> list[Bytes]:
     """Return the body of a TASKS record, in parts."""
     header = _TASKS.pack(
@@ -84,6 +87,7 @@ def tasks_parts(
         1 if len(input_sources) else 0,
         sum(1 << position for position, column in enumerate(carried) if len(column)),
         len(options),
+        len(devices),
         client,
         serializer,
     )
@@ -101,7 +105,7 @@ def tasks_parts(
         if len(input_sources):
             parts.append(raw_column("I", input_sources))
     parts += (raw_column(spec.typecode, column) for spec, column in zip(CARRIED, carried, strict=True) if len(column))
-    parts.append(options)
+    parts += (options, devices)
     return parts
 
 
@@ -123,6 +127,7 @@ def read_tasks(body: bytes) -> Tasks:
         has_sources,
         carried_bits,
         options_length,
+        devices_length,
         client,
         serializer,
     ) = _TASKS.unpack_from(body)
@@ -152,7 +157,9 @@ def read_tasks(body: bytes) -> Tasks:
             for position, spec in enumerate(CARRIED)
         ]
         carried = list(zip(*columns, strict=True))
-    options = reader.strings([options_length])[0] if options_length else b""
+    options = devices = b""
+    if options_length:
+        options, devices = reader.strings([options_length, devices_length])
     return Tasks(
         first_index,
         generation,
@@ -170,6 +177,7 @@ def read_tasks(body: bytes) -> Tasks:
         new_functions,
         forgotten,
         options,
+        devices,
     )
 
 
@@ -199,5 +207,23 @@ def read_one_task(body: bytes) -> Tasks:
     payload = body[_ONE_TASK.size :]
     return new_tuple(
         Tasks,
-        (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, (), [], [], b""),
+        (
+            index,
+            generation,
+            depth,
+            kind,
+            flags,
+            client,
+            b"",
+            [function],
+            (),
+            (number,),
+            [payload],
+            {},
+            (),
+            [],
+            [],
+            b"",
+            b"",
+        ),
     )

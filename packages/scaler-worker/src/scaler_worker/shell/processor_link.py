@@ -501,6 +501,7 @@ def _tasks_record(effect: effects.SendTasks) -> list[Bytes]:
         new_functions=effect.functions,
         forgotten=effect.forgotten,
         options=batch.options,
+        devices=",".join(effect.devices).encode(),
     )
 
 

@@ -86,6 +86,8 @@ struct Message {
     schedulerStatus @45 :SchedulerStatus; # S→S; S→any: the answer to a hello by a scheduler that is not first
     jobRequest @46 :JobRequest;
     jobReply @47 :JobReply;
+    grantsHeld @48 :GrantsHeld;
+    grantsFreed @49 :Data;               # A→S: nothing of what tasks of this client were granted is in use here any more, see `clientGone`
   }
 }
 
@@ -117,6 +119,8 @@ struct Hello {
   parent @18 :Data;                      # clients inside a task: the client that submitted this task; empty: none
   group @19 :Text;                       # clients: the group whose share their tasks count against; empty: none named
   term @20 :UInt64;                      # the highest term whose scheduler this peer has obeyed; 0: none yet
+  resources @21 :Text;                   # agents: what their host offers for all workers together: "cores=8,gpu=2,mem=64GiB"
+  devices @22 :List(Text);               # agents: the GPUs among it
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -191,6 +195,8 @@ struct TaskBatch {
   chainEnds @16 :Data;                   # U32, S→A: the rows before each end are a chain, which one processor runs in order; empty: there are no chains
   objectSizes @17 :Data;                 # U64, C→S: the bytes of each of `objects`, 0: not known; empty: none is known
   options @18 :Data;                     # C→S, S→A: options of the rows, to agents one record for all; empty: no row has any
+  granted @19 :Text;                     # S→A: what each row has of the host's resources while it runs, as in "gpu=1,mem=8GiB"
+  devices @20 :Text;                     # S→A: the GPUs that each row has, separated by commas
 }
 
 struct ResultBatch {
@@ -258,6 +264,17 @@ struct Inventory {
   states @3 :Data;                       # U8: 0 queued, 1 running
 }
 
+struct GrantsHeld {
+  # A→S, first in a new session: the tasks here that have counted resources, one per row. Agents that offer none do not send it.
+  clients @0 :Data;                      # 16 bytes each
+  numbers @1 :Data;                      # U64
+  attempts @2 :Data;                     # U16
+  depths @3 :Data;                       # U16
+  amounts @4 :List(Text);                # what the task asks for
+  devices @5 :List(Text);                # its GPUs, separated by commas
+  left @6 :Data;                         # U8: 1: its client is gone, and `grantsFreed` tells when the task is
+}
+
 struct GraphSubmit {
   # C→S: a portion of a graph, from `firstRow` on. Row i of the graph is task `firstNumber + i`. Payloads in frame 2, as in TaskBatch.
   client @0 :Data;
@@ -295,6 +312,7 @@ struct GraphSubmit {
 #   idempotent          false: the task never runs twice
 #   worker              text, to the scheduler only: the name of the only worker that may run the task
 #   host                text, to the scheduler only: the name of the only host that may; in a list of one: of the host it prefers
+#   resources           text: what each task needs of counted resources while it runs, as in "gpu=1,mem=8GiB"
 #
 # Beside `records`, tasks that are announced again may have: `waited`, a list with the seconds since each left first (one for a graph), and `failures`,
 # an object of task number (as text) to [count of retries used, last attempt counted], as the scheduler told the client in results of status RETRY.
@@ -553,6 +571,8 @@ struct MonitorSnapshot {
     capabilities @13 :Text;
     functions @14 :List(Counter);        # assigned tasks by function name
     incarnation @15 :Data;
+    resources @16 :Text;                 # what its host offers: "cores=8,gpu=2"
+    resourcesUsed @17 :Text;             # what of this its tasks are using
   }
 
   struct ClientStatus {
