@@ -12,7 +12,10 @@ from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SORT_KEYS, render_text, snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.metrics import render_metrics
-from scaler_ui.top.app import TABLES, describe_row, status_line
+from scaler_ui.top.details import describe_row
+from scaler_ui.top.speed import Speeds
+from scaler_ui.top.summary import silent_workers, status_line, summary_line, waiting_reason
+from scaler_ui.top.tables import TABLES, Looking
 
 STREAMS = (m.MonitorSnapshot, m.MonitorEvents, m.MonitorFailures, m.MonitorLog)
 
@@ -48,9 +51,17 @@ def _show(model: ClusterModel) -> None:
     "".join(chrome_trace(model))
     render_metrics(model, 1.0)
     status_line(model, 1.0, 5.0, "tcp://127.0.0.1:1")
-    for view, table in TABLES.items():
-        table(model, "n")
-        describe_row(model, view, 0, "n")
+    summary_line(model)
+    silent_workers(model)
+    waiting_reason(model)
+    speeds = Speeds()
+    if model.snapshot is not None:
+        speeds.note(model.snapshot)
+    for width in (80, 200):
+        looking = Looking("n", width, speeds)
+        for view, table in TABLES.items():
+            table(model, looking)
+            describe_row(model, view, 0, looking)
     if model.snapshot is not None:
         _json(snapshot_data(model.snapshot))
         for key in SORT_KEYS:

@@ -30,12 +30,33 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"{COMMAND}: {message}\n")
 
 
+class _Page(argparse.HelpFormatter):
+    """Leaves the lines of the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text == _NOTES else super()._fill_text(text, width, indent)
+
+
+_NOTES = f"""\
+Exit status: 0 if it was done, 1 if the scheduler refused or did not answer, 2 for wrong use.
+
+examples:
+  all jobs:
+    {COMMAND} list tcp://127.0.0.1:2345
+  how far one is, and what has failed:
+    {COMMAND} status tcp://127.0.0.1:2345 overnight
+  end one, and forget it with its results:
+    {COMMAND} cancel tcp://127.0.0.1:2345 overnight
+    {COMMAND} forget tcp://127.0.0.1:2345 overnight"""
+
+
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
         prog=COMMAND,
         description="Shows and ends jobs, which are tasks that outlive the program that submitted them.",
-        epilog="Exit status: 0 if it was done, 1 if the scheduler refused or did not answer, 2 for wrong use.",
+        epilog=_NOTES,
+        formatter_class=_Page,
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {SOFTWARE_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
