@@ -19,6 +19,9 @@ ScalerError
 ├── JobError                    a job refuses a request or a task; the text says why
 │   └── JobNotFoundError        there is no job of that name; also a KeyError
 ├── WorkerPluginError           a worker plugin could not be set up where a task was to run
+├── LockError                   a named lock or semaphore cannot be had
+│   ├── LockTimeoutError        it was not free in time; also a TimeoutError
+│   └── LockLostError           it was lost while a block ran that was to hold it
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
 ├── GraphError                  a graph that cannot be computed; also a ValueError
 │   ├── GraphKeyError           a key that is not in the graph, or asked for twice; also a KeyError
@@ -128,6 +131,21 @@ class WorkerPluginError(ScalerError):
     """A worker plugin could not be set up on the worker that was to run the task, so the task has not run.
 
     The text names plugin, worker and error; a note has the remote traceback. The set-up is tried again for the next task there.
+    """
+
+
+class LockError(ScalerError):
+    """A named lock or semaphore cannot be had; the text says why."""
+
+
+class LockTimeoutError(LockError, TimeoutError):
+    """A named lock or semaphore was not free within the caller's timeout."""
+
+
+class LockLostError(LockError):
+    """A block that was to hold a named lock or semaphore did not hold it until its end: another may have held it meanwhile.
+
+    What the block has done is done.
     """
 
 

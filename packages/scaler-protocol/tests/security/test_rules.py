@@ -34,6 +34,8 @@ SUBMITTING = {
     "CreditRequest",
     "WorkerListRequest",
     "JobRequest",
+    "LockRequest",
+    "LockRelease",
 }
 RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
 RUNNING |= {"GrantsHeld", "GrantsFreed"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from scaler.client.graph_template import GraphTemplate
     from scaler.client.jobs import JobBlock, Jobs
+    from scaler.client.locks import NamedLock
     from scaler.client.operations import Operations
     from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
     from scaler_protocol.wire.call_options import CallOptions
@@ -84,7 +85,38 @@ class ClientViews:
         return facts_table(type(self).__name__, facts)
 
 
-class Client(ClientCalls, WorkerCalls, ClientViews):
+class ClientLocks:
+    """The client's methods for coordination. Apart from `Client` for its size."""
+
+    operations: Operations
+
+    def lock(self, name: str, *, timeout: float = 600.0) -> NamedLock:
+        """Return a lock that one block in the whole cluster holds at a time, under this name.
+
+            with client.lock("prices.csv", timeout=60):
+                ...
+
+        Waits for `timeout` seconds, ten minutes by default, in the order in which others have asked; a task keeps its slot
+        meanwhile. The lock is freed when the block ends, when its process dies, and when its client is gone. Raises
+        LockTimeoutError when it is not free in time; LockLostError at the end of a block that did not hold it all the time.
+        `docs/coordination.md` says what is guaranteed and what is not.
+        """
+        from scaler.client.locks import named_lock
+
+        return named_lock(self.operations, name, 1, timeout)
+
+    def semaphore(self, name: str, count: int, *, timeout: float = 600.0) -> NamedLock:
+        """Return a semaphore, which `count` blocks in the whole cluster hold at a time. Else as `lock`.
+
+        Locks and semaphores share their names: all who use a name at the same time must give the same `count`, and a lock is
+        a semaphore of 1. Raises LockError, in the block's beginning, where they do not.
+        """
+        from scaler.client.locks import named_lock
+
+        return named_lock(self.operations, name, count, timeout)
+
+
+class Client(ClientCalls, WorkerCalls, ClientLocks, ClientViews):
     """Submits Python functions to a cluster and gives futures for what they return.
 
         with Client("tcp://127.0.0.1:2345") as client:

@@ -15,6 +15,7 @@ from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
 from scaler.client.job_answers import take_reply
+from scaler.client.locks import take_change
 from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
@@ -389,6 +390,8 @@ class Engine(ABC):
             take_list(effect)
         elif isinstance(effect, effects.JobAnswered):
             take_reply(effect)
+        elif isinstance(effect, effects.LeaseChanged):
+            take_change(effect)
         else:
             if isinstance(effect, effects.Connected):
                 self.welcome = effect.welcome

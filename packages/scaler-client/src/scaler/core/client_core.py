@@ -30,6 +30,7 @@ from scaler.core.cancellation import Cancellation
 from scaler.core.endings import Endings
 from scaler.core.holdings import Functions, ObjectUses
 from scaler.core.invariants import check_deadlines, check_graphs, check_objects, check_tasks
+from scaler.core.leases import Leases
 from scaler.core.snapshot import ClientSnapshot, snapshot_of
 from scaler.core.task_sender import BATCH_TASKS_MIN, TaskSender
 from scaler.core.tasks import Task, TaskGroup, TaskTable
@@ -125,6 +126,13 @@ class ClientCore:
         self._cancellation = Cancellation(
             table, self._uses, self.admission, self._sender, self._answers, self._endings, self._outbox, self._stop
         )
+        self._leases = Leases(self._connection, self._outbox, self._send)
+        self.acquire_lock = self._leases.acquire
+        """See `Leases.acquire`: holds a named lock, or waits for it."""
+        self.release_lock = self._leases.release
+        """See `Leases.release`."""
+        self.withdraw_lock = self._leases.withdraw
+        """See `Leases.withdraw`."""
         self.take_number: Callable[[], int] = table.take_number
         """Returns a number that no task has. Any thread may call it, at any time: it is one operation."""
         self.take_numbers: Callable[[int], int] = table.take_numbers
@@ -541,6 +549,7 @@ class ClientCore:
         for _, request in list(self._asked_jobs.values()):
             if not self._send(request):
                 return
+        self._leases.announce_again()
         self._outbox.add(effects.CreditArrived())
 
     def _on_message(self, message: m.Message, now: float) -> None:
@@ -554,6 +563,8 @@ class ClientCore:
             asked = self._asked_jobs.pop(message.request, None)
             if asked is not None:
                 self._outbox.add(effects.JobAnswered(asked[0], message))
+        elif isinstance(message, m.LockAnswer):
+            self._leases.on_answer(message)
         elif isinstance(message, m.Output):
             self._outbox.add(effects.WriteOutput(message.number, message.stream, message.data, message.dropped_bytes))
         elif isinstance(message, m.Notice):

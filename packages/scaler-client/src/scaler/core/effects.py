@@ -138,6 +138,15 @@ class JobAnswered:
     reply: m.JobReply
 
 
+@value
+class LeaseChanged:
+    """What has become of a lock that was asked for with `Leases.acquire`."""
+
+    token: object
+    state: m.LockState
+    text: str
+
+
 Effect = (
     Send
     | MoveLink
@@ -153,4 +162,5 @@ Effect = (
     | ShowNotice
     | WorkersListed
     | JobAnswered
+    | LeaseChanged
 )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
+from scaler.testing.in_process_locks import InProcessLocks
 from scaler_protocol.payloads.execution import Execution, TaskPayloads
 from scaler_protocol.payloads.framing import OBJECT
 from scaler_protocol.payloads.values import ObjectUnavailableError
@@ -103,6 +104,7 @@ class InProcessCluster:
         self.shut_down = threading.Event()
         self._incarnation = new_id()
         self._clients: dict[bytes, _Client] = {}
+        self._locks = InProcessLocks(self._answer_lock)
         self._queue: queue.Queue[_Task | None] = queue.Queue()
         self._may_run = threading.Event()
         self._may_run.set()
@@ -154,6 +156,7 @@ class InProcessCluster:
         def forget() -> None:
             self._incarnation = new_id()
             self._clients.clear()
+            self._locks = InProcessLocks(self._answer_lock)
 
         self.call(forget)
 
@@ -233,11 +236,16 @@ class InProcessCluster:
             self._send(client, m.WorkerList((self._incarnation,), [0], ("in-process",)))
         elif isinstance(message, m.JobRequest):
             self._send(client, m.JobReply(message.request, "a cluster in one process has no jobs"))
+        elif isinstance(message, m.LockRequest):
+            self._locks.request(peer, message)
+        elif isinstance(message, m.LockRelease):
+            self._locks.release(peer, message.lease)
         elif isinstance(message, m.Shutdown):
             self.shut_down.set()
             self._send_plain(client, m.Goodbye("the scheduler is stopping"))
         elif isinstance(message, m.Goodbye):
             self._clients.pop(peer).execution.close()
+            self._locks.drop_client(peer)
 
     def _on_hello(self, peer: bytes, envelope: Envelope, hello: m.Hello) -> None:
         client = self._clients.get(peer)
@@ -397,6 +405,11 @@ class InProcessCluster:
             **report([reported])._asdict(),
         )
         self._send(task.client, batch)
+
+    def _answer_lock(self, peer: bytes, answer: m.LockAnswer) -> None:
+        client = self._clients.get(peer)
+        if client is not None:
+            self._send(client, answer)
 
     def _send(self, client: _Client, message: m.Message) -> None:
         self._transmit(client, *client.session.sequence(message))

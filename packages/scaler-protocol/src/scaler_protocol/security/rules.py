@@ -35,6 +35,8 @@ _SUBMITTING = {
     m.CreditRequest: "",
     m.WorkerListRequest: "",
     m.JobRequest: "",
+    m.LockRequest: "",
+    m.LockRelease: "",
 }
 
 _RUNNING = {

@@ -435,6 +435,14 @@ def _check_grants(message: m.GrantsHeld) -> None:
         raise MalformedMessageError("GrantsHeld has columns of different lengths")
 
 
+def _check_lock_answer(message: m.LockAnswer) -> None:
+    if message.state not in _LOCK_STATES:
+        raise MalformedMessageError(f"LockAnswer with the state {message.state}")
+
+
+_LOCK_STATES = frozenset(m.LockState)
+
+
 def _check_layout(message: m.ObjectLayout) -> None:
     _check_id(message, "id", "owner")
     if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
@@ -798,6 +806,8 @@ _LAYOUTS: tuple[_Layout, ...] = (
         ),
         check=_check_grants,
     ),
+    _Layout("lockRequest", m.LockRequest, tuple(_plain("lease", "name", "count", "held"))),
+    _Layout("lockAnswer", m.LockAnswer, tuple(_plain("lease", "state", "text")), check=_check_lock_answer),
 )
 
 # Messages of one value: the union member is the value itself.
@@ -811,6 +821,7 @@ _SCALARS: tuple[tuple[str, type[Any], str], ...] = (
     ("creditGrant", m.CreditGrant, "count"),
     ("shutdown", m.Shutdown, "text"),
     ("storeStatusRequest", m.StoreStatusRequest, "request"),
+    ("lockRelease", m.LockRelease, "lease"),
 )
 
 _BY_TYPE = {layout.message_type: layout for layout in _LAYOUTS}

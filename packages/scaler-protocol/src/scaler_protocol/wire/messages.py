@@ -602,6 +602,53 @@ class WorkerList:
     """One per row: its name. Workers of several agents may have the same."""
 
 
+class LockState(IntEnum):
+    """What has become of a lease."""
+
+    HELD = 0
+    """The client holds the lock from now on."""
+    RELEASED = 1
+    """It was held, or waited for, until the client gave it back."""
+    LOST = 2
+    """It had ended before: somebody else may have held the lock meanwhile."""
+    REFUSED = 3
+    """It is neither held nor waited for; the answer's text says why."""
+
+
+@record
+class LockRequest:
+    """Client to scheduler: hold a named lock or semaphore, or wait for it. A `LockAnswer` follows when it is held."""
+
+    lease: int
+    """The client's number for this hold; it uses each once."""
+    name: str
+    """The lock's name, the same for all clients."""
+    count: int = 1
+    """How many may hold it at once: 1 for a lock. The same for all who use it at the time."""
+    held: bool = False
+    """The client held it in the session before, which the scheduler does not know."""
+
+
+@record
+class LockRelease:
+    """Client to scheduler: a lease ends, held or not. A `LockAnswer` follows."""
+
+    lease: int
+    """The client's number for it."""
+
+
+@record
+class LockAnswer:
+    """Scheduler to client: what has become of a lease."""
+
+    lease: int
+    """The client's number for it."""
+    state: int
+    """A `LockState`."""
+    text: str = ""
+    """Why it was refused."""
+
+
 @record
 class JobRequest:
     """Client to scheduler: do something about jobs, or say what is known of them. One `JobReply` answers it."""
@@ -1402,4 +1449,7 @@ Message = (
     | StoreStatus
     | Drain
     | SchedulerStatus
+    | LockRequest
+    | LockRelease
+    | LockAnswer
 )

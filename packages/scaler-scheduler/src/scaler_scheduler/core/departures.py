@@ -32,6 +32,7 @@ class Departures:
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
+        self._locks = state.locks
         self._groups = state.groups
         self._lifecycle = lifecycle
         self._rows = rows
@@ -94,6 +95,7 @@ class Departures:
         del self._clients[client.id]
         self._inside_tasks.pop(client.id, None)
         self._lifecycle.drop_all(client)
+        self._locks.drop_client(client.id)
         if self._groups is not None:
             self._groups.remove(client)
         has_serializer = client.has_serializer

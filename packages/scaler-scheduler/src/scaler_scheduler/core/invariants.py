@@ -29,6 +29,7 @@ def check_state(state: SchedulerState) -> None:
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
         )
     _check_groups(state)
+    state.locks.check_invariants()
     labels = Counter(
         note.tally.name
         for client in state.clients.values()

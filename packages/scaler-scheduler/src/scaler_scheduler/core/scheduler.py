@@ -13,6 +13,7 @@
 | `scaling`, `adapters` | how many workers are asked for |
 | `succession` | for the shell: which of two schedulers is first |
 | `jobs` | which tasks outlive their client, and who is told of their results |
+| `locks`, `lock_requests` | who holds named locks and semaphores |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
 All parts work on the tables of one `SchedulerState`.
@@ -41,6 +42,7 @@ from scaler_scheduler.core.invariants import check_state
 from scaler_scheduler.core.jobs import RETRY_SECONDS, Jobs
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
+from scaler_scheduler.core.lock_requests import LockRequests
 from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.placement import Placement
@@ -105,7 +107,8 @@ class SchedulerCore:
         )
         self._jobs.begin(requests.take_tasks, requests.cancel_tasks, self._departures.remove_job)
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
-        from_clients = {**requests.handlers, **self._jobs.handlers}
+        self._lock_requests = LockRequests(state)
+        from_clients = {**requests.handlers, **self._jobs.handlers, **self._lock_requests.handlers}
         self._sessions = PeerSessions(
             state, self._departures, self._shutdown, from_clients, reports.handlers, reports.on_heartbeat
         )
@@ -173,6 +176,8 @@ class SchedulerCore:
         if marks.credit_due:
             marks.credit_due = False
             self._credits.grant(self._now)
+        if self._state.locks:
+            self._lock_requests.grant(self._now)
         return self._outbox.take()
 
     @property
@@ -196,6 +201,7 @@ class SchedulerCore:
             self._rebalancing.next_deadline(),
             self._monitor_reports.next_deadline(),
             self._state.timers.next_deadline(),
+            self._state.locks.next_deadline(),
         )
         if self._jobs.due:
             deadline = min(deadline, self._now + RETRY_SECONDS)

@@ -20,6 +20,9 @@ from scaler_scheduler.core.tallies import owner_of
 TASKS_MAX = 2_000
 """Unfinished tasks told one by one, the oldest ones of each client; all are counted."""
 
+LOCKS_MAX = 1_000
+"""Named locks told, and holders of each."""
+
 
 def describe(
     state: SchedulerState, scaling: Scaling | None, now: float, *, stopping: bool, task_number: int
@@ -59,6 +62,7 @@ def describe(
         "cluster_resources": format_amounts(state.resources.limits.offered),
         "cluster_resources_used": format_amounts(state.resources.limits.used),
         "clients": [_client(state, client, share, now) for client in clients],
+        "locks": state.locks.described(LOCKS_MAX),
         "adapters": [] if scaling is None else [_adapter(adapter) for adapter in scaling.adapters],
         "tasks_asked_for": [
             {"client": client.id.hex(), **_task(state, task)}

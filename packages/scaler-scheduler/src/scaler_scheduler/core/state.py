@@ -9,6 +9,7 @@ from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.group_queues import GroupReadyQueues
 from scaler_scheduler.core.groups import Groups
+from scaler_scheduler.core.locks import LockTable
 from scaler_scheduler.core.lost_attempts import LostAttempts
 from scaler_scheduler.core.monitor import Monitor
 from scaler_scheduler.core.outbox import MessageOutbox
@@ -67,5 +68,7 @@ class SchedulerState:
         self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()
+        # A cluster that ends with its scheduler has no clients of an earlier one, for whom it would have to wait.
+        self.locks = LockTable(now if config.ends_cluster else now + config.recovery_grace_seconds)
         self.operators: set[bytes] | None = None
         """How the ids of clients begin that may end the cluster; None: every client may."""

@@ -88,6 +88,9 @@ struct Message {
     jobReply @47 :JobReply;
     grantsHeld @48 :GrantsHeld;
     grantsFreed @49 :Data;               # A→S: nothing of what tasks of this client were granted is in use here any more, see `clientGone`
+    lockRequest @50 :LockRequest;
+    lockRelease @51 :UInt64;             # C→S: this lease ends, held or not. A lockAnswer follows.
+    lockAnswer @52 :LockAnswer;
   }
 }
 
@@ -712,4 +715,19 @@ struct JobReply {
   error @1 :Text;                        # empty: none
   kind @2 :Text;                         # with an error: "unknown", "other_owner", "refused"
   json @3 :Text;                         # a list of objects, one for each job
+}
+
+struct LockRequest {
+  # C→S: hold a named lock or semaphore, or wait for it. A lockAnswer follows when it is held, or refused.
+  lease @0 :UInt64;                      # the client's number for this hold; it uses each once
+  name @1 :Text;
+  count @2 :UInt32;                      # how many may hold it at once: 1 for a lock
+  held @3 :Bool;                         # the client held it in the session before, which the scheduler does not know
+}
+
+struct LockAnswer {
+  # S→C: what has become of a lease.
+  lease @0 :UInt64;
+  state @1 :UInt8;                       # 0 held, 1 released, 2 lost: it had ended before, 3 refused
+  text @2 :Text;                         # why it was refused
 }

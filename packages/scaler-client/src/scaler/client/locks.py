@@ -1,0 +1,193 @@
+"""Named locks and semaphores: a block asks the scheduler for one, waits, and gives it back."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, Protocol, Self
+
+from scaler import errors
+from scaler.client.seconds import checked_seconds
+from scaler.client.sleepers import Sleepers
+from scaler.client.steps import Steps
+from scaler.client.waiting import Waiting
+from scaler.core import effects
+from scaler.core.client_core import ClientCore
+from scaler_protocol.runtime.names import shown
+from scaler_protocol.wire import messages as m
+
+NAME_CHARACTERS_MAX = 200
+COUNT_MAX = 1_000_000
+
+LOOK_SECONDS = 1.0
+"""Longest sleep at once: then it is looked whether the session still stands."""
+
+
+class LockOwner(Protocol):
+    """What an engine has for this."""
+
+    core: ClientCore
+    steps: Steps
+    waiting: Waiting
+    timeout_seconds: float
+
+    def must_not_wait(self) -> bool:
+        """Whether the current thread is the one that completes futures."""
+
+
+class LockOperations(Protocol):
+    """What a client's operations have for this."""
+
+    @property
+    def engine(self) -> LockOwner:
+        """The client's engine."""
+
+    def require_open(self) -> None:
+        """Raise where the client is closed."""
+
+
+class Hold:
+    """One block that holds a lock or waits for it: what the engine knows of it."""
+
+    __slots__ = ("number", "sleepers", "state", "text")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state: m.LockState | None = None
+        """None while it waits."""
+        self.text = ""
+        self.sleepers = Sleepers()
+
+
+def take_change(effect: effects.LeaseChanged) -> None:
+    """The scheduler has said what has become of a lease."""
+    hold = effect.token
+    assert isinstance(hold, Hold)
+    hold.text = effect.text
+    hold.state = effect.state
+    hold.sleepers.wake()
+
+
+class NamedLock:
+    """A lock or semaphore for `with`. One object serves one block at a time; it may be used again afterwards."""
+
+    def __init__(self, operations: LockOperations, name: str, count: int, timeout: float) -> None:
+        self.name = name
+        self._operations = operations
+        self._count = count
+        self._timeout = timeout
+        self._hold: Hold | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this block holds it, as far as this process knows. What the scheduler has not said yet is not known here."""
+        hold = self._hold
+        return hold is not None and hold.state is m.LockState.HELD and self._engine.core.unusable is None
+
+    def __enter__(self) -> Self:
+        """Wait until it is held.
+
+        Raises LockTimeoutError where it is not in time, LockError where it cannot be had, or what ended the session.
+        """
+        if self._hold is not None:
+            raise errors.LockError(f"{self._shown} is in use by this object already: a lock cannot be taken twice")
+        self._operations.require_open()
+        engine = self._engine
+        core = engine.core
+        core.admission.require_usable()
+        if engine.must_not_wait():
+            raise errors.LockError(f"{self._shown} cannot be waited for in a callback of a future")
+        # Tasks that wait to leave do so now: this thread waits.
+        engine.waiting.before_wait()
+        hold = self._hold = Hold(core.take_number())
+        try:
+            engine.steps.do(partial(core.acquire_lock, hold.number, self.name, self._count, hold))
+            self._wait(hold, {None}, self._timeout)
+            if hold.state is m.LockState.HELD:
+                return self
+            core.admission.require_usable()
+            if hold.state is None:
+                raise errors.LockTimeoutError(f"{self._shown} was not free within {self._timeout:g} s")
+            if hold.state is m.LockState.REFUSED:
+                raise errors.LockError(f"{self._shown} cannot be had: {hold.text}")
+            raise errors.LockLostError(f"{self._shown} was lost when it had just been taken")
+        except BaseException:
+            # Also where the task was cancelled, or Ctrl-C came.
+            self._withdraw()
+            raise
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Give it back.
+
+        Raises LockLostError unless the scheduler says that it was held all the time; not where the block has raised already.
+        """
+        if kind is not None:
+            self._withdraw()
+            return
+        hold, engine = self._hold, self._engine
+        assert hold is not None
+        try:
+            engine.steps.do(partial(engine.core.release_lock, hold.number))
+            self._wait(hold, {None, m.LockState.HELD}, engine.timeout_seconds)
+        except BaseException:
+            self._withdraw()
+            raise
+        self._hold = None
+        if hold.state is m.LockState.RELEASED:
+            return
+        if hold.state is m.LockState.HELD:
+            engine.steps.do(partial(engine.core.withdraw_lock, hold.number))
+            raise errors.LockLostError(f"nobody has said that {self._shown} was held until the end: no answer")
+        raise errors.LockLostError(
+            f"{self._shown} was lost while the block ran: somebody else may have held it meanwhile"
+        )
+
+    def __del__(self) -> None:
+        # A block whose thread was ended in a way that leaves no block.
+        if getattr(self, "_hold", None) is not None:
+            self._withdraw()
+
+    @property
+    def _engine(self) -> LockOwner:
+        return self._operations.engine
+
+    @property
+    def _shown(self) -> str:
+        return f"lock {shown(self.name)}" if self._count == 1 else f"semaphore {shown(self.name)} of {self._count}"
+
+    def _withdraw(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._engine.steps.do(partial(self._engine.core.withdraw_lock, hold.number))
+
+    def _wait(self, hold: Hold, states: set[m.LockState | None], seconds: float) -> None:
+        """Wait while the hold is in one of these states and the session stands. A task keeps its slot meanwhile."""
+        core = self._engine.core
+        deadline = time.monotonic() + seconds
+
+        def is_settled() -> bool:
+            return hold.state not in states or core.unusable is not None
+
+        while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
+            hold.sleepers.sleep(is_settled, min(remaining, LOOK_SECONDS))
+
+
+def named_lock(operations: LockOperations, name: str, count: int, timeout: float) -> NamedLock:
+    """Return what `Client.lock` and `Client.semaphore` return. Raises TypeError and ValueError for impossible values."""
+    return NamedLock(operations, _checked_name(name), _checked_count(count), checked_seconds("timeout", timeout))
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a lock must be a str, not {shown(name)}")
+    if not 0 < len(name) <= NAME_CHARACTERS_MAX:
+        raise ValueError(f"the name of a lock has 1 to {NAME_CHARACTERS_MAX} characters, not {len(name)}")
+    return name
+
+
+def _checked_count(count: Any) -> int:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"count must be an int, not {shown(count)}")
+    if not 0 < count <= COUNT_MAX:
+        raise ValueError(f"count must be 1 to {COUNT_MAX:,}, not {count}")
+    return count
