@@ -11,19 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import inf, isfinite
 from operator import index
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from scaler_protocol.capabilities import affinity_to
 from scaler_protocol.runtime.names import shown, shown_type
-from scaler_protocol.runtime.resources import (
-    GPU,
-    NO_AMOUNTS,
-    ONE,
-    Amounts,
-    format_amount,
-    format_amounts,
-    parse_amounts,
-)
+
+if TYPE_CHECKING:
+    # Programs import this module with `scaler`, and few of them need what is imported late here.
+    from scaler_protocol.runtime.resources import Amounts
 
 LABEL_CHARACTERS_MAX = 100
 TAGS_MAX = 20
@@ -122,7 +116,7 @@ class CallOptions(NamedTuple):
     """Whether the task belongs to a job, and goes on when its client has gone."""
     name: str = ""
     """The name of that job."""
-    resources: Amounts = NO_AMOUNTS
+    resources: Amounts = ()
     """Counted resources that a task needs while it runs."""
 
     def with_given(self, given: Mapping[str, Any], call: str, keywords: tuple[str, ...] = ()) -> CallOptions:
@@ -154,6 +148,8 @@ class CallOptions(NamedTuple):
         if self.tags:
             given["tags"] = dict(self.tags)
         if self.resources:
+            from scaler_protocol.runtime.resources import format_amounts
+
             given["resources"] = format_amounts(self.resources)
         return given
 
@@ -166,6 +162,8 @@ class CallOptions(NamedTuple):
     @property
     def affinity(self) -> tuple[tuple[str, int], ...]:
         """The worker and the host in the form of capabilities, as the scheduler keeps them."""
+        from scaler_protocol.capabilities import affinity_to
+
         if isinstance(self.host, Prefer):
             return affinity_to(self.worker, preferred_host=self.host.name)
         return affinity_to(self.worker, self.host)
@@ -360,6 +358,8 @@ def job_name(value: Any) -> str:
 
 
 def _as_resources(value: Any) -> Amounts:
+    from scaler_protocol.runtime.resources import GPU, ONE, format_amount, parse_amounts
+
     if not isinstance(value, Mapping | str):
         raise TypeError(f"resources must map names to amounts, as in {{'gpu': 1, 'mem': '8GiB'}}, not {shown(value)}")
     amounts = parse_amounts(value)

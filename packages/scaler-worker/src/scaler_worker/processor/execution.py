@@ -11,6 +11,8 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
+# `asked_of` imports it late, when a task may have spoiled what imports need.
+import scaler_protocol.runtime.resources  # noqa: F401
 from scaler_protocol.failures import full_names_of, named_failure_payload
 from scaler_protocol.payloads.environments import Environments, PluginFailedError
 from scaler_protocol.payloads.expressions import CallFailedError
