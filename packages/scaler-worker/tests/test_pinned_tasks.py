@@ -59,6 +59,19 @@ def test_a_worker_that_is_never_idle_comes_to_it_next() -> None:
     assert harness.look().processors[busy].tasks, "then it goes on with the others"
 
 
+def test_tasks_inside_tasks_go_ahead_of_those_that_may_not_start_before_them() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1, 2, 3, 4], capabilities=pin(0))
+    for number in (1, 2):
+        harness.block(harness.holder(number))
+        for started in harness.take(effects.StartProcessor):
+            harness.step(events.ProcessorReady(started.processor, 1000 + started.processor))
+    assert harness.look().pinned == (3, 4), "as many wait as may"
+    harness.submit([5, 6], capabilities=pin(0), depth=1)
+    assert harness.running() == [1, 2, 5]
+    assert harness.look().pinned == (6, 3, 4)
+
+
 def test_what_waits_takes_no_room_from_other_workers() -> None:
     harness = AgentHarness(slots=2)
     before = harness.look().capacity

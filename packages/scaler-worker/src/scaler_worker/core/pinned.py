@@ -70,7 +70,10 @@ def line_of(batch: m.TaskBatch) -> int | CountedLine | None:
 
 
 class PinnedTasks:
-    """Slices by slot, or by what their tasks have, in the order in which they came. `count` is the number of tasks in it."""
+    """Slices by slot, or by what their tasks have: the deepest first, and then in the order in which they came.
+
+    `count` is the number of tasks in it.
+    """
 
     __slots__ = ("_by_slot", "count")
 
@@ -105,14 +108,19 @@ class PinnedTasks:
         return self._by_slot[slot][0]
 
     def add(self, slot: int | CountedLine, tasks: TaskSlice) -> None:
-        """Append tasks to a line."""
-        self._by_slot.setdefault(slot, deque()).append(tasks)
+        """Append tasks to a line, before those that are less deep: these may have to wait until what they submit is done."""
+        line = self._by_slot.setdefault(slot, deque())
+        if not line or line[-1].depth >= tasks.depth:
+            line.append(tasks)
+        else:
+            line.insert(next(place for place, other in enumerate(line) if other.depth < tasks.depth), tasks)
         self.count += len(tasks)
 
     def put_back(self, slot: int | CountedLine, tasks: TaskSlice) -> None:
-        """Queue in front, where it came from."""
+        """Queue in front of those that are as deep, where it came from."""
         if len(tasks):
-            self._by_slot.setdefault(slot, deque()).appendleft(tasks)
+            line = self._by_slot.setdefault(slot, deque())
+            line.insert(sum(1 for other in line if other.depth > tasks.depth), tasks)
             self.count += len(tasks)
 
     def take(self, slot: int | CountedLine) -> TaskSlice:
