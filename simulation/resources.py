@@ -129,7 +129,7 @@ class Program:
             else:
                 self._submit()
             self.rules.place(
-                self.lines, lambda line: self.hosts, self._assign, lambda line, is_servable: None, self.now, 10**9
+                self.lines, lambda line: [self.hosts], self._assign, lambda line, is_servable: None, self.now, 10**9
             )
             if event % check_every == 0:
                 self.check()

@@ -228,3 +228,11 @@ def test_idle_hosts_do_not_recall_what_they_may_not_run() -> None:
     harness.advance(30)
     assert agents["busy"].take(m.TaskRecall) == []
     assert agents["idle"].tasks() == []
+
+
+def test_a_worker_whose_agent_wants_no_more_gets_what_its_task_may_wait_for() -> None:
+    _, client, agents = cluster("one", capacity=2)
+    (outer,) = client.submit(options=asking(worker="one-0"))
+    client.submit(options=asking(worker="one-0"))
+    inner = client.submit(3, options=asking(worker="one-0"), depth=1)
+    assert numbers(agents["one"]) == [outer, inner[0]]

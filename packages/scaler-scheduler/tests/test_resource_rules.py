@@ -12,7 +12,7 @@ from harness import Agent, Client, Harness, identity
 from scaler_protocol.capabilities import pin_to
 from scaler_protocol.runtime.resources import GPU, ONE, parse_amounts
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.call_options import CallOptions, encode_record, join_records
+from scaler_protocol.wire.call_options import CallOptions, Prefer, encode_record, join_records
 from scaler_scheduler.group_shares import parse_shares
 from scaler_scheduler.policy.resources import PATIENCE_SECONDS
 
@@ -411,3 +411,68 @@ def test_a_group_that_may_run_no_more_reserves_nothing() -> None:
     harness.advance(PATIENCE_SECONDS + 1)
     (own,) = research.submit(1, options=asking("gpu=1"))
     assert [number for client, number, _ in agent.tasks() if client == research.id] == [own]
+
+
+def test_a_task_for_a_worker_is_not_forgotten_while_plain_ones_fill_that_worker(harness: Harness) -> None:
+    agent = HostAgent(harness, "one", "gpu=2", workers=2)
+    client = Client(harness, "client")
+    client.define()
+    client.submit(2, options=given(worker="one-1"))
+    held = agent.tasks()
+    counted = client.submit(2, options=given(worker="one-1", resources="gpu=1"))
+    harness.advance(PATIENCE_SECONDS + 1)
+    for task in held:
+        # Nothing changes that is counted.
+        agent.answer([task])
+    assert agent.run_all() == counted
+
+
+def test_tasks_for_one_worker_get_amounts_one_by_one(harness: Harness) -> None:
+    agent = HostAgent(harness, "one", "gpu=4", workers=4, capacity=100)
+    client = Client(harness, "client")
+    client.define()
+    mine = client.submit(4, options=given(worker="one-1", resources="gpu=1"))
+    others = client.submit(9, options=given(resources="gpu=1"))
+    held = agent.tasks()
+    assert [number for _, number, _ in held] == [mine[0], *others[:3]]
+    # What it waits for is its worker: it reserves nothing, however long that takes.
+    harness.advance(PATIENCE_SECONDS + 1)
+    agent.answer(held[1:])
+    assert [number for _, number, _ in agent.tasks()] == others[3:6]
+    # One inside that task may be what it waits for.
+    agent.answer(held[1:2])
+    (nested,) = client.submit(1, options=given(worker="one-1", resources="gpu=1"), depth=1)
+    agent.answer([(client.id, number, 1) for number in others[3:6]])
+    assert nested in [number for _, number, _ in agent.tasks()]
+
+
+def test_a_reservation_does_not_stay_at_a_host_that_leaves(harness: Harness) -> None:
+    agents = {name: HostAgent(harness, name, "gpu=2", workers=4) for name in "ab"}
+    client = Client(harness, "client")
+    client.define()
+    client.submit(400, options=asking("gpu=1"))
+    held = {name: agent.tasks() for name, agent in agents.items()}
+    (large,) = client.submit(1, options=asking("gpu=2"))
+    harness.advance(PATIENCE_SECONDS + 1)
+    agents["a"].answer(held["a"][:1])
+    reserved = {queue["resources"]: queue["reserved_at"] for queue in harness.snapshot()["queues"]}["gpu=2"]
+    assert reserved
+    # One task goes on there for long.
+    agents[reserved].send(m.Drain())
+    stays = next(name for name in agents if name != reserved)
+    begun: list[int] = []
+    here = held[stays] + agents[stays].tasks()
+    for _ in range(10):
+        agents[stays].answer(here[:1])
+        here = here[1:] + agents[stays].tasks()
+        begun += [number for _, number, _ in here]
+    assert large in begun
+
+
+def test_tasks_go_to_the_host_that_they_prefer_while_it_has_enough(harness: Harness) -> None:
+    agents = {name: HostAgent(harness, name, "gpu=4") for name in "ab"}
+    client = Client(harness, "client")
+    client.define()
+    numbers = client.submit(6, options=given(host=Prefer("b"), resources="gpu=1"))
+    assert [number for _, number, _ in agents["b"].tasks()] == numbers[:4]
+    assert [number for _, number, _ in agents["a"].tasks()] == numbers[4:]

@@ -155,9 +155,13 @@ class Placement:
             resources.limits_are_known = True
             resources.note_change()
 
-        def hosts_of(queue: SignatureQueue) -> list[AgentRecord]:
-            groups = self._agents.groups_for(queue.signature)
-            return [agent for group in groups for agent in group.agents if not agent.draining]
+        def hosts_of(queue: SignatureQueue) -> list[list[AgentRecord]]:
+            signature = queue.signature
+            hosts = _open_agents(self._agents.groups_for(signature))
+            if not signature or not preferred_host(signature):
+                return [hosts]
+            preferred = dict.fromkeys(_open_agents(self._agents.preferred_for(signature)))
+            return [list(preferred), [agent for agent in hosts if agent not in preferred]]
 
         def assign(
             queue: SignatureQueue, agent: AgentRecord, count: int, of_host: Amounts, devices: tuple[str, ...]
@@ -165,9 +169,9 @@ class Placement:
             worker = named_worker(queue.signature) if queue.signature else ""
             slot = slot_named(agent, worker) if worker else None
             if slot is not None:
-                count = min(count, _room_at_worker(agent, slot))
-                if count <= 0:
+                if _has_counted(agent, slot, queue.depth):
                     return 0
+                count = 1
             tasks = self._ready.take(queue, min(count, TAKEN_MAX), agent if len(self._agents) > 1 else None)
             if tasks:
                 if slot is not None:
@@ -280,7 +284,7 @@ class Placement:
         for agent in [agent for group in groups for agent in group.agents]:
             slot = slot_named(agent, worker)
             assert slot is not None
-            room = _room_at_worker(agent, slot)
+            room = _room_at_worker(agent, slot, queue.deepest)
             while room > 0 and queue.count > 0 and self._work_left > 0:
                 tasks = self._ready.take(queue, min(room, TAKEN_MAX))
                 if not tasks:
@@ -366,8 +370,11 @@ def _deepest(queue: SignatureQueue) -> int:
     return queue.deepest
 
 
-def _room_at_worker(agent: AgentRecord, slot: int) -> int:
-    """Return how many more tasks a worker gets that ask for it: a worker's share of what its agent wants, one at least."""
+def _room_at_worker(agent: AgentRecord, slot: int, depth: int) -> int:
+    """Return how many more tasks a worker gets that ask for it: a worker's share of what its agent wants, one at least.
+
+    That one also where the worker has only tasks that are less deep: they may be waiting for it.
+    """
     if agent.draining or agent.capacity <= 0:
         return 0
     held = 0
@@ -375,7 +382,19 @@ def _room_at_worker(agent: AgentRecord, slot: int) -> int:
         # An agent wants as many more as it has of such tasks.
         agent.pinned[own] = still = [task for task in tasks if task.agent is agent]
         held += len(still)
-    return max(1, (agent.capacity - held) // agent.slots) - len(agent.pinned.get(slot, ()))
+    there = agent.pinned.get(slot, ())
+    room = (agent.capacity - held) // agent.slots - len(there)
+    return room if room > 0 or any(task.options.depth >= depth for task in there) else 1
+
+
+def _has_counted(agent: AgentRecord, slot: int, depth: int) -> bool:
+    """Whether a worker has a task with counted resources, of this depth or deeper: another would wait for it."""
+    tasks = [task for task in agent.pinned.get(slot, ()) if task.agent is agent]
+    return any(task.options.amounts and task.options.depth >= depth for task in tasks)
+
+
+def _open_agents(groups: Iterable[AgentGroup]) -> list[AgentRecord]:
+    return [agent for group in groups for agent in group.agents if not agent.draining]
 
 
 def can_serve(queue: SignatureQueue, agents: AgentPool, resources: ResourceRules[AgentRecord]) -> bool:

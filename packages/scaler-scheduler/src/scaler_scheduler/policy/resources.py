@@ -12,7 +12,7 @@ may wait for them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf
@@ -350,9 +350,7 @@ class ResourceRules(Generic[Host]):
     def can_serve(self, amounts: Amounts, hosts: Iterable[Host]) -> bool:
         """Whether one of the hosts, and the cluster, have enough when nothing is in use."""
         of_host, of_cluster = self.parted(amounts)
-        return self.limits.could_serve(of_cluster) and any(
-            _counts(host.resources) and host.resources.amounts.could_serve(of_host) for host in hosts
-        )
+        return self.limits.could_serve(of_cluster) and any(_could_serve(host.resources, of_host) for host in hosts)
 
     def could_come(self, signature: frozenset[str], amounts: Amounts) -> bool:
         """Whether a new host with these capabilities may serve an ask, as far as those tell that have been here."""
@@ -371,7 +369,7 @@ class ResourceRules(Generic[Host]):
     def place(
         self,
         lines: Lines[Line],
-        hosts_of: Callable[[Line], Collection[Host]],
+        hosts_of: Callable[[Line], Sequence[Collection[Host]]],
         assign: Callable[[Line, Host, int, Amounts, tuple[str, ...]], int],
         note_servable: Callable[[Line, bool], None],
         now: float,
@@ -379,8 +377,9 @@ class ResourceRules(Generic[Host]):
     ) -> int:
         """Let those tasks begin that may. Return how much work that was, in tasks.
 
-        `hosts_of` returns the hosts that may have a line's tasks at all. `assign` takes up to so many tasks from a line and gives
-        them to a host, with what each has there and its devices, calls `grant` for them, and returns how many they were.
+        `hosts_of` returns the hosts that may have a line's tasks at all, the preferred ones first, apart. `assign` takes up to
+        so many tasks from a line and gives them to a host, with what each has there and its devices, calls `grant` for them, and
+        returns how many they were; 0: the host takes none of them now, for another reason than amounts.
         `note_servable` hears whether there is a host that could ever serve a line.
         """
         for line in [line for line in self._reserved if not line.count]:
@@ -400,7 +399,7 @@ class ResourceRules(Generic[Host]):
         self,
         lines: Lines[Line],
         line: Line,
-        hosts_of: Callable[[Line], Collection[Host]],
+        hosts_of: Callable[[Line], Sequence[Collection[Host]]],
         assign: Callable[[Line, Host, int, Amounts, tuple[str, ...]], int],
         note_servable: Callable[[Line, bool], None],
         now: float,
@@ -416,9 +415,13 @@ class ResourceRules(Generic[Host]):
         if wait.seen == self.changes and not (is_patient and wait.host is None):
             return 0
         of_host, of_cluster = self.parted(line.amounts)
-        all_hosts = hosts_of(line)
-        work = 1 + len(all_hosts) // HOST_WORK
-        hosts = [host for host in all_hosts if _counts(host.resources) and host.resources.amounts.could_serve(of_host)]
+        ranks = hosts_of(line)
+        work = 1 + sum(map(len, ranks)) // HOST_WORK
+        able = [[host for host in rank if _could_serve(host.resources, of_host)] for rank in ranks]
+        hosts = [host for rank in able for host in rank]
+        if wait.host is not None and wait.host not in hosts:
+            # That one gets no new tasks any more.
+            self._unreserve(line)
         is_servable = bool(hosts) and self.limits.could_serve(of_cluster)
         note_servable(line, is_servable)
         if not is_servable:
@@ -428,7 +431,12 @@ class ResourceRules(Generic[Host]):
             return work
         if of_cluster and not self.limits_are_known:
             return work
-        placed, lacks_room = self._fill(line, of_host, of_cluster, hosts, assign, work_max)
+        placed, lacks_room, is_refused = 0, False, False
+        for rank in able:
+            if line.count and placed < work_max and not is_refused:
+                count, lacks, is_refused = self._fill(line, of_host, of_cluster, rank, assign, work_max - placed)
+                placed += count
+                lacks_room |= lacks
         work += placed
         if placed:
             self._unreserve(line)
@@ -437,8 +445,11 @@ class ResourceRules(Generic[Host]):
         elif wait.since == inf:
             wait.since = now
         # Room comes and goes with every result: that is looked at each time.
-        wait.seen = -1 if lacks_room or placed else self.changes
-        if line.count and is_patient and not placed:
+        wait.seen = -1 if lacks_room or placed or is_refused else self.changes
+        if is_refused and not placed:
+            # It has found the amounts.
+            self._unreserve(line)
+        elif line.count and is_patient and not placed:
             self._reserve(line, hosts, of_host, of_cluster)
         return work
 
@@ -450,11 +461,13 @@ class ResourceRules(Generic[Host]):
         hosts: Iterable[Host],
         assign: Callable[[Line, Host, int, Amounts, tuple[str, ...]], int],
         work_max: int,
-    ) -> tuple[int, bool]:
-        """Let tasks of a line begin while there is enough: at the host with most room each. Return how many they were, and
-        whether hosts that have enough have no room for tasks."""
+    ) -> tuple[int, bool, bool]:
+        """Let tasks of a line begin while there is enough: at the host with most room each.
+
+        Return how many they were, whether hosts that have enough have no room for tasks, and whether one took none of these.
+        """
         placed = 0
-        lacks_room = False
+        lacks_room = is_refused = False
         gpu = dict(of_host).get(GPU, 0)
         heap = []
         for index, host in enumerate(hosts):
@@ -474,15 +487,19 @@ class ResourceRules(Generic[Host]):
                 if reservation is not None and self._limits_line is not line and line.depth <= reservation.depth:
                     count = reservation.times(of_cluster, count)
             devices = self._devices(line, host, gpu) if gpu and count > 0 else ()
-            if count <= 0 or devices is None or (count := assign(line, host, count, of_host, devices)) <= 0:
+            if count <= 0 or devices is None:
                 break
+            count = assign(line, host, count, of_host, devices)
+            if count <= 0:
+                is_refused = True
+                continue
             placed += count
             if self._times(line, host, of_host, gpu, 1):
                 if _room(line, host) > 0:
                     heappush(heap, (host.assigned / host.slots, index, host))
                 else:
                     lacks_room = True
-        return placed, lacks_room
+        return placed, lacks_room, is_refused
 
     def _times(self, line: Line, host: Host, of_host: Amounts, gpu: int, limit: int) -> int:
         """Return how often a line's tasks may have what they need at a host now, at most `limit` times; with GPUs once."""
@@ -574,6 +591,10 @@ class ResourceRules(Generic[Host]):
 def _counts(resources: HostAmounts) -> bool:
     """Whether a host counts at all: workers of other kinds do not say when a task has left."""
     return len(resources.amounts) > 0
+
+
+def _could_serve(resources: HostAmounts, needed: Amounts) -> bool:
+    return _counts(resources) and resources.amounts.could_serve(needed)
 
 
 def _room(line: WaitingLine, host: CountingHost) -> int:
