@@ -71,6 +71,20 @@ def test_a_task_for_one_worker_has_devices_too() -> None:
     assert devices_of(harness) == [("y",)]
 
 
+def test_tasks_that_ask_for_different_amounts_take_turns() -> None:
+    harness = host(slots=1)
+    harness.submit([1, 2, 3], **counted("cores=1"))
+    harness.submit([4], **counted("gpu=1", "x"))
+    order = []
+    for number in range(5, 9):
+        (running,) = harness.running()
+        order.append(running)
+        # The scheduler sends another one for each that ends.
+        harness.submit([number], **counted("cores=1"))
+        harness.finish(harness.holder(running))
+    assert 4 in order[:3]
+
+
 def test_the_more_urgent_go_first() -> None:
     harness = host(slots=1)
     harness.submit([1])

@@ -31,7 +31,7 @@ class Granted(NamedTuple):
 
 
 class CountedLine(NamedTuple):
-    """What tasks with counted resources have in common that wait together; those whose line sorts first go first."""
+    """What tasks with counted resources have in common that wait together."""
 
     shallowness: int
     """Their depth below zero."""
@@ -94,8 +94,10 @@ class PinnedTasks:
         return [line for line in self._by_slot if isinstance(line, int)]
 
     def counted_lines(self) -> list[CountedLine]:
-        """Return the lines of tasks with counted resources, in the order in which they go."""
-        return sorted(line for line in self._by_slot if not isinstance(line, int))
+        """Return the lines of tasks with counted resources, in the order in which they go: deeper ones, more urgent ones, and
+        then that which has waited longest since one of its tasks was taken."""
+        lines = [line for line in self._by_slot if not isinstance(line, int)]
+        return sorted(lines, key=lambda line: (line.shallowness, line.unimportance))
 
     def counted_tasks(self) -> int:
         """Return how many tasks with counted resources wait here for any processor."""
@@ -129,8 +131,10 @@ class PinnedTasks:
         tasks = line[0].take(1)
         if not len(line[0]):
             line.popleft()
-            if not line:
-                del self._by_slot[slot]
+        del self._by_slot[slot]
+        if line:
+            # Behind the others: they go in turn.
+            self._by_slot[slot] = line
         self.count -= 1
         return tasks
 
