@@ -476,3 +476,13 @@ def test_tasks_go_to_the_host_that_they_prefer_while_it_has_enough(harness: Harn
     numbers = client.submit(6, options=given(host=Prefer("b"), resources="gpu=1"))
     assert [number for _, number, _ in agents["b"].tasks()] == numbers[:4]
     assert [number for _, number, _ in agents["a"].tasks()] == numbers[4:]
+
+
+def test_tasks_for_a_worker_that_have_ended_are_not_kept(harness: Harness) -> None:
+    harness.checks_each_step = False
+    agent = HostAgent(harness, "one", "gpu=4")
+    client = Client(harness, "client")
+    client.define()
+    client.submit(300, options=given(worker="one-1", resources="gpu=1"))
+    assert len(agent.run_all()) == 300
+    assert sum(map(len, harness.core._state.agents.by_peer[agent.peer].pinned.values())) <= 1

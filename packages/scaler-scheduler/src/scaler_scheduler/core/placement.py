@@ -389,8 +389,8 @@ def _room_at_worker(agent: AgentRecord, slot: int, depth: int) -> int:
 
 def _has_counted(agent: AgentRecord, slot: int, depth: int) -> bool:
     """Whether a worker has a task with counted resources, of this depth or deeper: another would wait for it."""
-    tasks = [task for task in agent.pinned.get(slot, ()) if task.agent is agent]
-    return any(task.options.amounts and task.options.depth >= depth for task in tasks)
+    agent.pinned[slot] = still = [task for task in agent.pinned.get(slot, ()) if task.agent is agent]
+    return any(task.options.amounts and task.options.depth >= depth for task in still)
 
 
 def _open_agents(groups: Iterable[AgentGroup]) -> list[AgentRecord]:
