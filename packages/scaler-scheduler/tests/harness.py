@@ -166,7 +166,7 @@ class Harness:
 
     def __init__(self, **config: Any) -> None:
         self.now = 1000.0
-        self.core = SchedulerCore(SchedulerConfig(incarnation=identity("scheduler"), **config), self.now)
+        self.core = SchedulerCore(SchedulerConfig(**{"incarnation": identity("scheduler"), **config}), self.now)
         self.peers: dict[object, Peer] = {}
         self.other_effects: list[effects.Effect] = []
         self.checks_each_step = True

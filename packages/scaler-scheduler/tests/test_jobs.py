@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from harness import FUNCTION, Agent, Client, Harness
+from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
@@ -204,8 +204,8 @@ def journals(harness: Harness) -> dict[bytes, list[bytes]]:
     return found
 
 
-def restarted(records: dict[bytes, list[bytes]]) -> Harness:
-    harness = Harness(keeps_jobs=True)
+def restarted(records: dict[bytes, list[bytes]], **config: Any) -> Harness:
+    harness = Harness(keeps_jobs=True, **config)
     for job, of_job in records.items():
         assert harness.core.restore_job(job, of_job, harness.now) == []
     harness.settle()
@@ -254,6 +254,117 @@ def test_a_client_announces_its_tasks_again_after_a_restart() -> None:
     again.advance(10.0)
     agent.run_all()
     assert set(back.results()) == set(numbers)
+
+
+def announce(client: Client, numbers: list[int], *payloads: bytes, **others: Any) -> None:
+    """Submit tasks that were sent to an earlier scheduler already."""
+    flags = DETACHED | m.TaskFlag.REANNOUNCED
+    client.send(
+        m.TaskBatch(client.id, numbers, (FUNCTION,), Packed.of(payloads), flags=flags, options=options(**others))
+    )
+
+
+@pytest.mark.parametrize("ends", [m.Status.FAILED, m.Status.CANCELED])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_task_that_has_ended_does_not_run_again_because_its_client_missed_the_answer(
+    ends: m.Status, times: int
+) -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    for _ in range(times):
+        # The second time it is submitted again, as it has no result.
+        ask(client, "open")
+        numbers = submit(client, b"P1", b"P2")
+        if ends is m.Status.CANCELED:
+            ask(client, "cancel")
+        agent.answer(agent.tasks(), ends, b"Perror")
+    again = restarted(journals(harness))
+    back, successor = Client(again, "client"), Agent(again, "agent")
+    back.define()
+    announce(back, numbers, b"P1", b"P2")
+    again.advance(20.0)
+    assert successor.tasks() == []
+    text = b"" if ends is m.Status.CANCELED else b"Perror"
+    assert back.results() == dict.fromkeys(numbers, (ends, text))
+
+
+def test_a_task_that_may_not_run_twice_does_not_where_a_scheduler_has_lost_its_job() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    announce(client, [1], b"P1", idempotent=False)
+    announce(client, [2], b"P2")
+    harness.advance(20.0)
+    assert [number for _, number, _ in agent.tasks()] == [2]
+    (code, text) = client.results()[1]
+    assert code != m.Status.SUCCESS
+    assert b"idempotent=False" in text
+
+
+def test_what_a_worker_holds_is_no_other_task_where_the_end_of_a_journal_is_lost() -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    submit(client, b"P1")
+    kept = journals(harness)
+    numbers = submit(client, b"P2", b"P3")
+    held = agent.tasks()
+    # The power fails: the last record is lost, and a worker host somewhere else has its tasks.
+    again = restarted(kept, incarnation=identity("later"))
+    back, successor = Client(again, "client"), Agent(again, "agent")
+    attempts = [attempt for *_, attempt in held]
+    successor.send(
+        m.Inventory(held[0][0], [number for _, number, _ in held], attempts, [m.HeldState.RUNNING] * len(held))
+    )
+    successor.answer(held, payload=b"Pof another task")
+    back.define()
+    announce(back, numbers[1:], b"P3")
+    again.advance(20.0)
+    assert back.results() == {}
+    successor.run_all()
+    assert back.results()[numbers[1]] == (m.Status.SUCCESS, b"Presult")
+    again.core.check_invariants()
+
+
+def test_results_stay_with_their_tasks_where_a_record_of_tasks_is_lost() -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    ask(client, "open")
+    submit(client, b"P1", b"P2")
+    submit(client, b"P3", b"P4")
+    tasks = agent.tasks()
+    while len(tasks) < 4:
+        agent.answer(tasks[-1:], payload=b"P%d" % tasks[-1][1])
+        tasks += agent.tasks()
+    agent.answer([task for task in tasks if task[1] == 4], payload=b"P4")
+    ask(client, "close")
+    records = journals(harness)
+    (job,) = records
+    kinds = [journal.unpack(record)[0] for record in records[job]]
+    del records[job][kinds.index(journal.Kind.TASKS)]
+    again = Harness(keeps_jobs=True)
+    (problem,) = again.core.restore_job(job, records[job], again.now)
+    assert "missing" in problem
+    again.settle()
+    other = Client(again, "other")
+    told = status(other)
+    assert (told["tasks"], told["closed"]) == (4, False)
+    asked = follow(other, 0, 3)
+    found = other.results()
+    assert found[asked[1]] == (m.Status.SUCCESS, b"P4")
+    assert b"submit the job again" in found[asked[0]][1] or found[asked[0]] == (m.Status.SUCCESS, b"P1")
+
+
+def test_tasks_whose_function_is_lost_run_when_they_are_submitted_again() -> None:
+    harness, client, _ = started(keeps_jobs=True)
+    submit(client, b"P1")
+    records = journals(harness)
+    (job,) = records
+    records[job] = [one for one in records[job] if journal.unpack(one)[0] is not journal.Kind.FUNCTION]
+    again = restarted(records)
+    other, agent = Client(again, "other"), Agent(again, "agent")
+    assert status(other)["failed"] == 1
+    other.define()
+    (number,) = submit(other, b"P1")
+    agent.run_all()
+    assert other.results()[number][0] == m.Status.SUCCESS
+    assert status(other)["done"] == 1
 
 
 def test_records_that_cannot_be_read_lose_nothing_else() -> None:

@@ -29,6 +29,10 @@ class RowState(IntEnum):
     """There was a result, and it is lost."""
 
 
+NUMBERS = 1 << 32
+"""A task's number in the scheduler is its position plus 1, plus a multiple of this: the job's `series` when it came."""
+
+
 class Row:
     """One task of a job."""
 
@@ -41,6 +45,7 @@ class Row:
         "options",
         "payload",
         "result",
+        "series",
         "state",
         "status",
         "submitter",
@@ -54,6 +59,7 @@ class Row:
         capabilities: Capabilities,
         submitter: int,
         number: int,
+        series: int = 0,
     ) -> None:
         self.function = function
         self.payload = payload
@@ -65,6 +71,7 @@ class Row:
         """Which of the job's clients submitted it, in the order in which these came."""
         self.number = number
         """Its number at that client."""
+        self.series = series
         self.digest = content_of(function, payload)
         self.state = RowState.OPEN
         self.status = 0
@@ -113,6 +120,7 @@ class Job:
         "refusals",
         "rows",
         "seen",
+        "series",
         "size_bytes",
         "started_at",
         "submitters",
@@ -134,6 +142,9 @@ class Job:
         self.is_closed = False
         """Whether all tasks were submitted: others are refused from then on."""
         self.rows: list[Row] = []
+        self.series = 0
+        """Of tasks that come from now on: another one after each restart. A worker may hold a task that the journal has lost,
+        and its number must not be that of another task."""
         self.counts: Counter[RowState] = Counter()
         self.size_bytes = 0
         self.functions: dict[bytes, tuple[str, bytes]] = {}
@@ -180,6 +191,15 @@ class Job:
     def submitter(self, client_id: bytes) -> int:
         """Return the place of a client among those that submitted tasks."""
         return self.submitters.setdefault(client_id, len(self.submitters))
+
+    def task_number(self, position: int) -> int:
+        """Return the number that a task has in the scheduler."""
+        return self.rows[position].series * NUMBERS + position + 1
+
+    def position_of(self, task_number: int) -> int | None:
+        """Return the position of the task with this number in the scheduler; None if there is none."""
+        series, place = divmod(task_number, NUMBERS)
+        return place - 1 if 1 <= place <= len(self.rows) and self.rows[place - 1].series == series else None
 
     def open_rows(self) -> list[int]:
         """Return the positions of the tasks that have not ended."""

@@ -71,14 +71,15 @@ def function(function_id: bytes, name: str, body: bytes) -> bytes:
     return pack(Kind.FUNCTION, {"id": function_id.hex(), "name": name}, body)
 
 
-def tasks(client_id: bytes, rows: Sequence[Row], at: float) -> bytes:
-    """Return the record of appended tasks, which one client submitted at this Unix time."""
-    return pack(Kind.TASKS, {"client": client_id.hex(), **_columns(rows), "at": at}, b"".join(r.payload for r in rows))
+def tasks(client_id: bytes, first: int, rows: Sequence[Row], at: float) -> bytes:
+    """Return the record of tasks, appended from this position on, which one client submitted at this Unix time."""
+    header = {"client": client_id.hex(), "first": first, "series": rows[0].series, **_columns(rows), "at": at}
+    return pack(Kind.TASKS, header, b"".join(row.payload for row in rows))
 
 
-def again(positions: Sequence[int], rows: Sequence[Row], at: float) -> bytes:
-    """Return the record of tasks that were submitted again."""
-    header = {"rows": list(positions), **_columns(rows), "at": at}
+def again(client_id: bytes, positions: Sequence[int], numbers: Sequence[int], rows: Sequence[Row], at: float) -> bytes:
+    """Return the record of tasks that a client submitted again, with the numbers that they have there now."""
+    header = {"client": client_id.hex(), "by": list(numbers), "rows": list(positions), **_columns(rows), "at": at}
     return pack(Kind.AGAIN, header, b"".join(row.payload for row in rows))
 
 
@@ -118,6 +119,7 @@ def read_rows(header: dict[str, Any], blob: bytes, submitter: int) -> list[Row]:
     options = [one.encode() for one in header["options"]]
     capabilities = [tuple((str(name), int(value)) for name, value in one) for one in header["capabilities"]]
     zeros = [0] * len(numbers)
+    series = int(header.get("series", 0))
     rows, start = [], 0
     for number, length, of_function, of_options, of_capabilities in zip(
         numbers,
@@ -130,5 +132,6 @@ def read_rows(header: dict[str, Any], blob: bytes, submitter: int) -> list[Row]:
         payload = blob[start : start + length]
         start += length
         function_id = functions[of_function]
-        rows.append(Row(function_id, payload, options[of_options], capabilities[of_capabilities], submitter, number))
+        asked, allowed = options[of_options], capabilities[of_capabilities]
+        rows.append(Row(function_id, payload, asked, allowed, submitter, number, series))
     return rows

@@ -157,8 +157,14 @@ class Jobs:
     ) -> None:
         if batch.kind != m.TaskKind.CALL or batch.objects or batch.serializer:
             raise _RefusedError("a job takes single calls, without objects and serializers of their client")
+        for function in batch.functions:
+            if not self._functions.knows(client.id, function):
+                raise SessionError(f"{client.name} uses function {short(function)} before defining it")
         new: list[tuple[int, Row]] = []
         again: list[tuple[int, Row]] = []
+        numbers_again: list[int] = []
+        # An earlier scheduler may have given these to workers already, and may have answered them.
+        reannounced = batch.flags & m.TaskFlag.REANNOUNCED
         numbers = job.numbers.setdefault(client.id, {})
         seen = job.seen.setdefault(client.id, Counter())
         first_new = len(job.rows)
@@ -167,6 +173,7 @@ class Jobs:
             number, payload = batch.numbers[at], payloads[at]
             function = batch.functions[batch.function_indexes[at] if len(batch.function_indexes) else 0]
             position = numbers.get(number)
+            is_known = position is not None
             if position is None:
                 content = content_of(function, payload)
                 same = job.by_content.get(content, ())
@@ -182,24 +189,28 @@ class Jobs:
                     job.refusals.setdefault(client.id, str(error))
                     self._refuse(client, number, str(error))
                     continue
-                row = Row(function, payload, record, batch.capabilities, job.submitter(client.id), number)
+                submitter = job.submitter(client.id)
+                row = Row(function, payload, record, batch.capabilities, submitter, number, job.series)
                 position = job.add(row, client.id)
                 total += row.size_bytes
                 new.append((position, row))
             else:
                 row = job.rows[position]
                 numbers[number] = position
-                if row.state is not RowState.OPEN and row.state is not RowState.DONE:
+                if row.state not in (RowState.OPEN, RowState.DONE) and not (is_known and reannounced):
+                    self._define(job, client, function)
                     job.begin_again(row, payload, record, batch.capabilities)
                     again.append((position, row))
+                    numbers_again.append(number)
             self._follow(job, client, number, position)
         unix = job.changed_at = self._unix(now)
         if new:
             assert len(job.rows) == first_new + len(new)
-            self._write(job, journal.tasks(client.id, [row for _, row in new], unix))
+            self._write(job, journal.tasks(client.id, first_new, [row for _, row in new], unix))
         if again:
-            self._write(job, journal.again([at for at, _ in again], [row for _, row in again], unix))
-        self._queue(job, [*new, *again], now)
+            positions, rows_again = [at for at, _ in again], [row for _, row in again]
+            self._write(job, journal.again(client.id, positions, numbers_again, rows_again, unix))
+        self._queue(job, [*new, *again], now, flags=reannounced)
 
     def _queue(self, job: Job, rows: Sequence[tuple[int, Row]], now: float, flags: int = 0) -> None:
         """Have these tasks run."""
@@ -212,7 +223,7 @@ class Jobs:
                 table = {f: place for place, f in enumerate(dict.fromkeys(row.function for _, row in some))}
                 batch = m.TaskBatch(
                     job.id,
-                    [position + 1 for position, _ in some],
+                    [job.task_number(position) for position, _ in some],
                     tuple(table),
                     Packed.of([row.payload for _, row in some]),
                     function_indexes=[table[row.function] for _, row in some] if len(table) > 1 else EMPTY,
@@ -247,8 +258,6 @@ class Jobs:
         """Keep a function for a job."""
         if function in job.functions:
             return
-        if not self._functions.knows(client.id, function):
-            raise SessionError(f"{client.name} uses function {short(function)} before defining it")
         body, name = self._functions.body(function), self._functions.name(function)
         self._functions.define(job.id, m.FunctionDefine(job.id, (function,), Packed.of([body]), (name,)))
         job.functions[function] = (name, body)
@@ -289,8 +298,8 @@ class Jobs:
         total = self._total_bytes()
         ended = []
         for at, number in enumerate(batch.numbers):
-            position = number - 1
-            if not 0 <= position < len(job.rows) or job.rows[position].state is not RowState.OPEN:
+            position = job.position_of(number)
+            if position is None or job.rows[position].state is not RowState.OPEN:
                 continue
             row, status, result = job.rows[position], m.Status.SUCCESS, payloads[at]
             if len(batch.statuses):
@@ -389,7 +398,7 @@ class Jobs:
             if self._config.keeps_jobs:
                 self._outbox.add(effects.SyncJournal(job.id))
         elif action == "cancel":
-            numbers = [position + 1 for position in job.open_rows()]
+            numbers = [job.task_number(position) for position in job.open_rows()]
             for portion in portions_of(m.TaskCancel(job.id, numbers)) if numbers else ():
                 self._cancel(job.client, portion, now)
         elif action == "forget":
@@ -472,6 +481,8 @@ class Jobs:
             return problems
         if job.name in self._by_name:
             return [*problems, f"there is another journal of a job {job.name!r}"]
+        # 20 bits, as browsers know numbers below 2**53 only.
+        job.series = int.from_bytes(self._config.incarnation[:3], "little") >> 4
         self._file(job)
         for function, (name, body) in list(job.functions.items()):
             try:
@@ -489,7 +500,7 @@ class Jobs:
             self._queue(job, runnable, now, flags=m.TaskFlag.REANNOUNCED)
         except SessionError as error:
             problems.append(str(error))
-        stranded = [at for at in job.open_rows() if at + 1 not in job.client.tasks]
+        stranded = [at for at in job.open_rows() if job.task_number(at) not in job.client.tasks]
         text = "the journal does not say enough to run this task after a restart: submit the job again"
         for at in stranded:
             job.end(job.rows[at], RowState.FAILED, m.Status.NOT_RUN, text.encode(), ())

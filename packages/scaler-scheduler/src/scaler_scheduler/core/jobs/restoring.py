@@ -7,9 +7,12 @@ from collections.abc import Iterable
 
 from scaler_protocol.wire.call_options import job_name
 from scaler_scheduler.core.jobs import journal
-from scaler_scheduler.core.jobs.job import Job, RowState
+from scaler_scheduler.core.jobs.job import Job, Row, RowState
 from scaler_scheduler.core.jobs.journal import Kind
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
+
+MISSING_MAX = 10_000_000
+"""More missing tasks than this are damage of another kind."""
 
 
 def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: float) -> tuple[Job | None, list[str]]:
@@ -33,6 +36,10 @@ def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: flo
             problems.append(f"record {place} cannot be read: {error}")
             if job is None:
                 return None, problems
+    unknown = 0 if job is None else sum(not row.function and row.state is RowState.OPEN for row in job.rows)
+    if job is not None and unknown:
+        problems.append(f"the records of {unknown} tasks are missing: these are to be submitted again")
+        job.is_closed = False
     return job, problems
 
 
@@ -52,7 +59,9 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
         job.functions[bytes.fromhex(str(header["id"]))] = (str(header["name"]), blob)
     elif kind is Kind.TASKS:
         client_id = bytes.fromhex(str(header["client"]))
-        for row in journal.read_rows(header, blob, job.submitter(client_id)):
+        rows = journal.read_rows(header, blob, job.submitter(client_id))
+        _fill(job, int(header.get("first", len(job.rows))), client_id, rows[0])  # type: ignore[call-overload]
+        for row in rows:
             job.add(row, client_id)
             seen = job.seen.setdefault(client_id, Counter())
             seen[row.digest] += 1
@@ -60,12 +69,24 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
         positions: list[int] = header["rows"]  # type: ignore[assignment]
         for position, new in zip(positions, journal.read_rows(header, blob, 0), strict=True):
             job.begin_again(job.rows[position], new.payload, new.options, new.capabilities)
+        if "by" in header:
+            client_id, by = bytes.fromhex(str(header["client"])), header["by"]
+            job.numbers.setdefault(client_id, {}).update(zip(by, positions, strict=True))  # type: ignore[call-overload]
     elif kind is Kind.ENDED:
         _end(job, header, blob)
     elif kind is Kind.CLOSED:
         job.is_closed = True
     elif kind is Kind.KEPT:
         job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
+
+
+def _fill(job: Job, first: int, client_id: bytes, following: Row) -> None:
+    """A record of tasks before this position may be missing: later records name the others by their positions all the same."""
+    missing = first - len(job.rows)
+    if not 0 <= missing <= MISSING_MAX:
+        raise ValueError(f"tasks from position {first} on, behind {len(job.rows)} tasks")
+    for _ in range(missing):
+        job.add(Row(b"", b"", b"", (), following.submitter, following.number), client_id)
 
 
 def _end(job: Job, header: dict[str, object], blob: bytes) -> None:
