@@ -116,6 +116,74 @@ def test_what_a_full_disk_does_not_take_is_written_later(
     assert loaded(tmp_path) == {JOB: [b"before", b"one", b"two", b"three"]}
 
 
+def test_a_new_job_on_a_full_disk_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journals = JobJournals(tmp_path)
+    write, truncate = os.write, os.ftruncate
+    room = [3]
+
+    def full(fd: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left")
+        return write(fd, bytes(data)[: room.pop()])
+
+    def failing(fd: int, size: int) -> None:
+        raise OSError(errno.EIO, "not even this")
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "ftruncate", failing)
+    opened = len(os.listdir("/proc/self/fd"))
+    journals.append(JOB, b"one")
+    for second in range(20):
+        journals.append(JOB, b"%d" % second)
+        assert journals.look(100.0 * second) == []
+    # Not one more for each attempt.
+    assert len(os.listdir("/proc/self/fd")) <= opened + 1
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "ftruncate", truncate)
+    sync_files(journals.look(1e6))
+    journals.close()
+    assert loaded(tmp_path) == {JOB: [b"one", *(b"%d" % second for second in range(20))]}
+
+
+def test_a_journal_of_which_only_a_part_of_the_first_line_is_there_is_removed(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    for size in (0, 4, 9):
+        path.write_bytes(b"SCALERJOB\x01"[:size])
+        assert loaded(tmp_path) == {}
+        assert not path.exists()
+
+
+def test_zeros_at_the_end_are_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(bytes(4096))
+    assert loaded(tmp_path) == {JOB: RECORDS}
+    assert path.stat().st_size == size
+    assert "4096 bytes are dropped" in caplog.text
+
+
+def test_what_cannot_be_repaired_or_removed_stops_no_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(os, "truncate", failing)
+    monkeypatch.setattr(Path, "unlink", failing)
+    journals = JobJournals(tmp_path)
+    assert dict(journals.load()) == {}
+    assert "cannot be repaired" in caplog.text
+    journals.drop(JOB)
+    journals.close()
+    assert "cannot be removed" in caplog.text
+    assert path.read_bytes() == data[:-1]
+
+
 def test_more_jobs_than_files_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_journals, "OPEN_FILES_MAX", 2)
     journals = JobJournals(tmp_path)

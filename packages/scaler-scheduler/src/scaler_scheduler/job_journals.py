@@ -25,6 +25,7 @@ MAGIC = b"SCALERJOB"
 VERSION = 1
 _START = struct.Struct("<9sB")
 _RECORD = struct.Struct("<II")
+_HEADER = _START.pack(MAGIC, VERSION)
 
 SYNC_SECONDS = 1.0
 """How long a record may be with the system only."""
@@ -59,6 +60,8 @@ class JobJournals:
         self._unsynced: set[bytes] = set()
         self._unwritten: dict[bytes, bytes] = {}
         """What a full or failing disk has not taken."""
+        self._cut_at: dict[bytes, int] = {}
+        """Where a file is to end before it is written again: behind that is a part of a record, which could not be removed."""
         self._synced_at = float("-inf")
 
     def close(self) -> None:
@@ -86,25 +89,33 @@ class JobJournals:
             except OSError as error:
                 logger.error("the journal %s cannot be read, its job is not there: %s", path, error)
                 continue
+            if _HEADER.startswith(data) and len(data) < len(_HEADER):
+                # Its first write was cut off, so nothing was kept in it.
+                self._unlink(path)
+                continue
             trouble = _foreign(data)
             if trouble:
                 logger.error("the journal %s is left alone, its job is not there: %s", path, trouble)
                 continue
             records, end, damaged = read_records(data)
-            if damaged:
-                aside = path.with_suffix(".damaged")
-                logger.error("the journal %s has %d damaged places; they are kept in %s", path, damaged, aside)
-                self._set_aside(path, aside, records)
-            elif end < len(data):
-                logger.warning("the journal %s ended within a record: %d bytes are dropped", path, len(data) - end)
-                os.truncate(path, end)
+            try:
+                if damaged:
+                    aside = path.with_suffix(".damaged")
+                    logger.error("the journal %s has %d damaged places; they are kept in %s", path, damaged, aside)
+                    self._set_aside(path, aside, records)
+                elif end < len(data):
+                    logger.warning("the journal %s ended within a record: %d bytes are dropped", path, len(data) - end)
+                    os.truncate(path, end)
+            except OSError as error:
+                logger.error("the journal %s cannot be repaired, its job is not there: %s", path, error)
+                continue
             yield job, records
 
     @staticmethod
     def _set_aside(path: Path, aside: Path, records: list[bytes]) -> None:
         whole = path.with_suffix(".new")
         with whole.open("wb") as file:
-            file.write(_START.pack(MAGIC, VERSION))
+            file.write(_HEADER)
             file.writelines(framed(record) for record in records)
             file.flush()
             os.fsync(file.fileno())
@@ -132,10 +143,18 @@ class JobJournals:
         """Remove a job's journal."""
         self._unwritten.pop(job, None)
         self._unsynced.discard(job)
+        self._cut_at.pop(job, None)
         fd = self._files.pop(job, None)
         if fd is not None:
             os.close(fd)
-        self._path(job).unlink(missing_ok=True)
+        self._unlink(self._path(job))
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("the journal %s cannot be removed, so its job is back after a restart: %s", path, error)
 
     def look(self, now: float) -> list[int]:
         """Write again what the disk did not take. Return descriptors for `sync_files`. To be called now and then."""
@@ -154,16 +173,23 @@ class JobJournals:
         end = 0
         try:
             fd = self._open(job)
+            if job in self._cut_at:
+                os.ftruncate(fd, self._cut_at[job])
+                del self._cut_at[job]
             end = os.lseek(fd, 0, os.SEEK_END)
+            whole = data if end else _HEADER + data
             written = 0
-            while written < len(data):
-                written += os.write(fd, memoryview(data)[written:])
+            while written < len(whole):
+                written += os.write(fd, memoryview(whole)[written:])
         except OSError as error:
             logger.error("the journal of a job cannot be written, and is tried again: %s", error)
             self._unwritten[job] = data
-            if fd >= 0:
+            if fd >= 0 and job not in self._cut_at:
                 # What comes later must not stand behind half a record.
-                os.ftruncate(fd, end)
+                try:
+                    os.ftruncate(fd, end)
+                except OSError:
+                    self._cut_at[job] = end
             return
         self._unsynced.add(job)
 
@@ -176,8 +202,6 @@ class JobJournals:
                     self.sync(oldest)
                 os.close(self._files.pop(oldest))
             fd = os.open(self._path(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            if not os.fstat(fd).st_size:
-                os.write(fd, _START.pack(MAGIC, VERSION))
         self._files[job] = fd
         return fd
 
@@ -211,6 +235,9 @@ def read_records(data: bytes) -> tuple[list[bytes], int, int]:
     start = end = _START.size
     while start + _RECORD.size <= len(data):
         length, checksum = _RECORD.unpack_from(data, start)
+        if not length and not checksum and len(data) - start > 2 * _RECORD.size and not data[start:].strip(b"\0"):
+            # After the power has failed, the end of a file may be zeros, which look like empty records.
+            break
         stop = start + _RECORD.size + length
         if length > RECORD_BYTES_MAX or stop > len(data):
             # Cut off, or its length is damaged: nobody knows where the next one begins.
