@@ -73,6 +73,17 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         self._loop: AbstractEventLoop | None = None
         self._get_loop: Callable[[], AbstractEventLoop]
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Only `Client` has jobs; everything else is unknown."""
+            if name in ("job", "jobs"):
+                raise AttributeError(
+                    f"AsyncClient has no {name}(): have a Client ask for jobs, in a thread (asyncio.to_thread). Tasks are "
+                    "submitted to one with the options detached=True and name"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     # --- connecting
 
     async def connect(self) -> Self:
