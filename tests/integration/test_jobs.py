@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -242,6 +243,59 @@ def test_a_client_that_waits_sees_the_job_after_a_restart(deployment: Deployment
     deployment.workers(again)
     assert client.gather(futures, 60) == [number * number for number in range(100)]
     assert client.jobs()["followed"].status().tasks == 100
+
+
+def once(number: int, folder: str) -> int:
+    (Path(folder) / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    time.sleep(0.5)  # sleeps: the task is still running when the scheduler is stopped
+    return number
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("stopped", [False, True], ids=["killed", "stopped"])
+def test_a_standby_takes_the_jobs_up_once_the_first_scheduler_lets_go_of_them(
+    deployment: Deployment, tmp_path: Path, stopped: bool
+) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    storage = deployment.storage()
+    kept = tmp_path / "kept"
+    flags = ("--object-storage-address", storage.address, "--storage-path", str(kept), "--standby-lease-seconds", "1.5")
+    first = deployment.scheduler(*flags)
+    standby = deployment.scheduler(*flags, "--standby-of", first.address)
+    both = f"{first.address},{standby.address}"
+    deployment.workers(both)
+    client = deployment.client(both)
+    with client.job("taken"):
+        futures = [client.submit(squared, number) for number in range(200)]
+        large = client.submit(many_bytes, 1_000_000)
+        careful = [client.submit_verbose(once, (number, str(folder)), idempotent=False) for number in range(8)]
+    assert len(large.result(60)) == 1_000_000
+    wait_for("a careful task", lambda: any(folder.iterdir()))
+    if stopped:
+        os.kill(first.pid, signal.SIGSTOP)
+        standby.wait_log("are not taken up yet")
+        with pytest.raises(errors.JobError, match="has not let go"):
+            client.jobs()["taken"].results()
+        with pytest.raises(errors.JobError, match="has not let go"), client.job("other"):
+            pass
+        with pytest.raises(ScalerError, match="has not let go"):
+            client.submit_verbose(squared, (4,), detached=True, name="taken").result(60)
+        os.kill(first.pid, signal.SIGCONT)
+        first.wait_log("is a standby now")
+    else:
+        first.kill()
+    standby.wait_log("1 job is taken up")
+    assert client.gather(futures, 60) == [number * number for number in range(200)]
+    for number, future in enumerate(careful):
+        error = future.exception(60)
+        assert error is None or "idempotent=False" in str(error)
+        assert error is not None or future.result() == number
+    runs = [path.name.partition("-")[0] for path in folder.iterdir()]
+    assert len(runs) == len(set(runs)), "a task ran twice"
+    job = client.jobs()["taken"]
+    assert len(job.results(60, return_exceptions=True)[200]) == 1_000_000
+    assert job.status().tasks == 209
 
 
 def test_large_results_that_a_restart_has_cost_are_made_again(deployment: Deployment, tmp_path: Path) -> None:

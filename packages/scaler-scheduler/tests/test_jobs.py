@@ -287,6 +287,44 @@ def test_a_task_that_has_ended_does_not_run_again_because_its_client_missed_the_
     assert back.results() == dict.fromkeys(numbers, (ends, text))
 
 
+def test_what_was_cancelled_stays_so_though_its_scheduler_is_killed_before_workers_have_stopped_it() -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    numbers = submit(client, b"P1", b"P2", b"P3")
+    held = agent.tasks()
+    ask(client, "cancel")
+    again = restarted(journals(harness))
+    back, successor = Client(again, "client"), Agent(again, "agent")
+    assert status(back)["canceled"] == 3
+    attempts = [attempt for *_, attempt in held]
+    successor.send(
+        m.Inventory(held[0][0], [number for _, number, _ in held], attempts, [m.HeldState.RUNNING] * len(held))
+    )
+    assert [sorted(one.numbers) for one in successor.take(m.TaskCancel)] == [sorted(number for _, number, _ in held)]
+    back.define()
+    announce(back, numbers, b"P1", b"P2", b"P3")
+    again.advance(20.0)
+    assert successor.tasks() == []
+    assert back.results() == dict.fromkeys(numbers, (m.Status.CANCELED, b""))
+    # Who submits it again has it run.
+    other = Client(again, "other")
+    other.define()
+    submit(other, b"P1")
+    successor.run_all()
+    assert (status(other)["done"], status(other)["canceled"]) == (1, 2)
+
+
+def test_a_scheduler_that_has_not_got_the_jobs_yet_makes_none_and_answers_for_none() -> None:
+    _, client, agent = started(jobs_are_elsewhere=True)
+    assert "has not let go" in ask(client, "list").error
+    assert "has not let go" in ask(client, "open").error
+    (new,) = submit(client, b"P1")
+    announce(client, [77], b"P2")
+    ((number, (code, text)),) = client.results().items()
+    assert (number, code) == (new, m.Status.NOT_RUN)
+    assert b"Try again later" in text
+    assert agent.tasks() == []
+
+
 def test_a_task_that_may_not_run_twice_does_not_where_a_scheduler_has_lost_its_job() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")

@@ -112,6 +112,8 @@ class _Server:
         self._webhooks: Webhooks | None = None
         self._journals: JobJournals | None = None
         """Of jobs; None where they are kept in memory only."""
+        self._jobs_due = False
+        """Whether this scheduler is first, and could not take the jobs up so far."""
         self._core: SchedulerCore
         self._security = server_security(settings)
         """The keys of those who may connect; None: everybody may."""
@@ -252,6 +254,7 @@ class _Server:
     def _change_role(self, change: Change) -> None:
         """Take over from another scheduler, or step down because another one is first. What peers hold stays with them."""
         now = time.monotonic()
+        self._jobs_due = False
         if change is Change.STEP_DOWN:
             self._core.dismiss_peers()
             self._perform(now)
@@ -260,8 +263,25 @@ class _Server:
             core = self._new_core(now)
         except ServiceError as error:
             # The former first one may still have them, if it only stands still.
-            logger.error("the jobs of the former first scheduler are not taken up: %s", error)
-            core = SchedulerCore(self._succession.config(self._first_config), now)
+            logger.error("the jobs of the former first scheduler are not taken up yet: %s", error)
+            config = replace(self._succession.config(self._first_config), jobs_are_elsewhere=True)
+            core = SchedulerCore(config, now)
+            self._jobs_due = True
+        self._use(core)
+
+    def _take_up_jobs(self) -> None:
+        """Try again to take up the jobs of the former first scheduler. Peers come back to the new core as after a restart."""
+        now = time.monotonic()
+        try:
+            core = self._new_core(now)
+        except ServiceError:
+            return
+        self._jobs_due = False
+        logger.warning("the jobs of the former first scheduler are taken up now")
+        self._perform(now)
+        self._use(core)
+
+    def _use(self, core: SchedulerCore) -> None:
         self._core = core
         if self._guard is not None:
             self._guard.use(core)
@@ -479,6 +499,8 @@ class _Server:
         self._store.watch(time.monotonic())
         self._refresh_keys()
         self._give_back_memory()
+        if self._jobs_due:
+            self._take_up_jobs()
         if self._journals is not None and (due := self._journals.look(time.monotonic())):
             self._loop.run_in_executor(None, sync_files, due)
 

@@ -33,6 +33,8 @@ class Kind(IntEnum):
     """All tasks were submitted."""
     KEPT = 7
     """The job is kept as long as this."""
+    CANCELED = 8
+    """Tasks are to be stopped. How they end is said by `ENDED`, if there is time for that."""
 
 
 def pack(kind: Kind, header: dict[str, Any], blob: bytes = b"") -> bytes:

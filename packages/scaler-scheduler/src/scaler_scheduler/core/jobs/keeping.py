@@ -39,6 +39,11 @@ LOOK_SECONDS = 5.0
 NO_CONTENT = b"\0" * 16
 """The id of no object: naming it to object storage says that its owner lives."""
 
+ELSEWHERE_TEXT = (
+    "jobs cannot be used now: the scheduler that was first before has not let go of them, or their folder cannot be read, as "
+    "the scheduler's log says. Try again later"
+)
+
 
 class Jobs:
     """See the module."""
@@ -120,6 +125,11 @@ class Jobs:
 
     def take_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
         """Take tasks of jobs in, or questions for their results."""
+        if self._config.jobs_are_elsewhere:
+            # What is announced again is so once more to the core that has the jobs.
+            for number in () if batch.flags & m.TaskFlag.REANNOUNCED else batch.numbers:
+                self._refuse(client, number, ELSEWHERE_TEXT)
+            return
         try:
             records, places = read_records(batch.options)
         except ValueError as error:
@@ -380,6 +390,8 @@ class Jobs:
 
     def _act(self, client: ClientRecord, request: m.JobRequest, now: float) -> list[dict[str, object]]:
         action, name = request.action, request.name
+        if self._config.jobs_are_elsewhere:
+            raise _RefusedError(ELSEWHERE_TEXT)
         if action == "list":
             return [description(job) for job in self._by_name.values() if self._may(client, job)]
         if action == "open":
@@ -395,10 +407,14 @@ class Jobs:
             if not job.is_closed:
                 job.is_closed = True
                 self._write(job, journal.pack(journal.Kind.CLOSED, {}))
-            if self._config.keeps_jobs:
-                self._outbox.add(effects.SyncJournal(job.id))
+            self._outbox.add(effects.SyncJournal(job.id))
         elif action == "cancel":
-            numbers = [job.task_number(position) for position in job.open_rows()]
+            positions = job.open_rows()
+            numbers = [job.task_number(position) for position in positions]
+            if positions:
+                # Workers take a moment to stop tasks. A scheduler that is started meanwhile must not run them again.
+                self._write(job, journal.pack(journal.Kind.CANCELED, {"rows": positions}))
+                self._outbox.add(effects.SyncJournal(job.id))
             for portion in portions_of(m.TaskCancel(job.id, numbers)) if numbers else ():
                 self._cancel(job.client, portion, now)
         elif action == "forget":

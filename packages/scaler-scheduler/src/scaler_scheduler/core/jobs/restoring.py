@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from scaler_protocol.wire.call_options import job_name
+from scaler_protocol.wire.messages import Status
 from scaler_scheduler.core.jobs import journal
 from scaler_scheduler.core.jobs.job import Job, Row, RowState
 from scaler_scheduler.core.jobs.journal import Kind
@@ -74,6 +75,10 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
             job.numbers.setdefault(client_id, {}).update(zip(by, positions, strict=True))  # type: ignore[call-overload]
     elif kind is Kind.ENDED:
         _end(job, header, blob)
+    elif kind is Kind.CANCELED:
+        for row in [job.rows[position] for position in header["rows"]]:  # type: ignore[attr-defined]
+            if row.state is RowState.OPEN:
+                job.end(row, RowState.CANCELED, Status.CANCELED, b"", ())
     elif kind is Kind.CLOSED:
         job.is_closed = True
     elif kind is Kind.KEPT:
