@@ -9,7 +9,7 @@ import pytest
 from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
+from scaler_protocol.wire.call_options import NO_OPTIONS, Retries, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, effects, events
 from scaler_scheduler.core.jobs import journal
@@ -175,6 +175,32 @@ def test_a_future_that_is_cancelled_stops_no_task() -> None:
     agent.run_all()
     assert client.results() == {}
     assert status(client)["done"] == 1
+
+
+def test_a_task_that_is_tried_again_has_not_ended() -> None:
+    _, client, agent = started(keeps_jobs=True)
+    record = encode_record(NO_OPTIONS._replace(detached=True, name="job", retries=Retries(1, on=("Exception",))))
+    batch = m.TaskBatch(
+        client.id, [1, 2], (FUNCTION,), Packed.of([b"P1", b"P2"]), flags=DETACHED, options=join_records([record])
+    )
+    client.send(batch)
+    first, second = agent.tasks()
+    agent.answer([first, second], m.Status.RETRY, b"Pfailure")
+    assert client.results() == {}
+    assert status(client)["failed"] == 0
+    again = sorted(agent.tasks())
+    agent.answer(again[:1])
+    agent.answer(again[1:], m.Status.RETRY, b"Plast failure")
+    assert client.results() == {1: (m.Status.SUCCESS, b"Presult"), 2: (m.Status.FAILED, b"Plast failure")}
+    assert (status(client)["done"], status(client)["failed"]) == (1, 1)
+    # The task that failed is submitted again, and has as many retries as before.
+    ask(client, "open")
+    batch.numbers = [3, 4]
+    client.send(batch)
+    assert client.results() == {3: (m.Status.SUCCESS, b"Presult")}
+    agent.answer(agent.tasks(), m.Status.RETRY, b"Pfailure")
+    agent.answer(agent.tasks())
+    assert client.results() == {4: (m.Status.SUCCESS, b"Presult")}
 
 
 def test_lost_results_count_as_none() -> None:

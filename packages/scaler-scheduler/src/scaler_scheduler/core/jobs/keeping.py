@@ -314,6 +314,9 @@ class Jobs:
             row, status, result = job.rows[position], m.Status.SUCCESS, payloads[at]
             if len(batch.statuses):
                 status = m.Status(batch.statuses[at])
+                if status is m.Status.RETRY:
+                    # No end: it says that the task has failed and is tried again.
+                    continue
             total += len(result)
             if total > self._config.jobs_bytes_max:
                 total -= len(result)
