@@ -421,6 +421,11 @@ class Jobs(Mapping[str, Job]):
         self._jobs = client.operations.client_jobs()
 
     def __getitem__(self, name: str) -> Job:
+        try:
+            job_name(name)
+        except (TypeError, ValueError):
+            # No message can name it.
+            raise errors.JobNotFoundError(f"there is no job {shown(name)}") from None
         job = Job(self._client, name)
         job.status()
         return job
