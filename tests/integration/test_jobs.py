@@ -274,7 +274,7 @@ def test_a_standby_takes_the_jobs_up_once_the_first_scheduler_lets_go_of_them(
     wait_for("a careful task", lambda: any(folder.iterdir()))
     if stopped:
         os.kill(first.pid, signal.SIGSTOP)
-        standby.wait_log("are not taken up yet")
+        standby.wait_log("jobs are not taken up yet")
         with pytest.raises(errors.JobError, match="has not let go"):
             client.jobs()["taken"].results()
         with pytest.raises(errors.JobError, match="has not let go"), client.job("other"):
@@ -296,6 +296,15 @@ def test_a_standby_takes_the_jobs_up_once_the_first_scheduler_lets_go_of_them(
     job = client.jobs()["taken"]
     assert len(job.results(60, return_exceptions=True)[200]) == 1_000_000
     assert job.status().tasks == 209
+    if not stopped:
+        # The first one is started again, and back: its jobs are with the other one meanwhile.
+        again = deployment.scheduler(*flags, address=first.address)
+        again.wait_log("is a standby now")
+        assert job.status().tasks == 209
+        standby.kill()
+        again.wait_log("1 job is taken up")
+        assert job.status().tasks == 209
+        assert client.submit(squared, 5).result(60) == 25
 
 
 def test_large_results_that_a_restart_has_cost_are_made_again(deployment: Deployment, tmp_path: Path) -> None:

@@ -38,8 +38,12 @@ OPEN_FILES_MAX = 64
 SUFFIX = ".job"
 
 
+class JournalsInUseError(ServiceError):
+    """Another scheduler uses the folder."""
+
+
 class JobJournals:
-    """The files of one folder. Raises ServiceError where the folder cannot be used, or another scheduler uses it."""
+    """The files of one folder. Raises ServiceError where it cannot be used; JournalsInUseError: another scheduler uses it."""
 
     def __init__(self, storage_path: Path) -> None:
         self.folder = storage_path / "jobs"
@@ -52,7 +56,7 @@ class JobJournals:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise ServiceError(
+            raise JournalsInUseError(
                 f"--storage-path: another scheduler keeps its jobs in {self.folder}; each needs a folder of its own"
             ) from None
         self._files: dict[bytes, int] = {}

@@ -30,7 +30,7 @@ from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelop
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from scaler_scheduler.core.succession import Change
 from scaler_scheduler.guard import Guard, open_guard
-from scaler_scheduler.job_journals import JobJournals, sync_files
+from scaler_scheduler.job_journals import JobJournals, JournalsInUseError, sync_files
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, webhooks_for
@@ -164,7 +164,7 @@ class _Server:
                 unix_offset_seconds=time.time() - time.monotonic(),
             )
             stack.callback(self._close_journals)
-            self._core = self._new_core(time.monotonic())
+            self._core = self._start_core(time.monotonic())
             self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
@@ -244,6 +244,22 @@ class _Server:
             logger.info("%s taken up from %s", "1 job is" if count == 1 else f"{count} jobs are", journals.folder)
         return core
 
+    def _start_core(self, now: float) -> SchedulerCore:
+        """Return the first core. Raises ServiceError where jobs cannot be kept.
+
+        Where another scheduler has them, that is most likely the standby that took over from this one before, and says so soon.
+        """
+        try:
+            return self._new_core(now)
+        except JournalsInUseError as error:
+            return self._core_without_jobs(error, now)
+
+    def _core_without_jobs(self, error: ServiceError, now: float) -> SchedulerCore:
+        """Return a core that refuses jobs. They are taken up as soon as that is possible."""
+        logger.error("jobs are not taken up yet, and are refused until then: %s", error)
+        self._jobs_due = True
+        return SchedulerCore(replace(self._succession.config(self._first_config), jobs_are_elsewhere=True), now)
+
     def _close_journals(self) -> None:
         if self._journals is not None:
             self._journals.close()
@@ -263,10 +279,7 @@ class _Server:
             core = self._new_core(now)
         except ServiceError as error:
             # The former first one may still have them, if it only stands still.
-            logger.error("the jobs of the former first scheduler are not taken up yet: %s", error)
-            config = replace(self._succession.config(self._first_config), jobs_are_elsewhere=True)
-            core = SchedulerCore(config, now)
-            self._jobs_due = True
+            core = self._core_without_jobs(error, now)
         self._use(core)
 
     def _take_up_jobs(self) -> None:
@@ -277,7 +290,6 @@ class _Server:
         except ServiceError:
             return
         self._jobs_due = False
-        logger.warning("the jobs of the former first scheduler are taken up now")
         self._perform(now)
         self._use(core)
 
