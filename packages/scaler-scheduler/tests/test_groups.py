@@ -203,6 +203,21 @@ def test_tasks_that_agents_hold_ahead_do_not_count_as_running_for_longer_than_th
     assert_shared(cluster.used, {"pricing": 3, "research": 1})
 
 
+def test_a_host_that_was_stuck_for_a_while_costs_no_group_its_share_afterwards() -> None:
+    """While results come late, all tasks at an agent look as if they ran. A group that comes later must not wait for that."""
+    cluster = Cluster("pricing=3,research=1", 4, ahead=64)
+    cluster.client("p", "pricing").keep_busy(500, 0.005)
+    cluster.run(1)
+    cluster.harness.now += 1.0
+    cluster.endings = [(at + 1.0, *rest) for at, *rest in cluster.endings]
+    cluster.beat()
+    cluster.run(0.5)
+    cluster.client("r", "research").keep_busy(100, 0.1)
+    cluster.used.clear()
+    cluster.run(8)
+    assert_shared(cluster.used, {"pricing": 3, "research": 1})
+
+
 def test_what_nobody_else_uses_is_lent_and_nothing_is_owed_for_it() -> None:
     cluster = Cluster("pricing=3,research=1", 4)
     research = cluster.client("r", "research").keep_busy(40, 0.1)

@@ -39,7 +39,10 @@ class GroupTurns:
         self._places: dict[Group, _Place] = {}
         """Also those of groups that wait no more."""
         self._now = 0.0
-        """Virtual time: that of the group which was served last, or would be next."""
+        """Virtual time: that of the group which was served last, or would be next; it is never beyond all that wait.
+
+        What a group was charged becomes less when tasks end that seemed to run and did not.
+        """
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -161,7 +164,7 @@ class GroupTurns:
 
     def _choose(self) -> Group | None:
         """Return the group that is next; None: all are held back."""
-        chosen, least, now = None, 0.0, 0.0
+        chosen, least, now, latest = None, 0.0, 0.0, 0.0
         for group in self._waiting:
             place = self._places[group]
             if group.room(self._depth) == 0:
@@ -172,10 +175,11 @@ class GroupTurns:
                 self._bound(group, place)
             begins = place.start + self._charged(group)
             ends = begins + group.expected_seconds / group.weight
+            latest = begins if chosen is None else max(latest, begins)
             if chosen is None or ends < least:
                 chosen, least, now = group, ends, begins
         if chosen is not None:
-            self._now = max(self._now, now)
+            self._now = min(max(self._now, now), latest)
         return chosen
 
     def _bound(self, group: Group, place: _Place) -> None:
