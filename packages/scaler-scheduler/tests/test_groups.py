@@ -218,6 +218,20 @@ def test_a_host_that_was_stuck_for_a_while_costs_no_group_its_share_afterwards()
     assert_shared(cluster.used, {"pricing": 3, "research": 1})
 
 
+def test_while_a_host_is_stuck_no_more_of_its_tasks_count_as_running_than_it_has_slots() -> None:
+    cluster = Cluster("pricing=3,research=1", 4, ahead=64)
+    cluster.client("p", "pricing").keep_busy(500, 0.005)
+    cluster.run(1)
+    cluster.endings = [(at + 1.5, *rest) for at, *rest in cluster.endings]
+    cluster.run(1)
+    # What comes now begins beside pricing, with what that seems to have run: four core seconds, not 68.
+    cluster.client("r", "research").keep_busy(100, 0.1)
+    cluster.run(0.5)
+    cluster.used.clear()
+    cluster.run(4)
+    assert cluster.used["research"] > 2.5
+
+
 def test_what_nobody_else_uses_is_lent_and_nothing_is_owed_for_it() -> None:
     cluster = Cluster("pricing=3,research=1", 4)
     research = cluster.client("r", "research").keep_busy(40, 0.1)

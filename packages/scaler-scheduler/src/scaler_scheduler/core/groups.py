@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.events import Peer
-from scaler_scheduler.core.records import ClientRecord, Task
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 from scaler_scheduler.core.shares import MEAN_KEPT, OVERHEAD_SECONDS, UNKNOWN_SECONDS
 from scaler_scheduler.core.tallies import owner_of
 from scaler_scheduler.group_shares import DEFAULT_GROUP, GroupShare
@@ -21,7 +22,8 @@ CREDIT_SECONDS = 5.0
 """A group that had nothing waiting, or was held back by its limit, is owed at most its share of the last seconds."""
 
 AHEAD_SECONDS = 0.25
-"""Tasks that were assigned so long ago run. Of those that came later it is not known: agents hold some 50 ms of work.
+"""Tasks that were assigned so long ago run, as many of an agent's as it has slots, for each depth. Of those that came later it is
+not known: agents hold some 50 ms of work.
 
 A task is expected to take so much at most, and so much where nothing is known of it. More would keep a group with long tasks
 waiting until others have caught up with what its tasks have not used yet.
@@ -30,11 +32,15 @@ waiting until others have caught up with what its tasks have not used yet.
 KEY_NAMES_KEPT = 1000
 """Names of keys of connections that are gone are forgotten when there are so many."""
 
+Place: TypeAlias = tuple[AgentRecord, int]
+"""An agent and a depth: as many tasks run there as the agent has slots."""
+
 
 class Group:
     """One group, its clients, and what its tasks use."""
 
-    def __init__(self, share: GroupShare) -> None:
+    def __init__(self, share: GroupShare, busy: Counter[Place]) -> None:
+        """`busy`: how many tasks of all groups run, as far as is known. The groups keep it together."""
         self.share = share
         self.name, self.weight = share.name, share.weight
         self.clients: dict[ClientRecord, None] = {}
@@ -49,9 +55,10 @@ class Group:
         self._assigned: dict[Task, float] = {}
         """Its tasks at agents, and when each was assigned."""
         self._fresh: deque[tuple[float, Sequence[Task]]] = deque()
-        """Those that were assigned less than `AHEAD_SECONDS` ago, oldest first. Some may have ended."""
-        self._running: dict[Task, float] = {}
-        """The others, which run."""
+        """Those that were assigned, or seen to wait at their agent, less than `AHEAD_SECONDS` ago. Some may have ended."""
+        self._running: dict[Task, tuple[float, Place]] = {}
+        """The others, which run: since when, and where."""
+        self._busy = busy
         self._running_since_sum = 0.0
         self._by_depth: Counter[int] = Counter()
         """Of `_assigned`, how many there are of each depth."""
@@ -151,9 +158,13 @@ class Group:
             if self._assigned.pop(task, None) is None:
                 continue
             self._by_depth[task.options.depth] -= 1
-            since = self._running.pop(task, None)
-            if since is not None:
+            running = self._running.pop(task, None)
+            if running is not None:
+                since, place = running
                 self._running_since_sum -= since
+                self._busy[place] -= 1
+                if not self._busy[place]:
+                    del self._busy[place]
         if not self._running:
             # What rounding has left.
             self._running_since_sum = 0.0
@@ -179,21 +190,35 @@ class Group:
             self.held_since = now
 
     def _note_running(self, now: float) -> None:
-        fresh = self._fresh
+        fresh, busy = self._fresh, self._busy
         while fresh and fresh[0][0] <= now - AHEAD_SECONDS:
             since, tasks = fresh.popleft()
+            waiting = []
             for task in tasks:
                 # One that came back and was assigned again is in a later entry.
-                if self._assigned.get(task) == since:
-                    self._running[task] = since
-                    self._running_since_sum += since
+                if self._assigned.get(task) != since or task in self._running:
+                    continue
+                agent = task.agent
+                assert agent is not None
+                place = agent, task.options.depth
+                if busy[place] >= agent.slots:
+                    # It cannot have begun: results come late, or the agent's tasks take longer than it has seen.
+                    self._assigned[task] = now
+                    waiting.append(task)
+                    continue
+                busy[place] += 1
+                self._running[task] = since, place
+                self._running_since_sum += since
+            if waiting:
+                fresh.append((now, waiting))
 
 
 class Groups:
     """All groups of a scheduler that has some."""
 
     def __init__(self, shares: Iterable[GroupShare], now: float) -> None:
-        self.by_name: dict[str, Group] = {share.name: Group(share) for share in shares}
+        busy: Counter[Place] = Counter()
+        self.by_name: dict[str, Group] = {share.name: Group(share, busy) for share in shares}
         self.of: dict[bytes, Group] = {}
         """By connected client."""
         self.now = now
