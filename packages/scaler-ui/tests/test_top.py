@@ -123,7 +123,7 @@ def test_groups_have_a_table_that_says_why_tasks_wait(scheduler: SyntheticSchedu
         ]
         await pilot.press("enter")
         await pilot.pause()
-        assert "used core seconds  1234.568" in text_of(application, "detail-text")
+        assert "core seconds used  1,234.568" in text_of(application, "detail-text")
 
     use_top(scheduler, look)
 

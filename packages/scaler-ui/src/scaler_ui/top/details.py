@@ -33,7 +33,7 @@ def describe_row(model: ClusterModel, view: str, row: int, looking: Looking) -> 
         return _describe_function(model, functions[row]) if row < len(functions) else None
     if view == "groups":
         groups = figures.groups(model)
-        return lines(groups[row]) if row < len(groups) else None
+        return _describe_group(groups[row]) if row < len(groups) else None
     return _describe_worker(model, row, looking.sort_key) if view == "workers" else None
 
 
@@ -52,6 +52,14 @@ def _describe_client(client: dict[str, object], looking: Looking) -> str:
     # Tasks that workers have, begun or not: nobody counts by client which of them run.
     shown = {"at_workers" if key == "running" else key: value for key, value in client.items()}
     return lines({**shown, **_speed(bytes.fromhex(str(client["id"])), looking)})
+
+
+def _describe_group(group: dict[str, object]) -> str:
+    # Core seconds are what shares are counted in, so they stay a number of seconds.
+    seconds = f"{cast(float, group['used_core_seconds']):,.3f}"
+    return lines(
+        {name: value for name, value in group.items() if name != "used_core_seconds"} | {"core seconds used": seconds}
+    )
 
 
 def _speed(key: Key, looking: Looking) -> dict[str, object]:
