@@ -63,18 +63,34 @@ def reasons(model: ClusterModel) -> dict[str, int]:
 
 def test_waiting_tasks_have_reasons_that_add_up() -> None:
     assert reasons(model_of(task_states=states(0))) == {}
-    assert reasons(model_of(task_states=states(50), workers=(), agents=(), graphs=())) == {"no worker": 50}
-    assert reasons(model_of(task_states=states(500, 32))) == {"graph": 420, "busy": 80}
+    assert reasons(model_of(task_states=states(50), workers=(), agents=(), graphs=(), groups=())) == {"no worker": 50}
+    assert reasons(model_of(task_states=states(500, 32), groups=())) == {"graph": 420, "busy": 80}
     full = {"object_bytes": 98, "object_limit_bytes": 100}
-    assert reasons(model_of(task_states=states(5), graphs=(), **full)) == {"memory": 5}
+    assert reasons(model_of(task_states=states(5), graphs=(), groups=(), **full)) == {"memory": 5}
     free = tuple(worker(0, slot, sent=0, queued=0, state=m.ProcessorState.IDLE) for slot in range(2))
-    assert reasons(model_of(task_states=states(5), graphs=(), workers=free)) == {"assigning": 5}
+    assert reasons(model_of(task_states=states(5), graphs=(), groups=(), workers=free)) == {"assigning": 5}
     leaving = tuple(dataclasses.replace(agent, draining=True) for agent in snapshot(1).agents)
-    assert reasons(model_of(task_states=states(5), graphs=(), workers=free, agents=leaving)) == {"no worker": 5}
+    assert reasons(model_of(task_states=states(5), graphs=(), groups=(), workers=free, agents=leaving)) == {
+        "no worker": 5
+    }
+
+
+def test_tasks_that_a_limit_of_their_group_holds_back_are_told() -> None:
+    free = tuple(worker(0, slot, sent=0, queued=0, state=m.ProcessorState.IDLE) for slot in range(2))
+    groups = (
+        m.GroupStatus("research", waiting=7, running=2, max_running=2),
+        m.GroupStatus("pricing", waiting=3, running=1, max_running=2),
+        m.GroupStatus("default", waiting=1, running=5),
+    )
+    model = model_of(task_states=states(11), graphs=(), workers=free, groups=groups)
+    assert reasons(model) == {"limit": 7, "assigning": 4}
+    assert model.snapshot is not None
+    first = activity.waiting_reasons(model, model.snapshot)[0]
+    assert first["reason"] == "at most 2 tasks of group research may run at once"
 
 
 def test_tasks_that_no_worker_can_run_are_told_with_what_they_ask_for() -> None:
-    model = model_of(task_states=states(10), graphs=())
+    model = model_of(task_states=states(10), graphs=(), groups=())
     rows = [(UNIX, ALICE, number, T.SUBMITTED, "", "f", 0, -1) for number in range(6)]
     asked = {"capability_table": ("gpu", "tpu=2,linux"), "capabilities": [0, 0, 0, 1, 1, 1]}
     model.accept(events(1, rows, **asked), 1.0)
@@ -168,6 +184,8 @@ def test_functions_are_bounded_and_counted_with_what_was_left_out() -> None:
         ("cannot open /tmp/run/a.csv", "cannot open /var/data/b.csv"),
         ("job 123e4567-e89b-12d3-a456-426614174000 failed", "job 00000000-e89b-12d3-a456-426614174fff failed"),
         ("x = -1.5e-7", "x = 2"),
+        ("no price at 0.01519490552314173", "no price at 0.6806"),
+        ("object 0123456789abcdef0123 is lost", "object 00ffee00ffee00ffee is lost"),
         ("first line\ndetails", "first line\nothers"),
     ],
 )

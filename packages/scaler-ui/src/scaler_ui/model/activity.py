@@ -65,6 +65,14 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
             f"start workers with --per-worker-capabilities {','.join(sorted(names))}",
             "capability",
         )
+    for group in snapshot.groups:
+        if group.max_running and group.running >= group.max_running:
+            because(
+                f"at most {group.max_running:,} tasks of group {group.name} may run at once",
+                group.waiting,
+                "wait, or raise max_running of the group in --share of the scheduler",
+                "limit",
+            )
     limit = snapshot.object_limit_bytes
     if limit and snapshot.object_bytes >= STORAGE_FULL_SHARE * limit:
         because(
@@ -78,7 +86,13 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
     slots = slot_counts(snapshot)
     if slots.slots and slots.running >= slots.slots:
         because(f"all {slots.slots} workers are busy", left, "wait, or start more workers", "busy")
-    because("about to be assigned", left, "nothing, unless it lasts", "assigning")
+    # Nobody tells monitors what the waiting tasks ask for.
+    because(
+        "about to be assigned, or waiting for counted resources",
+        left,
+        "nothing; if it lasts, scaler_dump shows which resources they ask for",
+        "assigning",
+    )
     return sorted(found, key=lambda one: -int(one["count"]))
 
 

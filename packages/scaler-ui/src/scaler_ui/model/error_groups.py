@@ -13,7 +13,10 @@ TREND_MINUTES = 60
 SHAPE_MAX = 300
 
 _QUOTED = re.compile(r"'[^'\n]{0,200}'|\"[^\"\n]{0,200}\"|`[^`\n]{0,200}`")
-_HEXADECIMAL = re.compile(r"\b(?:0x[0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-f]{16,})\b")
+# Sixteen digits after a decimal point belong to a number.
+_HEXADECIMAL = re.compile(
+    r"\b(?:0x[0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?<!\d\.)[0-9a-f]{16,})\b"
+)
 _PATH = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 

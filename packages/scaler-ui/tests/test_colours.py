@@ -1,0 +1,30 @@
+"""Colours of the pages: texts on coloured grounds can be read (WCAG 2.2 AA), in both themes, also where no test has such a page open."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+AA = 4.5
+"""The least contrast of a text of ordinary size."""
+
+
+def luminance(colour: str) -> float:
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "dark by itself"])
+@pytest.mark.parametrize("name", ["accent", "good", "bad", "warn"])
+def test_words_on_coloured_grounds_can_be_read(theme: int, name: str) -> None:
+    style = (files("scaler_ui.web") / "static" / "style.css").read_text()
+    (text, ground) = (re.findall(rf"--{one}: (#[0-9a-f]{{6}})", style)[theme] for one in (name, f"{name}-soft"))
+    assert contrast(text, ground) >= AA
