@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+
+import pytest
 
 from tests.integration.deployment import Deployment
 
@@ -37,3 +40,33 @@ def test_the_command_lists_shows_cancels_and_forgets(deployment: Deployment) -> 
     unknown = command("status", address, "overnight")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "scaler_jobs: there is no job 'overnight'\n"
+
+
+@pytest.mark.parametrize("arguments", [["scaler.jobs", "list"], ["scaler"]])
+def test_ctrl_c_while_a_scheduler_is_waited_for_leaves_no_traceback(arguments: list[str]) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", *arguments, "tcp://127.0.0.1:1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline().startswith("no scheduler at tcp://127.0.0.1:1")
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.communicate(timeout=30) == ("", "")
+    assert waiting.returncode == 130
+
+
+def test_the_directory_of_keys_has_the_flag_of_other_commands_too() -> None:
+    for arguments in (["scaler.jobs", "list"], ["scaler"]):
+        refused = subprocess.run(
+            [sys.executable, "-m", *arguments, "tcp://127.0.0.1:1", "--security-dir", "/no/such"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert refused.returncode == 2
+        assert "/no/such is no directory" in refused.stderr

@@ -34,9 +34,7 @@ def test_settings_as_flags() -> None:
 
 def test_missing_distributions_are_named(monkeypatch: Any) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ImportError, match="needs scaler-scheduler and scaler-objstore and scaler-worker, not installed"
-    ):
+    with pytest.raises(ImportError, match="needs scaler-scheduler, scaler-objstore, scaler-worker, not installed"):
         SchedulerClusterCombo(n_workers=1)
     with pytest.raises(ImportError, match="needs scaler-worker, not"):
         Cluster("tcp://127.0.0.1:1").start()

@@ -13,6 +13,7 @@ import pytest
 
 import scaler
 from scaler import AsyncClient, Client, errors
+from scaler.client.jobs import JobStatus
 from scaler.client.notebook import size_text
 from scaler.client.object_reference import ObjectReference
 
@@ -142,3 +143,14 @@ def test_a_client_that_connects_soon_says_nothing(client: Client, caplog: pytest
     with Client(client.address):
         pass
     assert not caplog.messages
+
+
+def test_what_has_become_of_a_job_is_a_table() -> None:
+    counts = {"waiting": 0, "running": 1, "done": 1_200, "failed": 3, "canceled": 0, "lost": 0, "tasks": 1_204}
+    rest = {"size_bytes": 9, "is_closed": True, "keep_seconds": 60.0, "expires": None}
+    shown = JobStatus("<night>", "alice", 0.0, **counts, **rest)._repr_html_()  # type: ignore[arg-type]
+    assert "&lt;night&gt;" in shown
+    assert ">1,200<" in shown
+    # What there is none of, or is not known, is left out.
+    assert "canceled" not in shown
+    assert "forgotten" not in shown

@@ -69,11 +69,13 @@ class ClientViews:
         return framed(self.dashboard_url, width, height)
 
     def __repr__(self) -> str:
+        from scaler_protocol.runtime.counted import counted
+
         facts = self.operations.facts()
         name = "" if self.name is None else f"{self.name!r} "
         return (
             f"<{type(self).__name__} {name}{self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
-            f"{facts['unanswered tasks']} unanswered tasks>"
+            f"{counted(int(str(facts['unanswered tasks'])), 'unanswered task')}>"
         )
 
     def _repr_html_(self) -> str:

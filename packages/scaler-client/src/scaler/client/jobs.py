@@ -96,6 +96,26 @@ class JobStatus:
         """Whether all tasks have ended."""
         return not (self.waiting or self.running)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from scaler.client.notebook import facts_table
+
+        counts = {
+            "waiting": self.waiting,
+            "running": self.running,
+            "done": self.done,
+            "failed": self.failed,
+            "canceled": self.canceled,
+            "lost": self.lost,
+        }
+        shown = {name: f"{count:,}" for name, count in counts.items() if count}
+        times = {"started": _clock(self.started), "forgotten": "" if self.expires is None else _clock(self.expires)}
+        return facts_table("Job", {"job": self.name, "owner": self.owner, "tasks": f"{self.tasks:,}", **shown, **times})
+
+
+def _clock(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+
 
 def keep_seconds(keep: Any) -> float:
     """Return how long a job is kept: seconds, a timedelta, or a text such as "90s", "30m", "12h", "7d", "2w"; None: 0.

@@ -10,6 +10,8 @@ from scaler.client.seconds import checked_seconds
 from scaler_protocol.version import SOFTWARE_VERSION
 
 HEALTHY, TROUBLED, WRONG_USE = 0, 1, 2
+INTERRUPTED = 130
+"""What shells report of a command that Ctrl-C has ended."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +23,12 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if all is well, 1 if there is a problem, 2 for an address or flag that cannot be used.",
     )
     made.add_argument("address", nargs="?", help="of the scheduler, as in tcp://127.0.0.1:2345, or a connection file")
-    made.add_argument("--security", metavar="PATH", help="security directory, or key file, for a cluster with keys")
+    made.add_argument(
+        "--security",
+        "--security-dir",
+        metavar="PATH",
+        help="security directory, or key file, for a cluster with keys",
+    )
     made.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -36,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check with these arguments (default: those of this process). Returns the exit status."""
+    try:
+        return _check(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _check(arguments: Sequence[str] | None) -> int:
     command = parser()
     given = command.parse_args(arguments)
     # Imported late, so that -h and wrong flags are answered at once.

@@ -19,8 +19,20 @@ if TYPE_CHECKING:
 
 COMMAND = "scaler_jobs"
 DONE, FAILED, WRONG_USE = 0, 1, 2
+INTERRUPTED = 130
+"""What shells report of a command that Ctrl-C has ended."""
 
 TIMEOUT_SECONDS = 20.0
+
+EPILOG = """\
+Exit status: 0 if it was done, 1 if the scheduler refused or did not answer, 2 for wrong use.
+
+examples:
+  all jobs:
+    scaler_jobs list tcp://127.0.0.1:2345
+  what has become of the tasks of one, for scripts:
+    scaler_jobs status tcp://127.0.0.1:2345 overnight --json
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,33 +42,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"{COMMAND}: {message}\n")
 
 
-class _Page(argparse.HelpFormatter):
-    """Leaves the lines of the examples as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text == _NOTES else super()._fill_text(text, width, indent)
-
-
-_NOTES = f"""\
-Exit status: 0 if it was done, 1 if the scheduler refused or did not answer, 2 for wrong use.
-
-examples:
-  all jobs:
-    {COMMAND} list tcp://127.0.0.1:2345
-  how far one is, and what has failed:
-    {COMMAND} status tcp://127.0.0.1:2345 overnight
-  end one, and forget it with its results:
-    {COMMAND} cancel tcp://127.0.0.1:2345 overnight
-    {COMMAND} forget tcp://127.0.0.1:2345 overnight"""
-
-
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
         prog=COMMAND,
         description="Shows and ends jobs, which are tasks that outlive the program that submitted them.",
-        epilog=_NOTES,
-        formatter_class=_Page,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {SOFTWARE_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -68,7 +60,12 @@ def command_parser() -> argparse.ArgumentParser:
         )
         if of_one:
             found.add_argument("names", metavar="NAME", nargs="+", help="the name of a job")
-        found.add_argument("--security", metavar="DIR", help="security directory, or key file, for a cluster with keys")
+        found.add_argument(
+            "--security",
+            "--security-dir",
+            metavar="DIR",
+            help="security directory, or key file, for a cluster with keys",
+        )
         found.add_argument(
             "--timeout",
             metavar="SECONDS",
@@ -87,6 +84,13 @@ def command_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: those of this process). Returns its exit status."""
+    try:
+        return _answered(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _answered(arguments: Sequence[str] | None) -> int:
     parser = command_parser()
     given = parser.parse_args(arguments)
     # Imported late, so that -h and wrong flags are answered at once.

@@ -46,7 +46,7 @@ def require(modules: Iterable[str]) -> None:
     missing = [_DISTRIBUTIONS[module] for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ImportError(
-            f"a local cluster needs {' and '.join(missing)}, not installed here: pip install 'scaler-client[local]'"
+            f"a local cluster needs {', '.join(missing)}, not installed here: pip install 'scaler-client[local]'"
         )
 
 
