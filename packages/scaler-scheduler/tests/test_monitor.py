@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from harness import FUNCTION, Agent, Client, Harness, identity
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.transport.publisher import Publisher
@@ -19,6 +20,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Frame
 from scaler_scheduler.core import effects, events
+from scaler_scheduler.core.functions import FORMER_NAMES_MAX, FunctionRegistry
 from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURES_KEPT
 from scaler_scheduler.core.object_listing import COUNTED_TASKS_MAX
 from scaler_scheduler.core.snapshot import TASKS_MAX
@@ -86,6 +88,29 @@ def test_a_task_is_told_from_submission_to_its_end() -> None:
     assert events.worker_table == ("agent",)
     assert events.function_table == ("module.f",)
     assert (events.stride, events.dropped) == (1, 0)
+
+
+def test_tasks_of_a_client_that_has_left_have_the_names_of_their_functions() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(1)
+    agent.answer(agent.tasks())
+    client.send(m.Goodbye("bye"))
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    assert events.function_table == ("module.f",)
+
+
+def test_names_of_dropped_functions_are_kept_up_to_a_number() -> None:
+    registry = FunctionRegistry()
+    ids = []
+    for number in range(FORMER_NAMES_MAX + 1):
+        body = b"P%d" % number
+        ids.append(content_id(body))
+        registry.define(b"client", m.FunctionDefine(b"client", (ids[-1],), Packed.of([body]), (f"f{number}",)))
+        registry.drop_client(b"client")
+    assert len(registry) == 0
+    assert registry.name(ids[0]) == ids[0][:4].hex()
+    assert (registry.name(ids[1]), registry.name(ids[-1])) == ("f1", f"f{FORMER_NAMES_MAX}")
 
 
 def test_far_too_many_events_are_thinned_by_whole_tasks_and_counted() -> None:

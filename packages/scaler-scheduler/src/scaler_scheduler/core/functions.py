@@ -9,6 +9,9 @@ from scaler_protocol.ids import is_named_by_content, short
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.limits import FUNCTION_BYTES_MAX, FUNCTION_NAME_CHARACTERS_MAX, FUNCTIONS_MAX
 
+FORMER_NAMES_MAX = 1_000
+"""So many names of dropped functions are kept: monitors are told of a task's end when its client may have left already."""
+
 
 class _Body:
     __slots__ = ("clients", "data", "name")
@@ -40,6 +43,7 @@ class FunctionRegistry:
     def __init__(self) -> None:
         self._bodies: dict[bytes, _Body] = {}
         self._of_client: dict[bytes, _Holding] = {}
+        self._former_names: dict[bytes, str] = {}
         self.unfinished: Counter[bytes] = Counter()
         """Unfinished tasks by function. Graph rows that wait are no tasks yet."""
 
@@ -90,7 +94,8 @@ class FunctionRegistry:
     def name(self, function_id: bytes) -> str:
         """Return the function's name for people, or the beginning of its id if it has none."""
         body = self._bodies.get(function_id)
-        return body.name if body is not None and body.name else function_id[:4].hex()
+        name = body.name if body is not None else self._former_names.get(function_id)
+        return name or function_id[:4].hex()
 
     def described(self, number: int, function_id: bytes) -> str:
         """Return a task's number and its function's name, which tells people which of theirs it is."""
@@ -107,6 +112,14 @@ class FunctionRegistry:
             if not body.clients:
                 del self._bodies[function_id]
                 self.unfinished.pop(function_id, None)
+                self._keep_name(function_id, body.name)
+
+    def _keep_name(self, function_id: bytes, name: str) -> None:
+        # Again at the end: the one dropped first is forgotten first.
+        self._former_names.pop(function_id, None)
+        self._former_names[function_id] = name
+        if len(self._former_names) > FORMER_NAMES_MAX:
+            del self._former_names[next(iter(self._former_names))]
 
     def __len__(self) -> int:
         return len(self._bodies)
