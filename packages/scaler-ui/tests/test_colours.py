@@ -1,4 +1,4 @@
-"""Colours of the pages: texts on coloured grounds can be read (WCAG 2.2 AA), in both themes, also where no test has such a page open."""
+"""Colours of the pages: words on coloured grounds can be read (WCAG 2.2 AA), in both themes."""
 
 from __future__ import annotations
 
