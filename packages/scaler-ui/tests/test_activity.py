@@ -101,6 +101,23 @@ def test_tasks_that_no_worker_can_run_are_told_with_what_they_ask_for() -> None:
     assert unserved["what_to_do"] == "start workers with --per-worker-capabilities tpu"
 
 
+def test_tasks_for_one_worker_or_host_are_told_so() -> None:
+    model = model_of(task_states=states(10), graphs=(), groups=())
+    (known, *_) = snapshot(1).workers
+    rows = [(UNIX, ALICE, number, T.SUBMITTED, "", "f", 0, -1) for number in range(10)]
+    table = (f"@worker:{known.name}", "@worker:gone", "@host:far,linux", "@preferred-host:far", "@agent:00ff=2")
+    model.accept(events(1, rows, capability_table=table, capabilities=[0, 0, 0, 0, 1, 1, 1, 2, 3, 4]), 1.0)
+    assert model.snapshot is not None
+    found = {one["reason"]: one["count"] for one in activity.waiting_reasons(model, model.snapshot)}
+    assert found == {
+        f"only worker {known.name} may run them": 4,
+        "no worker gone is connected": 3,
+        "no worker on host far is connected": 1,
+        "only one worker may run them": 1,
+        f"all {len(snapshot(1).workers)} workers are busy": 1,
+    }
+
+
 def test_progress_begins_anew_after_a_pause_and_tells_the_time_left() -> None:
     table: ProgressTable[str] = ProgressTable()
     table.update(0.0, {"a": (1_000, 0)})

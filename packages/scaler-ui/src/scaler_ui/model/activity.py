@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Count
 from typing import Any
 
+from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered
 from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.model.cluster import ClusterModel, shown_name
 from scaler_ui.model.error_groups import ErrorGroup
@@ -57,6 +58,8 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
         because(
             "no worker is connected", left, "start workers: scaler_cluster with the scheduler's address", "no worker"
         )
+    for reason, count, what_to_do in _bound(model, snapshot):
+        because(reason, count, what_to_do, "place")
     for names, count in _unserved(model, snapshot):
         text = ", ".join(sorted(names))
         because(
@@ -96,20 +99,45 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
     return sorted(found, key=lambda one: -int(one["count"]))
 
 
-def _unserved(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[frozenset[str], int]]:
-    """Return sets of capabilities that no worker offers, with the number of tasks that wait for them."""
-    asked = Count(
+def _bound(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[str, int, str]]:
+    """Return why tasks wait that only one worker or host may run, their numbers, and what to do."""
+    found: Count[tuple[str, str]] = Count()
+    for text, count in _asked(model).items():
+        names = _names(text)
+        if not is_bound(names):
+            continue
+        worker, host = named_worker(names), named_host(names)
+        if worker and all(one.name != worker for one in snapshot.workers):
+            why = (f"no worker {worker} is connected", "start a worker of that name, or cancel the tasks")
+        elif host and all(one.hostname != host for one in snapshot.workers):
+            why = (f"no worker on host {host} is connected", "start workers there, or cancel the tasks")
+        else:
+            place = f"worker {worker}" if worker else f"host {host}" if host else "one worker"
+            why = (f"only {place} may run them", "wait, or do not name a worker or host")
+        found[why] += count * model.stride
+    return [(reason, count, what_to_do) for (reason, what_to_do), count in found.most_common(REASONS_MAX)]
+
+
+def _asked(model: ClusterModel) -> Count[str]:
+    return Count(
         row.capabilities
         for row in model.tasks.unfinished
         if row.capabilities and row.state in ("submitted", "returned")
     )
+
+
+def _unserved(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[frozenset[str], int]]:
+    """Return sets of capabilities that no worker offers, with the number of tasks that wait for them."""
+    asked = _asked(model)
     if not asked:
         return []
     offers = {_names(worker.capabilities) for worker in snapshot.workers}
     unserved: Count[frozenset[str]] = Count()
     for text, count in asked.items():
-        names = _names(text)
-        if not any(names <= offered for offered in offers):
+        if is_bound(_names(text)):
+            continue
+        names = offered(_names(text))
+        if not any(names <= offer for offer in offers):
             missing = names - frozenset().union(*offers)
             unserved[missing or names] += count * model.stride
     return unserved.most_common(REASONS_MAX)
