@@ -61,6 +61,16 @@ def test_filter_and_order_are_in_the_address_and_back_restores_them(visit: Visit
     visit.wait("document.querySelector('main .note').textContent.includes('page 1 of')")
 
 
+def test_the_filter_stays_while_a_task_is_open(visit: Visit) -> None:
+    page = visit.open("tasks?state=failed")
+    visit.wait(f"{rows('Tasks')} > 0 && document.querySelectorAll('.chip.failed').length === {rows('Tasks')}")
+    page.locator("table[aria-label=Tasks] tbody tr td a").first.click()
+    visit.wait("document.querySelector('#detail').open && location.hash.startsWith('#tasks?state=failed&show=')")
+    page.keyboard.press("Escape")
+    visit.wait("!document.querySelector('#detail').open && location.hash === '#tasks?state=failed'")
+    assert page.get_by_label("State").input_value() == "failed"
+
+
 def test_the_order_of_a_table_survives_a_reload(visit: Visit) -> None:
     page = visit.open("workers")
     visit.wait(f"{rows('Workers')} === 16")

@@ -24,6 +24,14 @@ export const chip = (text) => element("span", { class: `chip ${text}` }, stateWo
 
 export const link = (page, params, text) => element("a", { href: address.href(page, params) }, text);
 
+const isPlain = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+
+// Whether a link shows this row of the page it is on: then it opens as the row does, and the filter and order stay.
+function leadsTo(target, id) {
+  const there = address.parse(target.hash ?? "");
+  return there.page === address.parse().page && there.params.get("show") === id;
+}
+
 // Names lead to what they name, on every page.
 export const functionLink = (name) => (name ? link("functions", { show: name }, name) : "");
 export const taskLink = (client, number) => link("tasks", { show: `${client}/${number}` }, String(number));
@@ -169,7 +177,12 @@ export class Table {
       row = { node: element("tr", { role: "row" }, ...cells), cells, shown: [], item };
       if (this.onOpen) {
         row.node.tabIndex = 0;
-        row.node.addEventListener("click", (event) => { if (!event.target.closest("a, button")) this.onOpen(row.item); });
+        row.node.addEventListener("click", (event) => {
+          const target = event.target.closest("a, button");
+          if (target && !(isPlain(event) && leadsTo(target, id))) return;
+          event.preventDefault();
+          this.onOpen(row.item);
+        });
         row.node.addEventListener("keydown", (event) => { 
           if (event.key !== "Enter" || event.target !== row.node) return;
           // Otherwise the same key would press the button that closes it, which has the focus then.
