@@ -228,6 +228,13 @@ def test_clients_and_labels_have_a_rate_and_a_time_left(scheduler: SyntheticSche
             {"workers": (worker(0, 0, state=m.ProcessorState.IDLE, sent=0, queued=0, capabilities=""),)},
             "120 tasks wait, and 1 worker has nothing to do: it offers no capabilities",
         ),
+        (
+            {
+                "workers": (worker(0, 0, state=m.ProcessorState.IDLE, sent=0, queued=0),),
+                "groups": (m.GroupStatus("research", waiting=120, running=2, max_running=2),),
+            },
+            "120 tasks wait: as many of group research run as may (max_running)",
+        ),
         ({}, ""),
     ],
 )

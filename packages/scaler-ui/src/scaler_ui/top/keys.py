@@ -3,6 +3,7 @@
 HELP = """\
 1  workers      2  clients     3  failures
 4  labels       5  functions   6  messages of the scheduler
+7  groups of clients, if there are any
 
 sort the workers by
 n  name         c  cpu         m  rss (memory)
@@ -21,7 +22,8 @@ sent     tasks assigned to a worker without a result
 
 red      failures; workers that nothing is heard of
 yellow   workers that start or stop; tasks that wait
-         while workers are free
+         while workers are free: for capabilities, resources or
+         a limit of their group; scaler_dump shows which
 NO_COLOR=1 shows no colours. b k m g t are bytes, KiB, MiB, GiB, TiB;
 100 % cpu is one core.
 """

@@ -105,6 +105,10 @@ def waiting_reason(model: ClusterModel) -> str:
     idle = [worker for worker in snapshot.workers if worker.state == ProcessorState.IDLE and not worker.sent]
     if len(idle) * 2 < len(snapshot.workers):
         return ""
+    limited = [one for one in snapshot.groups if one.waiting and one.max_running and one.running >= one.max_running]
+    if limited and sum(one.waiting for one in limited) >= waiting:
+        names = ", ".join(one.name for one in limited)
+        return harmless_cell(f"{tasks}: as many of group {names} run as may (max_running)")
     offered = sorted({worker.capabilities for worker in idle if worker.capabilities})
     have, offer = ("has", "it offers") if len(idle) == 1 else ("have", "they offer")
     offers = f"{offer} {', '.join(offered) or 'no capabilities'}"
