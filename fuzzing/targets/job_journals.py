@@ -15,16 +15,16 @@ START = b"SCALERJOB\x01"
 
 def seeds() -> list[bytes]:
     """See `fuzzing`."""
-    header = {"name": "job", "owner": "", "owner_name": "client", "started": 1.0, "keep": 2.0}
+    header = {"name": "job", "owner": "", "owner_name": "client", "group": "", "started": 1.0, "keep": 2.0}
     rows = [Row(FUNCTION, b"P%d" % number, b"", (), 0, number) for number in range(3)]
     ended = [Row(FUNCTION, b"P0", b"", (("gpu", 1),), 0, 1)]
     ended[0].end(RowState.DONE, 0, b"O" + b"o" * 16, (b"o" * 16,))
     records = [
         journal.pack(journal.Kind.OPENED, header),
         journal.function(FUNCTION, "f", BODY),
-        journal.tasks(b"c" * 16, rows, 1.0),
+        journal.tasks(b"c" * 16, 0, rows, 1.0),
         journal.ended([1], ended, 2.0),
-        journal.again([1], rows[:1], 3.0),
+        journal.again(b"c" * 16, [1], [5], rows[:1], 3.0),
         journal.pack(journal.Kind.CLOSED, {}),
         journal.pack(journal.Kind.KEPT, {"keep": 3.0}),
     ]
@@ -36,7 +36,9 @@ def run(data: bytes) -> None:
     records, end, damaged = read_records(data)
     assert 0 <= damaged <= len(data)
     assert end <= max(len(START), len(data))
-    first = journal.pack(journal.Kind.OPENED, {"name": "j", "owner": "", "owner_name": "", "started": 0.0, "keep": 9.0})
+    first = journal.pack(
+        journal.Kind.OPENED, {"name": "j", "owner": "", "owner_name": "", "group": "", "started": 0.0, "keep": 9.0}
+    )
     for some in (records, [data], [first, data]):
         core = SchedulerCore(SchedulerConfig(incarnation=b"s" * 16, keeps_jobs=True), 0.0)
         core.restore_job(b"j" * 16, some, 0.0)
