@@ -485,4 +485,4 @@ def test_tasks_for_a_worker_that_have_ended_are_not_kept(harness: Harness) -> No
     client.define()
     client.submit(300, options=given(worker="one-1", resources="gpu=1"))
     assert len(agent.run_all()) == 300
-    assert sum(map(len, harness.core._state.agents.by_peer[agent.peer].pinned.values())) <= 1
+    assert sum(map(len, harness.core._state.agents.by_peer[agent.id].pinned.values())) <= 1
