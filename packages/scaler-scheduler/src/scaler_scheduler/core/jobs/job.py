@@ -33,6 +33,10 @@ NUMBERS = 1 << 32
 """A task's number in the scheduler is its position plus 1, plus a multiple of this: the job's `series` when it came."""
 
 
+SERIES_MAX = 1 << 20
+"""Browsers, which show these numbers, know them below 2**53 only."""
+
+
 class Row:
     """One task of a job."""
 

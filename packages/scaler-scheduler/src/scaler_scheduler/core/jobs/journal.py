@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
-from scaler_scheduler.core.jobs.job import Job, Row
+from scaler_scheduler.core.jobs.job import SERIES_MAX, Job, Row
 
 _HEAD = struct.Struct("<BI")
 
@@ -122,6 +122,8 @@ def read_rows(header: dict[str, Any], blob: bytes, submitter: int) -> list[Row]:
     capabilities = [tuple((str(name), int(value)) for name, value in one) for one in header["capabilities"]]
     zeros = [0] * len(numbers)
     series = int(header.get("series", 0))
+    if not 0 <= series < SERIES_MAX:
+        raise ValueError(f"tasks of series {series}")
     rows, start = [], 0
     for number, length, of_function, of_options, of_capabilities in zip(
         numbers,

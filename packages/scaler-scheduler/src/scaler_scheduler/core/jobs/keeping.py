@@ -23,7 +23,7 @@ from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.jobs import journal
 from scaler_scheduler.core.jobs.following import Answer, Following
-from scaler_scheduler.core.jobs.job import Job, Row, RowState, content_of, description
+from scaler_scheduler.core.jobs.job import SERIES_MAX, Job, Row, RowState, content_of, description
 from scaler_scheduler.core.jobs.restoring import restored
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
 from scaler_scheduler.core.records import ClientRecord
@@ -500,8 +500,7 @@ class Jobs:
             return problems
         if job.name in self._by_name:
             return [*problems, f"there is another journal of a job {job.name!r}"]
-        # 20 bits, as browsers know numbers below 2**53 only.
-        job.series = int.from_bytes(self._config.incarnation[:3], "little") >> 4
+        job.series = int.from_bytes(self._config.incarnation[:3], "little") % SERIES_MAX
         self._file(job)
         for function, (name, body) in list(job.functions.items()):
             try:

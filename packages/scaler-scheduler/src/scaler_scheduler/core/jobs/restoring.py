@@ -12,7 +12,7 @@ from scaler_scheduler.core.jobs.job import Job, Row, RowState
 from scaler_scheduler.core.jobs.journal import Kind
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
 
-MISSING_MAX = 10_000_000
+MISSING_MAX = 100_000
 """More missing tasks than this are damage of another kind."""
 
 
