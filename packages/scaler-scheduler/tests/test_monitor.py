@@ -16,6 +16,7 @@ from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumpe
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Frame
@@ -98,6 +99,24 @@ def test_tasks_of_a_client_that_has_left_have_the_names_of_their_functions() -> 
     client.send(m.Goodbye("bye"))
     (events,) = of_kind(listen(harness), m.MonitorEvents)
     assert events.function_table == ("module.f",)
+
+
+def test_each_task_of_a_message_is_told_with_the_host_that_it_asks_for() -> None:
+    harness, client, _ = running()
+    listen(harness)
+    records = [
+        encode_record(NO_OPTIONS.with_given(given, "test"))
+        for given in ({"host": "one"}, {"host": "two"}, {"label": "x"})
+    ]
+    client.send(client.batch(4, options=join_records([*records, b""])))
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    told = {
+        number: events.capability_table[index]
+        for number, index, state in zip(events.numbers, events.capabilities, events.states, strict=True)
+        if state == m.TaskEvent.SUBMITTED
+    }
+    assert told == {1: "@host:one", 2: "@host:two", 3: "", 4: ""}
+    harness.core.check_invariants()
 
 
 def test_names_of_dropped_functions_are_kept_up_to_a_number() -> None:

@@ -136,7 +136,13 @@ class ClientRequests:
         if self._monitor.listening:
             # The batch's own column wherever no task of it was dropped.
             filed = numbers if len(tasks) == len(numbers) else [task.number for task in tasks]
-            self._monitor.record(m.TaskEvent.SUBMITTED, tasks, filed, "", now)
+            if several is None:
+                self._monitor.record(m.TaskEvent.SUBMITTED, tasks, filed, "", now)
+            else:
+                # Tasks of one event have the same capabilities, and so the same worker and host.
+                for _, same in groupby(tasks, key=lambda task: id(task.options)):
+                    alike = list(same)
+                    self._monitor.record(m.TaskEvent.SUBMITTED, alike, [task.number for task in alike], "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._answers.recover(client, tasks, now)
         if several is None:
