@@ -24,7 +24,9 @@ def seeds() -> list[bytes]:
         journal.function(FUNCTION, "f", BODY),
         journal.tasks(b"c" * 16, 0, rows, 1.0),
         journal.ended([1], ended, 2.0),
-        journal.again(b"c" * 16, [1], [5], rows[:1], 3.0),
+        journal.again(b"c" * 16, [1], [7], rows[:1], 3.0),
+        journal.pack(journal.Kind.CANCELED, {"rows": [2]}),
+        journal.tasks(b"d" * 16, 5, [Row(FUNCTION, b"P9", b"", (), 1, 1, 77)], 4.0),
         journal.pack(journal.Kind.CLOSED, {}),
         journal.pack(journal.Kind.KEPT, {"keep": 3.0}),
     ]
