@@ -209,7 +209,7 @@ def test_a_host_that_was_stuck_for_a_while_costs_no_group_its_share_afterwards()
     cluster.client("p", "pricing").keep_busy(500, 0.005)
     cluster.run(1)
     cluster.harness.now += 1.0
-    cluster.endings = [(at + 1.0, *rest) for at, *rest in cluster.endings]
+    cluster.endings = [(at + 1.0, a, b, c, d) for at, a, b, c, d in cluster.endings]
     cluster.beat()
     cluster.run(0.5)
     cluster.client("r", "research").keep_busy(100, 0.1)
@@ -222,7 +222,7 @@ def test_while_a_host_is_stuck_no_more_of_its_tasks_count_as_running_than_it_has
     cluster = Cluster("pricing=3,research=1", 4, ahead=64)
     cluster.client("p", "pricing").keep_busy(500, 0.005)
     cluster.run(1)
-    cluster.endings = [(at + 1.5, *rest) for at, *rest in cluster.endings]
+    cluster.endings = [(at + 1.5, a, b, c, d) for at, a, b, c, d in cluster.endings]
     cluster.run(1)
     # What comes now begins beside pricing, with what that seems to have run: four core seconds, not 68.
     cluster.client("r", "research").keep_busy(100, 0.1)
