@@ -88,6 +88,8 @@ const SUCCESS = 0;
 const FAILED = 1;
 const CANCELED = 2;
 const SKIPPED = 10;
+/** No answer: says how often the task has failed that is tried again. */
+const RETRY = 13;
 const ID_BYTES = 16;
 
 const PLAIN = "J".charCodeAt(0);
@@ -785,7 +787,7 @@ export class Client {
         // Without a task it was cancelled: nobody wants the answer.
         answer.tasks.push(...(task === undefined ? [] : [task]));
       }
-      if (task === undefined) {
+      if (task === undefined || status === RETRY) {
         return;
       }
       task.hasLeft = false;
