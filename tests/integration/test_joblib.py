@@ -262,7 +262,6 @@ def wait_a_little(number: int) -> int:
     return number
 
 
-@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 def set_variable(value: str) -> None:
     os.environ["SET_BY_AN_INITIALIZER"] = value
 
@@ -289,6 +288,7 @@ def test_an_initializer_that_cannot_be(address: str) -> None:
         ScalerBackend(address, initializer=set_variable)
 
 
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 def test_a_generator_goes_on_while_others_use_the_backend(backend: ScalerBackend, return_as: str) -> None:
     """joblib asks the backend for the size of batches, also when the last `Parallel` to come is gone."""
     results = Parallel(n_jobs=2, return_as=return_as, timeout=20)(

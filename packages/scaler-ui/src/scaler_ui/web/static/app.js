@@ -108,7 +108,7 @@ function nextTheme() {
   const root = document.documentElement;
   const dark = root.dataset.theme === "dark" || (root.dataset.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
   root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* in a frame that may store nothing */ }
   page.recolour?.();
 }
 

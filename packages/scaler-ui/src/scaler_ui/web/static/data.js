@@ -16,8 +16,11 @@ export function listen(onOverview, onLost) {
     // The stream ends with the session: ask whether that is why.
     fetchJson("/api/overview").catch(() => {});
   };
-  if (typeof SharedWorker === "undefined") { poll(onOverview, lost); return; }
-  const { port } = new SharedWorker("/static/live.js");
+  let worker;
+  // There is none on some phones, and none in a frame on another site where the browser keeps such frames from storing anything.
+  try { worker = new SharedWorker("/static/live.js"); } catch { poll(onOverview, lost); return; }
+  worker.onerror = () => { worker.onerror = null; poll(onOverview, lost); };
+  const { port } = worker;
   port.onmessage = ({ data }) => { if (data.lost) lost(); else onOverview(JSON.parse(data.overview)); };
   const join = () => port.postMessage("join");
   join();
