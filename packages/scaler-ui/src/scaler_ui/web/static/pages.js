@@ -78,7 +78,7 @@ class Stream {
   constructor() {
     const canvas = element("canvas", { tabindex: "0", role: "img", "aria-label": "Task stream: one lane for each worker, one bar for each task. Arrow keys move, plus and minus zoom, 0 shows all." });
     const tooltip = element("div", { class: "tooltip", hidden: true });
-    this.legend = element("div", { class: "legend", "aria-label": "Legend" });
+    this.legend = element("div", { class: "legend", role: "group", "aria-label": "Legend" });
     this.note = element("span", { class: "note", "aria-live": "off" });
     this.stream = new TaskStream(canvas, tooltip, { onOpen: (bar) => showTask(bar.client, bar.number), onView: () => this.describe() });
     this.colour = choice("colour", "Colour by", ["function", "capability", "label", "state", "client"].map((name) => [name, `colour by ${name}`]), () => this.recolourBy());
