@@ -285,7 +285,7 @@ def test_a_standby_takes_the_jobs_up_once_the_first_scheduler_lets_go_of_them(
         first.wait_log("is a standby now")
     else:
         first.kill()
-    standby.wait_log("1 job is taken up")
+    standby.wait_log("took up 1 job")
     assert client.gather(futures, 60) == [number * number for number in range(200)]
     for number, future in enumerate(careful):
         error = future.exception(60)
@@ -302,7 +302,7 @@ def test_a_standby_takes_the_jobs_up_once_the_first_scheduler_lets_go_of_them(
         again.wait_log("is a standby now")
         assert job.status().tasks == 209
         standby.kill()
-        again.wait_log("1 job is taken up")
+        again.wait_log("took up 1 job")
         assert job.status().tasks == 209
         assert client.submit(squared, 5).result(60) == 25
 

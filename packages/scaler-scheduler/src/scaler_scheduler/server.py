@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
@@ -241,7 +242,7 @@ class _Server:
                 logger.error("the journal of job %s: %s", job.hex(), problem)
             count += 1
         if count:
-            logger.info("%s taken up from %s", "1 job is" if count == 1 else f"{count} jobs are", journals.folder)
+            logger.info("took up %s from %s", counted(count, "job"), journals.folder)
         return core
 
     def _start_core(self, now: float) -> SchedulerCore:
