@@ -58,8 +58,11 @@ def double(number: int) -> int:
     return 2 * number
 
 
+gate = threading.Event()
+
+
 def wait_long(number: int) -> int:
-    threading.Event().wait(600)
+    gate.wait(600)
     return number
 
 
@@ -79,8 +82,11 @@ def test_a_bar_keeps_how_it_ended_without_widgets(
 
 def test_a_bar_says_that_it_ended_early(client: Client, notebook: Notebook) -> None:
     # It is cancelled when the time is over.
-    with pytest.raises(TimeoutError):
-        client.map(wait_long, range(4), progress=True, timeout=0.5)
+    try:
+        with pytest.raises(TimeoutError):
+            client.map(wait_long, range(4), progress=True, timeout=0.5)
+    finally:
+        gate.set()
     assert "(ended early)" in notebook.last()
 
 
