@@ -32,7 +32,7 @@ PACKAGES = (
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
 IN_PARALLEL = ("-n", "auto")
-"""As many modules of tests at a time as there are cores, up to four."""
+"""Three modules of tests at a time for every two cores, up to four."""
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
@@ -62,7 +62,7 @@ def existing(*paths: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite, a module on each core: unit, protocol and real processes.
+    """The whole test suite, several modules at a time: unit, protocol and real processes.
 
     Arguments go to pytest instead: nox -s tests -- -k name, or -n 0 for the whole suite, one test after another.
     """

@@ -24,9 +24,9 @@ END_SECONDS = 15.0
 
 
 def processes_for_this_machine() -> int:
-    """One for each core that this program may use, with a bound."""
+    """Three for every two cores that this program may use, with a bound: tests of clusters wait for half of their time."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores, PROCESSES_MAX)
+    return min(cores + cores // 2, PROCESSES_MAX)
 
 
 class ModuleScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types

@@ -4,7 +4,7 @@ import { decodeHeader, type Message } from "./capnp.js";
 import { ProtocolError } from "./errors.js";
 
 /** The version of the protocol that this client speaks; a test compares it with that of the Python packages. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 export const SOFTWARE_VERSION = "0.1.0";
 
 export const SEQUENCED = 1;

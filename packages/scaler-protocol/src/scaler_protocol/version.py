@@ -3,5 +3,5 @@
 import sys
 
 SOFTWARE_VERSION = "0.1.0"
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

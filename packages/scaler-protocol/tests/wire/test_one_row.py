@@ -32,7 +32,7 @@ def test_a_task_is_written_as_the_library_writes_it(
     same(decode(frames), decode_with_library(frames))
 
 
-@given(ids, numbers, attempts, payloads, st.integers(0, 2**32 - 1), attempts, st.integers(0, 2**32 - 1))
+@given(ids, numbers, attempts, payloads, numbers, attempts, st.integers(0, 2**32 - 1))
 def test_a_result_is_written_as_the_library_writes_it(
     client: bytes, number: int, attempt: int, payload: bytes, duration: int, slot: int, capacity: int
 ) -> None:

@@ -394,9 +394,9 @@ class ResultBatch:
     """One per row: a `Status`."""
     object_bytes: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: the bytes of the objects that the result names, all together; 0 where none are, or it is not known."""
-    durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: how long the function ran, in microseconds."""
-    cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: CPU time in microseconds; only with PROFILE."""
     memory_peaks: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: peak memory in bytes; only with PROFILE."""

@@ -30,7 +30,7 @@ FORMS: dict[type[Any], tuple[tuple[str, ...], ...]] = {
         PLAIN_COLUMNS,
     ),
     # One success, as agents report it.
-    m.ResultBatch: (("numbers", "attempts", "slots", "durations", "payloads"),),
+    m.ResultBatch: (("numbers", "durations", "attempts", "slots", "payloads"),),
 }
 """By message type: the columns that are there, in the order in which they are written. Their `payloads` are not empty."""
 

@@ -250,7 +250,7 @@ class Monitor:
         names: dict[bytes, int] = {}
         capabilities: dict[str, int] = {}
         times = array("d")
-        columns = {name: array(typecode) for name, typecode in zip("cnswfdlk", "HQBHHIHH", strict=True)}
+        columns = {name: array(typecode) for name, typecode in zip("cnswfdlk", "HQBHHQHH", strict=True)}
         notes: dict[tuple[str, str], int] = {("", ""): 0}
         noted = array("H")
         has_notes = any(run.notes for run in self._runs)
@@ -258,7 +258,7 @@ class Monitor:
             rows = len(run.numbers)
             times.extend(array("d", [run.at + unix_offset]) * rows)
             columns["n"].extend(run.numbers)
-            columns["d"].extend(run.durations if len(run.durations) else array("I", [0]) * rows)
+            columns["d"].extend(run.durations if len(run.durations) else array("Q", [0]) * rows)
             columns["l"].extend(run.slots if len(run.slots) else array("H", [m.NO_SLOT]) * rows)
             columns["f"].extend([names.setdefault(function, len(names)) & 0xFFFF for function in run.functions])
             worker = workers.setdefault(run.agent, len(workers)) if run.agent else m.NO_WORKER

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler_protocol.runtime.resources import ONE, parse_amounts
+from scaler_protocol.runtime.resources import ONE, Amounts, ResourcesError, parse_amounts
 from scaler_protocol.wire.messages import MonitorSnapshot, Tally
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import counts
@@ -154,11 +154,19 @@ def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     offered = GaugeMetricFamily("scaler_resource_offered", "What the agent's host offers to tasks", labels=of_resource)
     used = GaugeMetricFamily("scaler_resource_used", "What of this tasks are using", labels=of_resource)
     for agent in snapshot.agents:
-        in_use = dict(parse_amounts(agent.resources_used))
-        for name, amount in parse_amounts(agent.resources):
+        in_use = dict(_amounts(agent.resources_used))
+        for name, amount in _amounts(agent.resources):
             offered.add_metric((agent.name, agent.hostname, name), amount / ONE)
             used.add_metric((agent.name, agent.hostname, name), in_use.get(name, 0) / ONE)
     yield from (offered, used)
+
+
+def _amounts(told: str) -> Amounts:
+    """Read a list of amounts. One that cannot be read must not take all other numbers away."""
+    try:
+        return parse_amounts(told)
+    except ResourcesError:
+        return ()
 
 
 def _of_adapters(snapshot: MonitorSnapshot) -> Iterable[Metric]:

@@ -212,7 +212,7 @@ class ProcessorLifecycle:
                 else:
                     status = Status.PROCESSOR_DIED
                     text = f"it had begun when its processor was ended because of the task before it: {reason}"
-                elapsed = min(int((now - processor.front_since) * 1e6), 0xFFFFFFFF)
+                elapsed = int((now - processor.front_since) * 1e6)
                 self._state.results.add_ended(
                     running.client,
                     running.numbers,

@@ -94,7 +94,7 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
     return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
 
 
-_ONE_RESULT = struct.Struct("=QI")
+_ONE_RESULT = struct.Struct("=QQ")
 
 
 def one_result_parts(result: Result) -> list[Bytes]:

@@ -1,6 +1,6 @@
 @0xc3b1d5a0f2e94711;
 
-# The Scaler wire protocol, version 6.
+# The Scaler wire protocol, version 7.
 #
 # One message is a list of ZeroMQ frames:
 #
@@ -209,8 +209,8 @@ struct ResultBatch {
   attempts @2 :Data;                     # U16
   statuses @3 :Data;                     # U8, see `Status`; empty: all succeeded
   payloadLengths @4 :Data;               # U32; bytes in frame 2
-  durations @5 :Data;                    # U32, microseconds of wall time in the processor
-  cpuTimes @6 :Data;                     # U32, microseconds; empty without profiling
+  durations @5 :Data;                    # U64, microseconds of wall time in the processor
+  cpuTimes @6 :Data;                     # U64, microseconds; empty without profiling
   memoryPeaks @7 :Data;                  # U64, bytes; empty without profiling
   objectPositions @8 :Data;              # sparse column: results that are objects
   objects @9 :Data;                      # 16 bytes each
@@ -649,7 +649,7 @@ struct MonitorEvents {
   workerTable @7 :List(Text);            # agents
   functions @8 :Data;                    # U16 into functionTable
   functionTable @9 :List(Text);
-  durations @10 :Data;                   # U32, microseconds, of finished tasks
+  durations @10 :Data;                   # U64, microseconds, of finished tasks
   dropped @11 :UInt64;                   # events left out since the last message
   slots @12 :Data;                       # U16: which of the agent's workers ran the task; 65535: unknown
   stride @13 :UInt32;                    # 1: every task is in it
@@ -672,7 +672,7 @@ struct MonitorFailures {
   statuses @6 :Data;                     # U8
   functions @7 :List(Text);
   workers @8 :List(Text);                # agents
-  durations @9 :Data;                    # U32, microseconds
+  durations @9 :Data;                    # U64, microseconds
   payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload; empty if it was too large to keep
   items @11 :Data;                       # U32: failed items of a map chunk, whose first failure is the payload; 0: the task itself failed
   labels @12 :List(Text);                # empty: no row has any; likewise tags
