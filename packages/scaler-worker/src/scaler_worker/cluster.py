@@ -144,6 +144,7 @@ class Agent:
                 capabilities=tuple(sorted(parse_capabilities(settings.per_worker_capabilities).items())),
                 resources=resources,
                 devices=devices,
+                enforces_memory=settings.enforce_memory,
                 hostname=hostname,
                 pid=os.getpid(),
                 queue_limit=settings.per_worker_task_queue_size,
@@ -194,6 +195,7 @@ class Agent:
                 # It answers processes of its own user only.
                 path_source="" if fences.account else path.source,
                 fences=fences,
+                enforce_memory=settings.enforce_memory,
                 identity_prefix=prefix.hex(),
                 security_dir=str(settings.security_dir.absolute()) if settings.security_dir and not self._gate else "",
                 storage_gate=self._gate.address if self._gate is not None else "",
@@ -222,6 +224,7 @@ class Agent:
             effects.FetchObject: self._storage.fetch,
             effects.PutObject: self._storage.put,
             effects.DropObject: lambda effect: self._folders.drop(effect.id),
+            effects.MeasureMemory: self._pool.measure_memory,
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.MoveLink: self._move_link,
             effects.Stop: self._end,

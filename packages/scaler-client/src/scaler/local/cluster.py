@@ -36,6 +36,7 @@ class Cluster(LocalService):
         per_worker_capabilities: Mapping[str, int] | str | None = None,
         resources: Mapping[str, int | float | str] | str | None = None,
         gpu_devices: Sequence[str] | None = None,
+        enforce_memory: bool | None = None,
         per_worker_task_queue_size: int | None = None,
         heartbeat_interval_seconds: float | None = None,
         task_timeout_seconds: float | None = None,

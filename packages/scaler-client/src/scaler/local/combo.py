@@ -56,6 +56,7 @@ class SchedulerClusterCombo:
         resources: Mapping[str, int | float | str] | str | None = None,
         gpu_devices: Sequence[str] | None = None,
         cluster_resources: Mapping[str, int | float | str] | str | None = None,
+        enforce_memory: bool | None = None,
         preload: str | None = None,
         allocate_policy: str | None = None,
         scaling_controller_strategy: str | None = None,
@@ -105,6 +106,7 @@ class SchedulerClusterCombo:
         `share`: groups of clients and their weights, such as `{"pricing": 3, "research": 1}`; see `docs/shares.md`.
         `resources`: counted resources of this host, as in "gpu=2,licence=3"; `gpu_devices`: its GPUs, by number or UUID;
         `cluster_resources`: limits that the scheduler counts for the whole cluster. See `docs/resources.md`.
+        `enforce_memory`: a task that takes more memory than it asks for with `resources` is ended.
         `per_worker_queue_size`: an older name of `per_worker_task_queue_size`.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions, or
@@ -199,6 +201,7 @@ class SchedulerClusterCombo:
                 per_worker_capabilities=per_worker_capabilities,
                 resources=resources,
                 gpu_devices=gpu_devices,
+                enforce_memory=enforce_memory,
                 per_worker_task_queue_size=per_worker_task_queue_size,
                 per_worker_queue_size=per_worker_queue_size,
                 heartbeat_interval_seconds=heartbeat_interval_seconds,

@@ -92,6 +92,11 @@ def format_amount(name: str, amount: int) -> str:
     return f"{whole}.{rest:03}".rstrip("0") if rest else str(whole)
 
 
+def memory_bytes(amounts: Amounts) -> int:
+    """Return the bytes of memory among these amounts; 0 where there are none."""
+    return dict(amounts).get(MEMORY, 0) // ONE
+
+
 class CountedAmounts:
     """How much there is of each resource, and how much of it is in use."""
 

@@ -31,6 +31,11 @@ class FenceSettings(ServiceSettings):
         validation_alias=AliasChoices("processor_memory_limit_bytes", "processor_memory_limit"),
         description="memory that a worker's process may take; a task that takes more ends with it; 0: no limit",
     )
+    enforce_memory: Annotated[bool, Protective()] = Field(
+        default=False,
+        description="end a task that takes more memory than it asked for, as in resources={'mem': '8GiB'}; those that ask for "
+        "none are not measured",
+    )
     processor_open_files: Annotated[int, Protective()] = Field(
         default=0, ge=0, description="files that a worker's process may have open; 0: as many as scaler_cluster may"
     )

@@ -78,7 +78,7 @@ class UnusedMemory:
         if self._looks < UNUSED_LOOKS:
             return False
         self._looks = 0
-        _trim()
+        trim()
         self._left_bytes = rss_bytes()
         return True
 
@@ -86,10 +86,11 @@ class UnusedMemory:
 def give_back_free_memory() -> None:
     """Collect garbage and return free pages to the system. Call it in quiet moments, because it takes milliseconds."""
     gc.collect()
-    _trim()
+    trim()
 
 
-def _trim() -> None:
+def trim() -> None:
+    """Return free pages to the system, without collecting garbage before."""
     # As `runtime.freed_memory.give_back_freed_memory`, which imports late and so may fail where a task has replaced `__import__`.
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     # C libraries other than glibc have no such function and need none.

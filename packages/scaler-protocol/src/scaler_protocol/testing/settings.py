@@ -99,6 +99,7 @@ WORKER_FLAGS = (
         1024**3,
         0,
     ),
+    DocumentedFlag("enforce_memory", ("--enforce-memory",), None, True, False),
     DocumentedFlag("processor_open_files", ("--processor-open-files",), "256", 256, 0),
     DocumentedFlag("processor_processes", ("--processor-processes",), "100", 100, 0),
     DocumentedFlag("processor_cpu_seconds", ("--processor-cpu-seconds",), "60", 60, 0),

@@ -44,6 +44,7 @@ from scaler_worker.core.endings import TaskEndings
 from scaler_worker.core.invariants import check_invariants
 from scaler_worker.core.leaving import Leaving
 from scaler_worker.core.lifecycle import ProcessorLifecycle
+from scaler_worker.core.memory_limits import MemoryLimits
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.options import AgentOptions
 from scaler_worker.core.pinned import granted_of, line_of
@@ -89,7 +90,8 @@ class AgentCore:
         self._lifecycle = ProcessorLifecycle(state, self._returns, self._nesting, self._reporter)
         self._endings = TaskEndings(state, self._returns, self._lifecycle)
         self._completion = TaskCompletion(state, self._lifecycle)
-        self._dispatcher = Dispatcher(state, self._returns, self._nesting, self._lifecycle)
+        self._memory_limits = MemoryLimits(state, self._endings)
+        self._dispatcher = Dispatcher(state, self._returns, self._nesting, self._lifecycle, self._memory_limits)
         self._leaving = Leaving(state, self._returns, self._nesting)
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             events.Start: self._on_start,
@@ -114,6 +116,7 @@ class AgentCore:
             events.ObjectFetched: self._on_object_fetched,
             events.ObjectStored: self._completion.on_object_stored,
             events.Figures: self._reporter.on_figures,
+            events.MemoryMeasured: self._memory_limits.on_measured,
             events.LinkRefused: self._on_link_refused,
             events.StopRequested: self._leaving.on_stop_requested,
         }
@@ -177,6 +180,8 @@ class AgentCore:
             deadline = min(deadline, self._lifecycle.next_deadline(now))
         if self._results.rows and self._connection.established:
             deadline = min(deadline, self._reporter.hold_until)
+        if self._memory_limits.watched:
+            deadline = min(deadline, self._memory_limits.next_deadline())
         if self._lending.parents:
             due_at = self._lending.due_at()
             # What is due has been done; what kept it from having an effect ends with another event.
@@ -360,6 +365,8 @@ class AgentCore:
                 return
         self._log_silence(now)
         self._endings.tick(now)
+        if self._memory_limits.watched:
+            self._memory_limits.tick(now)
         self._lifecycle.stop_idle(now)
 
     def _log_silence(self, now: float) -> None:

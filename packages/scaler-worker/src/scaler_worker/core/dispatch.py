@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from math import ceil
 
+from scaler_protocol.runtime.resources import memory_bytes
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core import effects
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
 from scaler_worker.core.grants import InUse, choose
 from scaler_worker.core.lifecycle import ProcessorLifecycle
+from scaler_worker.core.memory_limits import MemoryLimits
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.pinned import Granted, granted_of
 from scaler_worker.core.processors import Processor
@@ -34,7 +36,12 @@ class Dispatcher:
     """Moves tasks from the queue into the pipes of processors: nobody else does."""
 
     def __init__(
-        self, state: AgentState, returns: TaskReturns, nesting: Nesting, lifecycle: ProcessorLifecycle
+        self,
+        state: AgentState,
+        returns: TaskReturns,
+        nesting: Nesting,
+        lifecycle: ProcessorLifecycle,
+        memory_limits: MemoryLimits,
     ) -> None:
         self._state = state
         self._lifecycle = lifecycle
@@ -52,6 +59,8 @@ class Dispatcher:
         self._outbox = state.outbox
         self._returns = returns
         self._nesting = nesting
+        self._enforces_memory = state.options.enforces_memory
+        self._memory_limits = memory_limits
 
     def hand_over(self, now: float) -> None:
         """Hand queued tasks to processors that should have more, and lend slots where that is due."""
@@ -216,6 +225,10 @@ class Dispatcher:
                 self._table.take_free_slot(processor)
             self._table.set_state(processor, State.RUNNING)
         handed = processor.push(tasks, now)
+        if granted is not None and self._enforces_memory:
+            limit_bytes = memory_bytes(tasks.asked.resources)
+            if limit_bytes:
+                self._memory_limits.watch(processor, handed.index, limit_bytes, now)
         bodies = self._bodies
         self._outbox.add(
             effects.SendTasks(

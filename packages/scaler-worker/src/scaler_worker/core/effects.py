@@ -142,6 +142,13 @@ class DropObject:
 
 
 @value
+class MeasureMemory:
+    """Find out how much memory tasks have taken: processors with the indexes of their tasks. `MemoryMeasured` follows."""
+
+    tasks: tuple[tuple[int, int], ...]
+
+
+@value
 class Log:
     """A line for people. `level` as in `logging`: 20 info, 30 warning, 40 error."""
 
@@ -180,6 +187,7 @@ Effect = (
     | PutObject
     | AnswerObject
     | DropObject
+    | MeasureMemory
     | Log
     | MoveLink
     | Stop

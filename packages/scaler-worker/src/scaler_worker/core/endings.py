@@ -104,6 +104,11 @@ class TaskEndings:
                     deadline = min(deadline, _kill_due(processor))
         return deadline
 
+    def end_at_once(self, processor: Processor, index: int, status: Status, text: str, now: float) -> None:
+        """End a running task together with its processor, which has no time to be polite."""
+        processor.endings.setdefault(index, Ending(now, status, text))
+        self._lifecycle.kill(processor)
+
     def _timeout_of(self, processor: Processor) -> float:
         """Return how long the task may run that is first in a processor's pipe; 0: no limit."""
         front, timeout = processor.pipe[0], self._timeout_seconds

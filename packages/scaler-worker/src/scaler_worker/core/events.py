@@ -251,6 +251,13 @@ class Figures:
 
 
 @value
+class MemoryMeasured:
+    """How much memory tasks have taken that were asked about: by processor, the index of its task and the bytes."""
+
+    used: dict[int, tuple[int, int]]
+
+
+@value
 class LinkRefused:
     """The scheduler does not let a connection of this agent in, after it had let in others. Reported each time."""
 
@@ -288,6 +295,7 @@ Event = (
     | ObjectFetched
     | ObjectStored
     | Figures
+    | MemoryMeasured
     | LinkRefused
     | StopRequested
 )

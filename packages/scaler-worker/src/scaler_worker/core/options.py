@@ -19,6 +19,8 @@ class AgentOptions:
     """What the host offers for all workers together."""
     devices: tuple[str, ...] = ()
     """Its GPUs, as many as it offers."""
+    enforces_memory: bool = False
+    """Whether tasks that ask for memory end when they take more."""
     hostname: str = ""
     pid: int = 0
     queue_limit: int = 1000

@@ -40,6 +40,8 @@ class ProcessorOptions:
     storage_gate: str = ""
     """The address at which the agent carries large values for clients inside tasks, where these may not read the key."""
     fences: Fences = field(default_factory=Fences)
+    enforce_memory: bool = False
+    """Whether tasks that ask for memory are measured."""
 
     @classmethod
     def from_text(cls, text: bytes) -> ProcessorOptions:

@@ -23,10 +23,11 @@ BOXES_AT = 64 * 1024
 
 
 class RunningPage:
-    """One 64-bit word: the index of the task that was begun last plus one, 0 before the first.
+    """A 64-bit word: the index of the task that was begun last plus one, 0 before the first.
 
     It stays when the task has ended: until the agent has the answer, the processor's death is that task's business. It is
-    written for every task, so `word[0]` is set directly.
+    written for every task, so `word[0]` is set directly. Two further words are written for tasks whose memory is watched:
+    `word[1]` is the index of such a task plus one, `word[2]` the bytes of memory that the process had when it began.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -61,6 +62,16 @@ class RunningPage:
         """Return the index of the task that the processor began last; None before the first."""
         value = self.word[0]
         return value - 1 if value else None
+
+    def note_memory(self, index: int, base_bytes: int) -> None:
+        """A task begins whose memory is watched, in a process that has so much already."""
+        self.word[1] = 0
+        self.word[2] = base_bytes
+        self.word[1] = index + 1
+
+    def memory_at_begin(self, index: int) -> int | None:
+        """Return the bytes of memory that the process had when this task began; None before that."""
+        return self.word[2] if self.word[1] == index + 1 else None
 
     def close(self) -> None:
         """Unmap the page."""

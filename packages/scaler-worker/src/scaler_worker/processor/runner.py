@@ -54,6 +54,7 @@ from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import CANCEL_SIGNAL, RunningTask
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.task_loop import TaskLoop
+from scaler_worker.processor.task_memory import measured
 from scaler_worker.processor.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -140,12 +141,12 @@ class Processor:
             self._inbox,
             self._functions,
             chain_results,
-            self._execution,
             self._results,
             self._blocking,
             awakening,
             self._look_after if self._cpu_time is None else partial(self._look_after_and_renew, self._cpu_time),
             ImportedSources(),
+            measured(self._execution.run, page) if options.enforce_memory else self._execution.run,
         )
         self._control = ControlThread(
             control, awakening, self._running, self._inbox, self._results, self._clients, self._capture, limit

@@ -13,12 +13,12 @@ from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.control_thread import Awakening
-from scaler_worker.processor.execution import TaskExecution
-from scaler_worker.processor.functions import FunctionTable
+from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.imported_sources import ImportedSources
-from scaler_worker.processor.inbox import Inbox
+from scaler_worker.processor.inbox import Inbox, Row
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.result_buffer import ResultBuffer
+from scaler_worker.processor.result_records import Result
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.task_records import Tasks
 from scaler_worker.processor.visible_devices import VisibleDevices
@@ -39,8 +39,11 @@ long, as looking costs as much as such a task. The time in which a task waits fo
 processor then."""
 
 
+RunTask = Callable[[Row, Function | None, ProcessState], tuple[Result, float]]
+
+
 class TaskLoop:
-    """On the main thread. `look_after` restores the process after a task; it raises if that is not possible."""
+    """On the main thread. `run_task` runs one task; `look_after` restores the process after it, or raises."""
 
     def __init__(
         self,
@@ -48,19 +51,19 @@ class TaskLoop:
         inbox: Inbox,
         functions: FunctionTable,
         chain_results: ChainResults,
-        execution: TaskExecution,
         results: ResultBuffer,
         blocking: Blocking,
         awakening: Awakening,
         look_after: Callable[[ProcessState], None],
         sources: ImportedSources,
+        run_task: RunTask,
     ) -> None:
         self._sources = sources
         self._channel = channel
         self._inbox = inbox
         self._functions = functions
         self._chain_results = chain_results
-        self._execution = execution
+        self._run_task = run_task
         self._results = results
         self._blocking = blocking
         self._awakening = awakening
@@ -72,7 +75,7 @@ class TaskLoop:
         """Run all tasks that wait, and those that come meanwhile while one waits for an object."""
         rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
         results, chain_results, sources = self._results, self._chain_results, self._sources
-        buffer, awakening, run = results.results, self._awakening, self._execution.run
+        buffer, awakening, run = results.results, self._awakening, self._run_task
         visible = self._visible
         tasks: Tasks | None = None
         is_due = False

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from scaler_protocol.service.reactor import Reactor
-from scaler_worker.core import events
+from scaler_worker.core import effects, events
 from scaler_worker.fences.plan import Cause
 from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor.options import ProcessorOptions
@@ -119,6 +119,16 @@ class ProcessorPool:
         """Measure every processor; CPU is that since the last call. And let a template go on that a task has stopped."""
         self._template.let_go_on()
         return {number: events.ProcessorFigures(*meter.read()) for number, meter in self._meters.items()}
+
+    def measure_memory(self, effect: effects.MeasureMemory) -> None:
+        """Report how much memory tasks have taken."""
+        used = {}
+        for number, index in effect.tasks:
+            link = self._links.get(number)
+            taken = link.memory_used(index) if link is not None else None
+            # Also of one that has not begun, which is asked about again.
+            used[number] = (index, taken or 0)
+        self._report(events.MemoryMeasured(used))
 
     def close(self) -> None:
         """End everything, at once. Blocks for up to some seconds; afterwards nothing is left."""

@@ -43,6 +43,7 @@ from scaler_worker.processor.records import (
 from scaler_worker.processor.result_records import read_one_result, read_results
 from scaler_worker.processor.task_records import ONE_TASK_BYTES_MAX, one_task_parts, tasks_parts
 from scaler_worker.shell.arriving_records import ArrivingRecords, RecordAssembler, UnsentMessages
+from scaler_worker.shell.task_memory import used_bytes
 
 PACKETS_PER_TURN = 32
 """Packets read from one processor before the others are looked at."""
@@ -221,6 +222,11 @@ class ProcessorLink:
             # A task may have put its process into another group.
             with contextlib.suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def memory_used(self, index: int) -> int | None:
+        """Return the bytes of memory that a task has taken; None before it has begun."""
+        base_bytes = self._page.memory_at_begin(index)
+        return used_bytes(self.pid, base_bytes) if base_bytes is not None else None
 
     def give_back_idle(self) -> None:
         """Return memory to the system that no long record has needed since the last call."""
