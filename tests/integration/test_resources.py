@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scaler import Client, SchedulerClusterCombo
+from scaler import Client, SchedulerClusterCombo, current_task
 
 
 def occupy(folder: str, seconds: float) -> tuple[int, str, int]:
@@ -93,3 +94,36 @@ def test_what_is_wrong_is_said_at_the_call(tmp_path: Path) -> None:
             client.map(abs, [1], resources={"gpu": 1.5})
         with pytest.raises(TypeError, match="resources must map names to amounts"):
             client.map(abs, [1], resources=7)  # type: ignore[call-overload]
+
+
+def grants() -> tuple[dict[str, tuple[str, ...]], dict[str, float]]:
+    task = current_task()
+    return dict(task.devices), dict(task.resources)
+
+
+def grants_inside_and_outside() -> tuple[Any, Any, Any]:
+    with Client() as client:
+        inner = client.submit(grants).result()
+        asking = client.submit_verbose(grants, resources={"gpu": 0.5}).result()
+    return inner, asking, grants()
+
+
+def test_a_task_sees_what_it_has() -> None:
+    assert grants() == ({}, {})
+    with (
+        SchedulerClusterCombo(n_workers=2, resources="gpu=2,mem=1GiB", gpu_devices=["GPU-a", "GPU-b"]) as combo,
+        Client(combo.get_address()) as client,
+    ):
+        devices, asked = client.submit_verbose(grants, resources={"gpu": 2, "mem": "64MiB", "cores": 0.5}).result()
+        assert devices == {"gpu": ("GPU-a", "GPU-b")}
+        assert asked == {"gpu": 2, "mem": 64 * 1024**2, "cores": 0.5}
+        assert client.submit_verbose(grants, resources={"cores": 1}).result() == ({}, {"cores": 1})
+        assert client.with_options(label="plain").submit(grants).result() == ({}, {})
+        assert client.submit(grants).result() == ({}, {})
+        asked_of_map = client.with_options(resources={"gpu": 1}).map(lambda _: grants(), range(3))
+        assert all(len(devices["gpu"]) == 1 and asked == {"gpu": 1} for devices, asked in asked_of_map)
+        inner, asking, outer = client.submit_verbose(grants_inside_and_outside, resources={"gpu": 1}).result()
+        assert inner == ({}, {})
+        assert asking[1] == {"gpu": 0.5}
+        assert outer[1] == {"gpu": 1}
+        assert set(asking[0]["gpu"]) | set(outer[0]["gpu"]) <= {"GPU-a", "GPU-b"}

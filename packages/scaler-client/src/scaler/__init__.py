@@ -2,6 +2,7 @@
 
 from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client
+from scaler.client.current_task import current_task
 from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
@@ -73,6 +74,7 @@ __all__ = [
     "WorkerRunError",
     "__version__",
     "by_name",
+    "current_task",
     "progress",
     "worker_plugin",
 ]

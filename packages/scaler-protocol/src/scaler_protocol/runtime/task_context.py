@@ -83,6 +83,14 @@ class TaskContext(Protocol):
         """What the running task carries; empty between tasks. `carried_by_task` reads it."""
 
     @property
+    def options(self) -> bytes:
+        """What the running task asks for (see `call_options.asked_of`); empty for nothing, and between tasks."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs that the running task has been granted."""
+
+    @property
     def environment(self) -> bytes:
         """The body of the running task's environment (see `payloads.environments`), which its clients inherit; empty: none."""
 

@@ -210,6 +210,18 @@ class Processor:
         return row.tasks.carried[row.position] if row is not None and row.tasks.carried else ()
 
     @property
+    def options(self) -> bytes:
+        """What the running task asks for; empty for nothing, and between tasks."""
+        row = self._running.row
+        return row.tasks.options if row is not None else b""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs that the running task has been granted."""
+        row = self._running.row
+        return tuple(row.tasks.devices.decode().split(",")) if row is not None and row.tasks.devices else ()
+
+    @property
     def environment(self) -> bytes:
         """The body of the running task's environment; empty where it has none."""
         return self._environments.body
