@@ -1,4 +1,7 @@
-"""`python -m simulation --seed N --steps M [--seeds K]`: runs K seeds from N on, replays the first failure and tells it."""
+"""`python -m simulation --seed N --steps M [--seeds K]`: runs K seeds from N on, replays the first failure and tells it.
+
+No seed draws options, groups, a standby or counted resources: `--with` adds them to every run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 
-from simulation.cluster import Cluster
+from simulation.cluster import Cluster, additions
 from simulation.ledger import SimulationError
 
 STORY_LINES_MAX = 400
@@ -26,7 +29,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2000, help="steps under load and faults, before everything heals")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds to run, one after the other")
     parser.add_argument("--keep-going", action="store_true", help="run all seeds, and list those that failed")
+    parser.add_argument(
+        "--with",
+        dest="added",
+        action="append",
+        default=[],
+        choices=additions(),
+        help="have this in every run as well; may be given several times",
+    )
     arguments = parser.parse_args()
+    changes = dict.fromkeys(arguments.added, True)
     failed: list[int] = []
     ends: Counter[str] = Counter()
     storage: Counter[str] = Counter()
@@ -36,7 +48,7 @@ def main() -> int:
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         cluster = None
         try:
-            cluster = Cluster(seed)
+            cluster = Cluster(seed, changes=changes)
             cluster.run(arguments.steps)
         except Exception as error:
             failed.append(seed)
@@ -49,7 +61,7 @@ def main() -> int:
             storage += cluster.storage_watch.counts
             kinds += cluster.ledger.kinds
         if failed and not arguments.keep_going:
-            report(seed, arguments.steps)
+            report(seed, arguments.steps, changes)
             return 1
         done = seed - arguments.seed + 1
         if done % PROGRESS_SEEDS == 0 and done < arguments.seeds:
@@ -64,9 +76,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def report(seed: int, steps: int) -> None:
+def report(seed: int, steps: int, changes: dict[str, bool]) -> None:
     """Run a failing seed again and tell the story of the task concerned."""
-    cluster = Cluster(seed, telling=True)
+    cluster = Cluster(seed, telling=True, changes=changes)
     try:
         cluster.run(steps)
     except Exception as error:
@@ -75,7 +87,8 @@ def report(seed: int, steps: int) -> None:
         print("\n".join(lines[-STORY_LINES_MAX:]))
         traceback.print_exc()
         print(f"\nseed {seed} failed at step {cluster.clock.steps}, {cluster.clock.now:.6f} s: {error}")
-        print(f"replay: python -m simulation --seed {seed} --steps {steps}")
+        added = "".join(f" --with {name}" for name in changes)
+        print(f"replay: python -m simulation --seed {seed} --steps {steps}{added}")
         return
     print(f"seed {seed} failed, and passes when it is told: the run is not deterministic")
 

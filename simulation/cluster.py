@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from types import FunctionType, ModuleType
 from typing import Any
@@ -116,11 +116,11 @@ class Plan:
     homes_die: bool
     home_memory_bytes: int
     options: bool = False
-    """Whether tasks of applications ask for something. No seed draws it: only tests have it."""
+    """Whether tasks of applications ask for something. No seed draws it, nor the others with a default: see `additions`."""
     groups: bool = False
-    """Whether applications are in groups that share the cluster. Likewise."""
+    """Whether applications are in groups that share the cluster."""
     standby: bool = False
-    """Whether there are two schedulers, and partitions between anybody and one of them. No seed draws it either."""
+    """Whether there are two schedulers, and partitions between anybody and one of them."""
 
     @property
     def is_faultless(self) -> bool:
@@ -139,7 +139,7 @@ class Plan:
         )
 
     resources: bool = False
-    """Whether hosts offer counted resources, and tasks of applications ask for some. No seed draws it: only tests have it."""
+    """Whether hosts offer counted resources, and tasks of applications ask for some."""
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
@@ -180,6 +180,11 @@ class Plan:
             homes_die=faults and random.random() < 0.6,
             home_memory_bytes=random.choice((500, 3_000, 100_000, 100_000)),
         )
+
+
+def additions() -> list[str]:
+    """Return what no seed draws, and tests and the command line add to a run: the names of the plan's fields."""
+    return [field.name for field in fields(Plan) if field.default is False]
 
 
 @contextmanager

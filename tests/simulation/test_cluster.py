@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.wire import messages as m
-from simulation.cluster import Cluster, objects_held_by
+from simulation.__main__ import report
+from simulation.cluster import Cluster, Plan, additions, objects_held_by
 from simulation.ledger import Entry, Excuses, SimulationError
 from simulation.programs import Action, Library, value_of
 
@@ -53,6 +54,34 @@ def test_the_same_seed_gives_the_same_run_in_every_process() -> None:
     counted = [[line.partition(" events in ")[0] for line in output.splitlines()] for output in outputs]
     assert counted[0] == counted[1]
     assert len(counted[0]) == 4
+
+
+def test_what_no_seed_draws_is_added_and_named_for_the_replay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert additions() == ["options", "groups", "standby", "resources"]
+    seen: list[Plan] = []
+
+    def fail(cluster: Cluster, steps: int) -> None:
+        seen.append(cluster.plan)
+        raise SimulationError("as planned")
+
+    monkeypatch.setattr(Cluster, "run", fail)
+    report(7, 300, {"options": True, "standby": True})
+    assert seen[0].options
+    assert seen[0].standby
+    assert not seen[0].groups
+    assert "replay: python -m simulation --seed 7 --steps 300 --with options --with standby" in capsys.readouterr().out
+
+
+def test_the_command_adds_what_no_seed_draws() -> None:
+    command = [sys.executable, "-m", "simulation", "--seed", "3", "--steps", "300"]
+    added = ["--with", "options", "--with", "groups", "--with", "standby", "--with", "resources"]
+    plain, more = (
+        subprocess.run([*command, *rest], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for rest in ((), added)
+    )
+    assert plain.splitlines()[1:] != more.splitlines()[1:]
 
 
 # --- the book of record notices what it is there to notice
