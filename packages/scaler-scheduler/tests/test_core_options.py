@@ -289,6 +289,26 @@ def test_a_result_that_comes_while_its_task_is_stopped_is_too_late() -> None:
     assert client.results()[number][0] == m.Status.TIMED_OUT
 
 
+@pytest.mark.parametrize("how", ["waits for a worker", "waits for its next attempt", "is cancelled"])
+def test_a_task_that_ends_without_a_worker_makes_room_for_another(how: str) -> None:
+    harness = Harness(max_number_of_tasks_waiting=5)
+    client = Client(harness, "client")
+    client.define()
+    client.send(m.CreditRequest(5))
+    numbers = client.submit(5, options=asking(deadline_seconds=5, retries=Retries(1, wait_seconds=60)))
+    if how == "waits for its next attempt":
+        agent = Agent(harness, "agent", capacity=5)
+        agent.answer(agent.tasks(), m.Status.RETRY)
+    client.send(m.CreditRequest(3))
+    assert [grant.count for grant in client.take(m.CreditGrant)] == [5], "as many wait as may"
+    if how == "is cancelled":
+        client.send(m.TaskCancel(client.id, numbers))
+    else:
+        harness.advance(5)
+    assert sorted(client.results()) == numbers
+    assert [grant.count for grant in client.take(m.CreditGrant)] == [3]
+
+
 def test_a_task_that_is_done_in_time_hears_nothing_of_its_deadline() -> None:
     harness, client, agent = cluster()
     (number,) = client.submit(options=asking(deadline_seconds=5))

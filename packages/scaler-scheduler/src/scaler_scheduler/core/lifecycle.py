@@ -261,6 +261,8 @@ class TaskLifecycle:
 
     def withdraw(self, task: Task) -> None:
         """A task that no agent has leaves its queue for good; the caller says where it goes in the same step."""
+        # It counted against its client's limit, and nothing is placed where it simply ends.
+        self._marks.credit_due = True
         if task.options.amounts:
             # What was reserved for it may be free for others.
             self._resources.note_change()
