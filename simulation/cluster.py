@@ -67,6 +67,9 @@ SETTLE_STEPS_MAX = 400_000
 OBJECTS_HELD_MAX = 2_000
 """Python objects reachable from a core when no client is left: what it remembers of the past is bounded."""
 
+OPTIONS_HELD_MAX = 20
+"""As many more for each agent, and each client inside tasks, that stays: what the last tasks there asked for."""
+
 
 def objects_held_by(core: object) -> int:
     """Count what a core keeps alive, code and types aside."""
@@ -900,9 +903,10 @@ class Cluster:
         if self.disk is not None and self.disk.records:
             raise SimulationError(f"{len(self.disk.records)} records stay on the disk, which nobody needs")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
+        held_max = OBJECTS_HELD_MAX + self.plan.options * OPTIONS_HELD_MAX * (len(self.living_agents) + len(nested))
         for name, core in cores.items():
             held = objects_held_by(core)
-            if held > OBJECTS_HELD_MAX:
+            if held > held_max:
                 raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
 
     def lacking_objects(self) -> list[bytes]:
