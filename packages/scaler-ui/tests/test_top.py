@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from synthetic_cluster import SyntheticScheduler, failures, snapshot, worker
+from synthetic_cluster import ALICE, SyntheticScheduler, failures, snapshot, worker
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
@@ -109,6 +109,24 @@ def test_details_open_and_close(scheduler: SyntheticScheduler) -> None:
         assert "3.0 MiB" in text_of(application, "detail-text")
 
     use_top(scheduler, open_things)
+
+
+def test_progress_of_running_tasks_has_a_table(scheduler: SyntheticScheduler) -> None:
+    said = (
+        m.ProgressStatus(ALICE, 7, 50.0, 200.0, "epoch 2", 3.0, "pricing.simulate", "node00"),
+        m.ProgressStatus(ALICE, 8, 1.5, -1.0, "", 0.0, "pricing.simulate", "node01"),
+    )
+
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        scheduler.publish(snapshot(2, progress=said))
+        await wait_until_async(lambda: knows_a_snapshot(application.feed, 2))
+        await pilot.press("8")
+        assert column(application, "progress", "task") == ["8", "7"]
+        assert column(application, "progress", "share") == ["", "25 %"]
+        assert column(application, "progress", "progress") == ["1.5", "50 of 200"]
+        assert column(application, "progress", "client") == ["alice", "alice"]
+
+    use_top(scheduler, look)
 
 
 def test_groups_have_a_table_that_says_why_tasks_wait(scheduler: SyntheticScheduler) -> None:

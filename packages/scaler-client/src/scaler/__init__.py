@@ -7,6 +7,7 @@ from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
+from scaler.client.task_progress import TaskProgress, current_task
 from scaler.client.worker_calls import WorkerPlugin, by_name, worker_plugin
 from scaler.errors import (
     ClientCancelledException,
@@ -67,6 +68,7 @@ __all__ = [
     "SerializationError",
     "Serializer",
     "TaskNotFoundError",
+    "TaskProgress",
     "TaskTimeoutError",
     "WorkerDiedError",
     "WorkerPlugin",

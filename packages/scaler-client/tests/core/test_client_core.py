@@ -1198,6 +1198,15 @@ def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler
     assert scheduler.take(effects.WriteOutput) == [effects.WriteOutput(1, 2, b"text", 3)]
 
 
+def test_progress_is_told_to_the_task_s_token(core: ClientCore, scheduler: Scheduler) -> None:
+    (number,) = submit(core)
+    for said in (number, number + 1):
+        message = m.TaskProgress(CLIENT, said, 1.0, 2.0, "rows")
+        core.handle(events.Incoming(*scheduler.peer.say_plain(message)), 0.3)
+    scheduler.exchange(0.3)
+    assert scheduler.take(effects.Progressed) == [effects.Progressed("future0", 1.0, 2.0, "rows")]
+
+
 def test_heartbeats_go_out_while_nothing_else_does(core: ClientCore, scheduler: Scheduler) -> None:
     core.handle(events.Tick(), core.next_deadline())
     assert [type(message) for message in scheduler.exchange(2.2)] == [m.Heartbeat]

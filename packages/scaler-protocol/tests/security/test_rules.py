@@ -37,7 +37,17 @@ SUBMITTING = {
     "LockRequest",
     "LockRelease",
 }
-RUNNING = {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures", "Drain", "Relay", "ClientGone"}
+RUNNING = {
+    "ResultBatch",
+    "TaskReturn",
+    "Inventory",
+    "Output",
+    "ChunkFailures",
+    "TaskProgress",
+    "Drain",
+    "Relay",
+    "ClientGone",
+}
 RUNNING |= {"GrantsHeld", "GrantsFreed"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 

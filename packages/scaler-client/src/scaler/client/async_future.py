@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scaler.client.future import R, ScalerFuture
+from scaler.client.task_progress import TaskProgress
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -49,6 +50,10 @@ class AsyncFuture(asyncio.Future[R]):  # type: ignore[type-var]
             return False
         self.task.cancel()
         return True
+
+    def progress(self) -> TaskProgress | None:
+        """Return how far the task says that it is, or None where it has said nothing (yet)."""
+        return self.task.progress()
 
     def take_outcome(self) -> None:
         """The task has ended: say so to whoever waits here. In the thread of the event loop."""

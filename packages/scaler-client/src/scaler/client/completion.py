@@ -8,6 +8,7 @@ from typing import Protocol
 from scaler import errors
 from scaler.client.dependent_future import DependentFuture
 from scaler.client.future import ScalerFuture, answer_futures
+from scaler.client.task_progress import TaskProgress
 from scaler.core import effects
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import FIGURES_START, NO_FIGURES
@@ -80,6 +81,12 @@ def _complete_dependent(future: DependentFuture, completed: effects.Completed, p
     profiles = reported.profiles(1) if any(map(len, figures)) else None
     answer_futures([future], [payload], reported.statuses, profiles)
     future.call = None
+
+
+def take_progress(said: effects.Progressed) -> None:
+    """A task says how far it is. Of tasks without a future, such as chunks of maps, nobody can ask."""
+    if isinstance(said.token, ScalerFuture):
+        said.token.note_progress(TaskProgress(said.done, None if said.total < 0 else said.total, said.note))
 
 
 def abandon(abandoned: effects.Abandoned) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from scaler import errors
-from scaler.client.completion import abandon, complete
+from scaler.client.completion import abandon, complete, take_progress
 from scaler.client.future_requests import FutureRequests
 from scaler.client.job_answers import take_reply
 from scaler.client.locks import take_change
@@ -392,6 +392,8 @@ class Engine(ABC):
             take_reply(effect)
         elif isinstance(effect, effects.LeaseChanged):
             take_change(effect)
+        elif isinstance(effect, effects.Progressed):
+            take_progress(effect)
         else:
             if isinstance(effect, effects.Connected):
                 self.welcome = effect.welcome

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scaler.client.awaiting import for_asyncio
 from scaler.client.seconds import checked_timeout
 from scaler.client.sleepers import Sleepers, forget, wake
+from scaler.client.task_progress import WithProgress
 from scaler.errors import ClientCancelledException
 from scaler.serialization.serializer import AnySerializer
 
@@ -247,7 +248,7 @@ class _WaiterEvent:
         return self._is_set
 
 
-class ScalerFuture(Future[R]):  # type: ignore[type-var]
+class ScalerFuture(WithProgress, Future[R]):  # type: ignore[type-var]
     """The answer of a task to come. Made by `Client.submit`, never directly.
 
     All of `concurrent.futures.Future`, and: it can be awaited; `running()` is true from submission until it is done;
@@ -405,6 +406,8 @@ class ScalerFuture(Future[R]):  # type: ignore[type-var]
             from scaler_protocol.failures import named_text_of
 
             facts["error"] = named_text_of(exception, interrupts=True)
+        if self._progress is not None and self._ended is None:
+            facts["progress"] = self._progress
         if self._profile is not None:
             facts["duration"] = f"{self._profile['durations'] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)

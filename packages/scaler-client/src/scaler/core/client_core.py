@@ -567,6 +567,10 @@ class ClientCore:
             self._leases.on_answer(message)
         elif isinstance(message, m.Output):
             self._outbox.add(effects.WriteOutput(message.number, message.stream, message.data, message.dropped_bytes))
+        elif isinstance(message, m.TaskProgress):
+            task = self._table.tasks.get(message.number)
+            if task is not None:
+                self._outbox.add(effects.Progressed(task.token, message.done, message.total, message.note))
         elif isinstance(message, m.Notice):
             self._outbox.add(effects.ShowNotice(message.level, message.text, message.kind))
         elif isinstance(message, m.Shutdown):

@@ -147,6 +147,16 @@ class LeaseChanged:
     text: str
 
 
+@value
+class Progressed:
+    """A running task says how far it is; -1 as `total` where it does not know. The token is that of its `submit`."""
+
+    token: object
+    done: float
+    total: float
+    note: str
+
+
 Effect = (
     Send
     | MoveLink
@@ -163,4 +173,5 @@ Effect = (
     | WorkersListed
     | JobAnswered
     | LeaseChanged
+    | Progressed
 )

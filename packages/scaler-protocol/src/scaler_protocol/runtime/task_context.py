@@ -94,6 +94,12 @@ class TaskContext(Protocol):
     def environment(self) -> bytes:
         """The body of the running task's environment (see `payloads.environments`), which its clients inherit; empty: none."""
 
+    def report_progress(self, done: float, total: float, note: str) -> None:
+        """Tell the client and monitors how far the running task is; -1 as `total` where it is not known.
+
+        From any thread. Cheap: what comes faster than it is sent replaces what has not been sent. Between tasks nothing happens.
+        """
+
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Let the agent carry messages of a client in this process; answers go to `receiver`.
 

@@ -47,6 +47,7 @@ _RUNNING = {
     m.GrantsHeld: "",
     m.GrantsFreed: "",
     m.Output: "",
+    m.TaskProgress: "",
     m.ChunkFailures: "",
     m.Drain: "",
     # And these are about the clients inside the sender's tasks.

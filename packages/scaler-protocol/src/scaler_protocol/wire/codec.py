@@ -140,6 +140,11 @@ def _figures(*attributes: str) -> list[_Field]:
     ]
 
 
+def _amounts(*attributes: str) -> list[_Field]:
+    """Return numbers that monitors show, see `_checked_figure`."""
+    return [field._replace(read=_checked_figure) for field in _plain(*attributes)]
+
+
 def _moments(attribute: str) -> list[_Field]:
     """Return a column of times, in a message to monitors."""
     read_column = column_reader("d")
@@ -524,6 +529,11 @@ _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
 _OBJECT_STATUS = _figures(*m.StoredObjectStatus.__dataclass_fields__)
 _GROUP_STATUS = _figures(*m.GroupStatus.__dataclass_fields__)
+_PROGRESS_STATUS = [
+    *_plain("client", "number", "note", "function", "agent"),
+    *_amounts("done", "total", "age_seconds"),
+]
+_JOB_STATUS = _figures(*m.JobStatus.__dataclass_fields__)
 _GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
 _ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
@@ -712,7 +722,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_figures("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
             *_figures("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
-            *_plain("scaling_strategy", "events_omitted", "failed_items", "standby"),
+            *_plain("scaling_strategy", "events_omitted", "failed_items", "standby", "job_count"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
@@ -722,6 +732,8 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
             *_structs(m.Tally, _TALLY, "client_names", "labels"),
             *_structs(m.GroupStatus, _GROUP_STATUS, "groups"),
+            *_structs(m.ProgressStatus, _PROGRESS_STATUS, "progress"),
+            *_structs(m.JobStatus, _JOB_STATUS, "jobs"),
         ),
     ),
     _Layout(
@@ -807,6 +819,12 @@ _LAYOUTS: tuple[_Layout, ...] = (
     ),
     _Layout("lockRequest", m.LockRequest, tuple(_plain("lease", "name", "count", "held"))),
     _Layout("lockAnswer", m.LockAnswer, tuple(_plain("lease", "state", "text")), check=_check_lock_answer),
+    _Layout(
+        "taskProgress",
+        m.TaskProgress,
+        (*_plain("client", "number", "note"), *_amounts("done", "total")),
+        check=_check_client,
+    ),
 )
 
 # Messages of one value: the union member is the value itself.

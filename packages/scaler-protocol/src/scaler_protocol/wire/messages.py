@@ -716,6 +716,22 @@ class Output:
 
 
 @record
+class TaskProgress:
+    """Agent to scheduler to client: how far a running task says that it is. Only the newest counts, and it may be lost."""
+
+    client: bytes
+    """The client that submitted the task."""
+    number: int
+    """The task's number."""
+    done: float
+    """How much is done."""
+    total: float = -1.0
+    """Of how much; -1: the task has not said."""
+    note: str = ""
+    """What the task says about it, for people."""
+
+
+@record
 class ChunkFailures:
     """Agent to scheduler, for monitors only: items of a map chunk failed. The chunk's own result is a success and
     follows. Or the task itself failed, with more than monitors get: what follows is its failure."""
@@ -1194,6 +1210,62 @@ class GroupStatus:
 
 
 @record
+class ProgressStatus:
+    """How far a running task says that it is, as monitors see it."""
+
+    client: bytes
+    """The client that submitted it."""
+    number: int
+    """The task's number."""
+    done: float = 0.0
+    """How much is done."""
+    total: float = -1.0
+    """Of how much; -1: the task has not said."""
+    note: str = ""
+    """What the task says about it."""
+    age_seconds: float = 0.0
+    """Seconds since it said so."""
+    function: str = ""
+    """The name of its function."""
+    agent: str = ""
+    """The name of the agent that has it."""
+
+
+@record
+class JobStatus:
+    """One job, as monitors see it."""
+
+    name: str
+    """The job's name."""
+    owner: str = ""
+    """The name of the client that made it."""
+    client: bytes = b""
+    """The 16 bytes under which its tasks are shown."""
+    waiting: int = 0
+    """Tasks that wait for a worker."""
+    running: int = 0
+    """Tasks that are assigned to agents."""
+    done: int = 0
+    """Tasks with a result."""
+    failed: int = 0
+    """Tasks that failed."""
+    canceled: int = 0
+    """Tasks that were cancelled."""
+    lost: int = 0
+    """Tasks whose result is lost."""
+    size_bytes: int = 0
+    """Arguments and results that the scheduler keeps for it."""
+    closed: bool = False
+    """Whether it takes no other tasks any more."""
+    started_seconds: float = 0.0
+    """Unix time at which it was made."""
+    expires_seconds: float = -1.0
+    """Unix time at which it is forgotten; -1: not before its tasks have ended."""
+    notice: str = ""
+    """Why tasks of it cannot run, for people; empty: nothing is known."""
+
+
+@record
 class MonitorSnapshot:
     """Figures of the whole cluster, published about once a second while a monitor subscribes."""
 
@@ -1253,6 +1325,12 @@ class MonitorSnapshot:
     """Groups of clients with shares; empty: the scheduler has none."""
     standby: bool = False
     """Whether the scheduler is the standby of another one, and accepts no peers."""
+    progress: tuple[ProgressStatus, ...] = ()
+    """Running tasks that have said how far they are, at most 1,000: those that spoke last."""
+    jobs: tuple[JobStatus, ...] = ()
+    """Jobs, at most 1,000: those that changed last."""
+    job_count: int = 0
+    """How many jobs there are."""
 
 
 @record
@@ -1452,4 +1530,5 @@ Message = (
     | LockRequest
     | LockRelease
     | LockAnswer
+    | TaskProgress
 )

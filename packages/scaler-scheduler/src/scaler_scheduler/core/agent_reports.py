@@ -15,7 +15,7 @@ from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
-from scaler_scheduler.core.records import AgentRecord, Task, TaskState
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskState
 from scaler_scheduler.core.recovery import Claim
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.sessions import Handler
@@ -60,6 +60,7 @@ class AgentReports:
             m.ClientGone: self._on_client_gone,
             m.Drain: self._on_drain,
             m.Output: self._on_output,
+            m.TaskProgress: self._on_progress,
             m.ChunkFailures: self._on_chunk_failures,
             m.Relay: self._on_relay,
         }
@@ -233,13 +234,22 @@ class AgentReports:
 
     def _on_output(self, agent: AgentRecord, message: m.Output, now: float) -> None:
         client = self._clients.get(message.client)
-        if client is None:
-            return
-        task = client.tasks.get(message.number)
-        # After a restart, a task may speak before its client has announced it again.
-        holder = task is not None and task.agent is agent
-        if holder or self._recovery.has_claimed(message.client, message.number, agent):
+        if client is not None and self._has_task(agent, client, message.number):
             self._outbox.send_plain(client, message)
+
+    def _on_progress(self, agent: AgentRecord, message: m.TaskProgress, now: float) -> None:
+        client = self._clients.get(message.client)
+        if client is not None and self._has_task(agent, client, message.number):
+            task = client.tasks.get(message.number)
+            if task is not None:
+                self._monitor.progress.note(message, task.attempt, now)
+            self._outbox.send_plain(client, message)
+
+    def _has_task(self, agent: AgentRecord, client: ClientRecord, number: int) -> bool:
+        """Whether a task that says something is the agent's."""
+        task = client.tasks.get(number)
+        # After a restart, a task may speak before its client has announced it again.
+        return (task is not None and task.agent is agent) or self._recovery.has_claimed(client.id, number, agent)
 
     def _on_chunk_failures(self, agent: AgentRecord, message: m.ChunkFailures, now: float) -> None:
         client = self._clients.get(message.client)

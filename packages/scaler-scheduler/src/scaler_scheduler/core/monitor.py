@@ -23,6 +23,7 @@ from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.groups import Groups
 from scaler_scheduler.core.object_listing import with_tasks
+from scaler_scheduler.core.progress import ProgressTable
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task
 from scaler_scheduler.core.tallies import ClientTallies, Tallies, given_name, owner_of
 
@@ -114,6 +115,8 @@ class Monitor:
         self.scaling_strategy = ""
         self.standby = False
         """Whether another scheduler is first."""
+        self.progress = ProgressTable()
+        """How far running tasks say that they are."""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
         """What the scheduler knows of each worker adapter, as of the last snapshot."""
         self._short_forms: dict[tuple[bytes, int, int], bytes] = {}
@@ -351,6 +354,8 @@ class Monitor:
         agents: Sequence[AgentRecord],
         by_id: dict[bytes, ClientRecord],
         functions: FunctionRegistry,
+        jobs: tuple[m.JobStatus, ...] = (),
+        job_count: int = 0,
     ) -> m.MonitorSnapshot:
         """Return everything that monitors show, as of now."""
         self._snapshots += 1
@@ -400,6 +405,9 @@ class Monitor:
             client_names=self._client_tallies.with_connected(counted),
             labels=self.labels.all(),
             groups=() if self._groups is None else self._groups.statuses(),
+            progress=self.progress.statuses(by_id, functions, now),
+            jobs=jobs,
+            job_count=job_count,
         )
 
     def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaler_scheduler.core import effects, events
+from scaler_scheduler.core.jobs.keeping import Jobs
 from scaler_scheduler.core.monitor import StoreFigures
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
@@ -14,7 +15,7 @@ STORE_ANSWER_SECONDS = 0.5
 class MonitorReports:
     """Publishes what `Monitor` keeps, while anybody listens."""
 
-    def __init__(self, state: SchedulerState, scaling: Scaling | None, now: float) -> None:
+    def __init__(self, state: SchedulerState, scaling: Scaling | None, jobs: Jobs, now: float) -> None:
         self._config = state.config
         self._started_at = state.started_at
         self._clients = state.clients
@@ -23,6 +24,7 @@ class MonitorReports:
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._scaling = scaling
+        self._jobs = jobs
         self._snapshot_at = self._snapshot_due = now
         """When the next snapshot goes out, and when it would if that did not wait for the object storage server."""
         self._watched = False
@@ -74,5 +76,7 @@ class MonitorReports:
                 list(self._agents.by_peer.values()),
                 self._clients,
                 self._functions,
+                self._jobs.statuses(),
+                self._jobs.count,
             )
             self._outbox.add(effects.Publish(snapshot))

@@ -115,7 +115,7 @@ class SchedulerCore:
         self._placement = Placement(state, self._lifecycle)
         self._rebalancing = Rebalancing(state, now)
         self._unservable = UnservableTasks(state, answers, self._scaling)
-        self._monitor_reports = MonitorReports(state, self._scaling, now)
+        self._monitor_reports = MonitorReports(state, self._scaling, self._jobs, now)
         self._rounds = PeerRounds(state.peers, self._look_after, MAINTENANCE_INTERVAL_SECONDS)
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
 

@@ -12,6 +12,7 @@ from scaler_ui.model.bars import Lane
 from scaler_ui.model.cluster import ClusterModel, readable_name, shown_name
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts
+from scaler_ui.model.progress import Said, progress_data, running_progress, said_now
 from scaler_ui.model.tasks import STATES, TaskRow
 
 _PROCESSOR_STATES = {state.value: state.name.lower() for state in ProcessorState}
@@ -264,9 +265,15 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
     }
 
 
-def task_data(model: ClusterModel, row: TaskRow, names: Mapping[Lane, str] | None = None) -> dict[str, Any]:
-    """Return one task. Times are in seconds, None if the moment was not seen. `names`: `model.worker_names()`, if at hand."""
+def task_data(
+    model: ClusterModel, row: TaskRow, names: Mapping[Lane, str] | None = None, said: Said | None = None
+) -> dict[str, Any]:
+    """Return one task. Times are in seconds, None if the moment was not seen.
+
+    `names`: `model.worker_names()`, `said`: `said_now(model)`, if at hand.
+    """
     names = model.worker_names() if names is None else names
+    said = said_now(model) if said is None else said
     waited = row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
     return {
         "client": row.client.hex(),
@@ -286,6 +293,7 @@ def task_data(model: ClusterModel, row: TaskRow, names: Mapping[Lane, str] | Non
         "attempts": row.attempts,
         "label": row.label,
         "tags": row.tags,
+        "progress": progress_data(said.get((row.client, row.number))),
     }
 
 
@@ -329,7 +337,7 @@ def find_tasks(
         rows.sort(key=lambda row: row.duration_s, reverse=True)
     elif order == "waited":
         rows.sort(key=_waited_s, reverse=True)
-    worker_names = model.worker_names()
+    worker_names, said = model.worker_names(), said_now(model)
     states = dict.fromkeys(STATES, 0)
     for row in model.tasks.newest_first():
         states[row.state] += 1
@@ -339,7 +347,7 @@ def find_tasks(
         "states": states,
         "stride": model.stride,
         "offset": offset,
-        "tasks": [task_data(model, row, worker_names) for row in rows[offset : offset + limit]],
+        "tasks": [task_data(model, row, worker_names, said) for row in rows[offset : offset + limit]],
     }
 
 
@@ -457,6 +465,7 @@ def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mappin
         ],
         "clients": clients(model),
         "groups": groups(model),
+        "progress": running_progress(model),
         "graphs": graphs(model),
         "largest_objects": objects(model),
         "scaling": scaling(model),

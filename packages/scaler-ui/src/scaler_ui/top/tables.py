@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState, Tally, WorkerStatus
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SORT_KEYS, WORKER_COLUMNS, format_bytes, functions_by_worker, heading, sorted_workers
+from scaler_ui.model.progress import amounts_text, share_text
 from scaler_ui.top.speed import Speeds
 
 NARROW_COLUMNS = 100
@@ -201,6 +202,26 @@ def group_table(model: ClusterModel, _looking: Looking) -> Table:
     return Table([*columns, "refused", "note"], rows, [BAD if group["refused"] else "" for group in groups])
 
 
+def progress_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the running tasks that say how far they are, those first that spoke last."""
+    said = model.snapshot.progress if model.snapshot is not None else ()
+    rows: list[Row] = [
+        (
+            one.function,
+            str(one.number),
+            share_text(one),
+            amounts_text(one),
+            one.note,
+            f"{one.age_seconds:.0f} s ago",
+            one.agent,
+            model.client_name(one.client),
+        )
+        for one in reversed(said)
+    ]
+    columns = ["function", "task", "share", "progress", "note", "said", "agent", "client"]
+    return Table(columns, rows, [""] * len(rows))
+
+
 TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "workers": worker_table,
     "clients": client_table,
@@ -209,6 +230,7 @@ TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "functions": function_table,
     "messages": message_table,
     "groups": group_table,
+    "progress": progress_table,
 }
 """In the order of their keys, from `1` on."""
 

@@ -119,6 +119,7 @@ class AgentCore:
             events.MemoryMeasured: self._memory_limits.on_measured,
             events.LinkRefused: self._on_link_refused,
             events.StopRequested: self._leaving.on_stop_requested,
+            events.ProcessorProgress: self._reporter.on_progress,
         }
         self._message_handlers: dict[type[Any], Callable[[Any, float], None]] = {
             m.TaskBatch: self._accept_tasks,

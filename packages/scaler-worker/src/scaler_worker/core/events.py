@@ -154,6 +154,17 @@ class ProcessorOutput:
 
 
 @value
+class ProcessorProgress:
+    """The task of this index says how far it is; -1 as `total` where it does not know."""
+
+    processor: int
+    index: int
+    done: float
+    total: float
+    note: str
+
+
+@value
 class ChunkFailures:
     """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows.
 
@@ -298,4 +309,5 @@ Event = (
     | MemoryMeasured
     | LinkRefused
     | StopRequested
+    | ProcessorProgress
 )

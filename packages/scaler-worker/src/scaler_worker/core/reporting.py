@@ -108,6 +108,17 @@ class Reporter:
             number = tasks.batch.numbers[row]
             self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
 
+    def on_progress(self, event: events.ProcessorProgress, now: float) -> None:
+        """Send how far a task says that it is."""
+        processor = self._state.processors.by_number.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            number = tasks.batch.numbers[row]
+            self._connection.send_plain(m.TaskProgress(tasks.client, number, event.done, event.total, event.note))
+
     def on_chunk_failures(self, event: events.ChunkFailures, now: float) -> None:
         """Tell monitors which items of a map chunk failed."""
         processor = self._state.processors.by_number.get(event.processor)

@@ -16,6 +16,7 @@ from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.nested_clients import NestedClients
 from scaler_worker.processor.output import OutputCapture
+from scaler_worker.processor.progress import ProgressReports
 from scaler_worker.processor.records import Kind, read_cancel
 from scaler_worker.processor.result_buffer import LATEST_FLUSH_SECONDS, ResultBuffer
 from scaler_worker.processor.running_task import RunningTask
@@ -66,6 +67,7 @@ class ControlThread:
         clients: NestedClients,
         capture: OutputCapture,
         limit: TimeLimit,
+        progress: ProgressReports,
     ) -> None:
         self.storage_address = ""
         """Where object storage is, as the agent last said; empty where there is none."""
@@ -77,6 +79,7 @@ class ControlThread:
         self._clients = clients
         self._capture = capture
         self._limit = limit
+        self._progress = progress
         self._thread = threading.Thread(target=self._serve, name="scaler-control", daemon=True)
         self.start = self._thread.start
         self.is_alive = self._thread.is_alive
@@ -90,7 +93,7 @@ class ControlThread:
         idle_ticks = 0
         try:
             while True:
-                timeout = LATEST_FLUSH_SECONDS * 1000 if awakening.is_awake else self._clients.poll_milliseconds
+                timeout = LATEST_FLUSH_SECONDS * 1000 if awakening.is_awake else self._poll_milliseconds()
                 for descriptor, _ in poller.poll(timeout):
                     if descriptor == awakening.descriptor:
                         eventfd_read(awakening.descriptor)
@@ -100,6 +103,7 @@ class ControlThread:
                     else:
                         self._safely(self._obey, *self._channel.receive())
                 self._safely(self._clients.attend)
+                self._safely(self._progress.send_due)
                 if self._look_around():
                     idle_ticks = 0
                 elif awakening.is_awake:
@@ -113,6 +117,11 @@ class ControlThread:
             # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
             # regardless is ended by the agent, or by the kernel when the agent's helper has died.
             return
+
+    def _poll_milliseconds(self) -> float | None:
+        progress = self._progress.poll_milliseconds
+        clients = self._clients.poll_milliseconds
+        return clients if progress is None else progress if clients is None else min(clients, progress)
 
     def _look_around(self) -> bool:
         """Do for the main thread what has waited too long; return whether anything waits."""

@@ -82,6 +82,8 @@ class Kind(IntEnum):
     """Between two tasks, the plugins of clients that have left are torn down. One byte: this begins, or it has ended."""
     ENVIRONMENT = 50
     """The names of the worker plugins and uploaded modules that there are here now: UTF-8."""
+    PROGRESS = 51
+    """How far a task says that it is."""
 
 
 WHOLE, IN_PARTS, BOXED = 0, 1, 2
@@ -233,6 +235,7 @@ class Reader:
 _CANCEL = struct.Struct("=QB")
 _GIVEN_BACK = struct.Struct("=IQ")
 _OUTPUT = struct.Struct("=QBQ")
+_PROGRESS = struct.Struct("=Qdd")
 _ANSWER = struct.Struct("=16sB")
 _CHUNK_FAILURES = struct.Struct("=QI")
 _WANTED = struct.Struct("=16s?")
@@ -271,6 +274,26 @@ def read_output(body: bytes) -> tuple[int, int, bytes, int]:
     if not 1 <= stream <= 3:
         raise ValueError(f"output of stream {stream}")
     return index, stream, body[_OUTPUT.size :], dropped
+
+
+AMOUNT_MAX = 2.0**53
+"""The largest amount in progress that anybody sends or shows."""
+
+NOTE_BYTES_MAX = 4096
+
+
+def progress_parts(index: int, done: float, total: float, note: str) -> list[Bytes]:
+    """Return the record of how far a task is; -1 as `total` where it is not known."""
+    return [_PROGRESS.pack(index, done, total), note.encode("utf-8", "replace")[:NOTE_BYTES_MAX]]
+
+
+def read_progress(body: bytes) -> tuple[int, float, float, str]:
+    """Return (index, done, total, note). Raises ValueError for what no task can have said."""
+    index, done, total = _PROGRESS.unpack_from(body)
+    # Written so that it also refuses what is not a number.
+    if not (0 <= done <= AMOUNT_MAX and -1 <= total <= AMOUNT_MAX) or len(body) > _PROGRESS.size + NOTE_BYTES_MAX:
+        raise ValueError(f"progress of {done} of {total}")
+    return index, done, total, body[_PROGRESS.size :].decode("utf-8", "replace")
 
 
 def chunk_failures_parts(index: int, count: int, payload: bytes) -> list[Bytes]:

@@ -48,6 +48,7 @@ from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.placed_payloads import PlacedPayloads
 from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.process_state import ProcessState
+from scaler_worker.processor.progress import ProgressReports
 from scaler_worker.processor.records import FALSE, PID_BYTES, TRUE, Bytes, Kind, output_parts
 from scaler_worker.processor.result_buffer import ResultBuffer
 from scaler_worker.processor.retirement import RetiredError
@@ -118,6 +119,9 @@ class Processor:
         chain_results = ChainResults()
         self._inbox = Inbox(tasks, self._functions, chain_results)
         self._clients = NestedClients(tasks, self._send, self._results, awakening.wake, awakening.alarm)
+        self._progress = ProgressReports(self._running, self._send_untold, awakening.wake)
+        self.report_progress = self._progress.report
+        """Told how far the running task is."""
         self._blocking = Blocking(self._running, self._inbox, self._results, self._clients, self._capture)
         objects = HostObjects(options.object_folders)
         self._execution = TaskExecution(
@@ -149,7 +153,15 @@ class Processor:
             measured(self._execution.run, page) if options.enforce_memory else self._execution.run,
         )
         self._control = ControlThread(
-            control, awakening, self._running, self._inbox, self._results, self._clients, self._capture, limit
+            control,
+            awakening,
+            self._running,
+            self._inbox,
+            self._results,
+            self._clients,
+            self._capture,
+            limit,
+            self._progress,
         )
 
     # --- TaskContext
@@ -403,6 +415,11 @@ class Processor:
         """Return what a task, or a call that restores its function, has to itself (see `by_value.classes`)."""
         row = self._running.row
         return -1 if row is None else row.task_index, self._functions.calls_restored
+
+    def _send_untold(self, kind: Kind, parts: Sequence[Bytes]) -> None:
+        # As with output: the channel's end is noticed with the result.
+        with contextlib.suppress(AgentGoneError):
+            self._send(kind, parts)
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
         # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.

@@ -36,6 +36,7 @@ from scaler_worker.processor.records import (
     read_given_back,
     read_object_wanted,
     read_output,
+    read_progress,
     read_relay,
     read_several,
     relay_parts,
@@ -307,6 +308,9 @@ class ProcessorLink:
             if output.stream == STDERR:
                 self._note_stderr(output.data)
             return output if self._unsent.admits(len(body)) else None
+        if kind == Kind.PROGRESS:
+            progress = events.ProcessorProgress(number, *read_progress(body))
+            return progress if self._unsent.admits(len(body)) else None
         if kind == Kind.TEARDOWN:
             return events.ProcessorTeardown(number, body == TRUE)
         if kind == Kind.ENVIRONMENT:

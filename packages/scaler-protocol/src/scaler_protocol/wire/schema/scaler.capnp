@@ -91,6 +91,7 @@ struct Message {
     lockRequest @50 :LockRequest;
     lockRelease @51 :UInt64;             # C→S: this lease ends, held or not. A lockAnswer follows.
     lockAnswer @52 :LockAnswer;
+    taskProgress @53 :TaskProgress;
   }
 }
 
@@ -524,6 +525,9 @@ struct MonitorSnapshot {
   labels @25 :List(Tally);               # tasks by label, at most 201; tasks without one are not in it
   groups @26 :List(GroupStatus);         # groups of clients with shares; empty: the scheduler has none
   standby @27 :Bool;                     # the scheduler is the standby of another one, and accepts no peers
+  progress @28 :List(ProgressStatus);    # running tasks that have said how far they are, at most 1,000: those that spoke last
+  jobs @29 :List(JobStatus);             # at most 1,000: those that changed last
+  jobCount @30 :UInt64;
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -634,6 +638,34 @@ struct MonitorSnapshot {
     capabilities @7 :Text;
     text @8 :Text;                       # the last error, for people; empty: none
   }
+
+  struct ProgressStatus {
+    client @0 :Data;
+    number @1 :UInt64;
+    done @2 :Float64;
+    total @3 :Float64;                   # -1: the task has not said
+    note @4 :Text;
+    ageSeconds @5 :Float64;              # since the task said so
+    function @6 :Text;
+    agent @7 :Text;
+  }
+
+  struct JobStatus {
+    name @0 :Text;
+    owner @1 :Text;                      # the name of the client that made it
+    client @2 :Data;                     # under which its tasks are shown
+    waiting @3 :UInt64;
+    running @4 :UInt64;
+    done @5 :UInt64;
+    failed @6 :UInt64;
+    canceled @7 :UInt64;
+    lost @8 :UInt64;                     # tasks whose result is lost
+    sizeBytes @9 :UInt64;                # arguments and results that the scheduler keeps
+    closed @10 :Bool;                    # it takes no other tasks any more
+    startedSeconds @11 :Float64;         # Unix time
+    expiresSeconds @12 :Float64;         # Unix time; -1: not before its tasks have ended
+    notice @13 :Text;                    # why tasks of it cannot run, for people; empty: nothing is known
+  }
 }
 
 struct MonitorEvents {
@@ -730,4 +762,13 @@ struct LockAnswer {
   lease @0 :UInt64;
   state @1 :UInt8;                       # 0 held, 1 released, 2 lost: it had ended before, 3 refused
   text @2 :Text;                         # why it was refused
+}
+
+struct TaskProgress {
+  # A→S→C: how far a running task says that it is. Only the newest counts, and it may be lost.
+  client @0 :Data;
+  number @1 :UInt64;
+  done @2 :Float64;                      # 0 or more
+  total @3 :Float64;                     # 0 or more; -1: the task has not said
+  note @4 :Text;                         # for people
 }

@@ -69,6 +69,27 @@ class Following:
 
         self.answer(client_id, make)
 
+    def tell_progress(self, job: Job, progress: m.TaskProgress) -> None:
+        """A task says how far it is: tell those who wait for it."""
+        position = job.position_of(progress.number)
+        for client_id, number in () if position is None else job.followers.get(position, ()):
+            client = self._clients.get(client_id)
+            if client is not None:
+                told = m.TaskProgress(client_id, number, progress.done, progress.total, progress.note)
+                self._outbox.send_plain(client, told)
+
+    def tell_notice(self, job: Job, notice: m.Notice) -> None:
+        """Tasks cannot run: tell those who wait for them."""
+        numbers: dict[bytes, list[int]] = {}
+        for task_number in notice.numbers:
+            position = job.position_of(task_number)
+            for client_id, number in () if position is None else job.followers.get(position, ()):
+                numbers.setdefault(client_id, []).append(number)
+        for client_id, own in numbers.items():
+            client = self._clients.get(client_id)
+            if client is not None:
+                self._outbox.send(client, m.Notice(notice.text, notice.level, own, notice.kind))
+
     def send(self) -> None:
         """Send what clients take."""
         for client_id in list(self.due):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
-from scaler_protocol.wire.messages import Capabilities
+from scaler_protocol.wire.messages import Capabilities, Notice
 from scaler_scheduler.core.records import ClientRecord
 
 ROW_BYTES = 400
@@ -118,6 +118,7 @@ class Job:
         "is_closed",
         "keep_seconds",
         "name",
+        "notice",
         "numbers",
         "owner",
         "owner_name",
@@ -161,6 +162,8 @@ class Job:
         """By client: rows by the numbers that it gave them."""
         self.seen: dict[bytes, Counter[bytes]] = {}
         """By client: how often it has submitted each content since it opened the job."""
+        self.notice: Notice | None = None
+        """The last that was said of tasks that cannot run."""
         self.refusals: dict[bytes, str] = {}
         """By client: why the first of its tasks was refused since it opened the job."""
         self.followers: dict[int, list[tuple[bytes, int]]] = {}
@@ -218,6 +221,15 @@ class Job:
         order = sorted(range(len(rows)), key=lambda position: (rows[position].submitter, rows[position].number))
         return [] if all(place == position for place, position in enumerate(order)) else order
 
+    def notice_now(self) -> str:
+        """Return why tasks cannot run, as long as one of those that it was said of waits; else nothing."""
+        tasks, notice = self.client.tasks, self.notice
+        if notice is not None and any(
+            (task := tasks.get(number)) is not None and task.agent is None for number in notice.numbers
+        ):
+            return notice.text
+        return ""
+
     def expires_at(self) -> float | None:
         """Return the Unix time at which the job is forgotten; None while tasks of it have not ended."""
         return None if self.counts[RowState.OPEN] else self.changed_at + self.keep_seconds
@@ -248,6 +260,7 @@ def description(job: Job, *, with_order: bool = False) -> dict[str, object]:
         "closed": job.is_closed,
         "keep": job.keep_seconds,
         "expires": job.expires_at(),
+        "notice": job.notice_now(),
     }
     if with_order:
         told["order"] = job.order()

@@ -24,6 +24,7 @@ from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.jobs import journal
 from scaler_scheduler.core.jobs.following import Answer, Following
 from scaler_scheduler.core.jobs.job import SERIES_MAX, Job, Row, RowState, content_of, description
+from scaler_scheduler.core.jobs.listing import statuses
 from scaler_scheduler.core.jobs.restoring import restored
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
 from scaler_scheduler.core.records import ClientRecord
@@ -92,14 +93,25 @@ class Jobs:
         """How many jobs there are."""
         return len(self._by_name)
 
+    def statuses(self) -> tuple[m.JobStatus, ...]:
+        """Return what monitors are told."""
+        return statuses(self._by_name.values())
+
     def turn(self, now: float) -> None:
         """Take in what has become of tasks, and answer clients."""
         arrived = self.arrived
         while arrived:
             job_id, message = arrived.popleft()
             job = self._by_id.get(job_id)
-            if job is not None and isinstance(message, m.ResultBatch):
+            if job is None:
+                continue
+            if isinstance(message, m.ResultBatch):
                 self._on_results(job, message, now)
+            elif isinstance(message, m.TaskProgress):
+                self._following.tell_progress(job, message)
+            elif isinstance(message, m.Notice):
+                job.notice = message
+                self._following.tell_notice(job, message)
         if self.due:
             self._following.send()
 

@@ -29,7 +29,13 @@ class _JobSession(Session):
 
     def sequence(self, message: m.Message) -> Outgoing:
         """Take a message in for the job."""
-        if isinstance(message, m.ResultBatch):
+        if isinstance(message, m.ResultBatch | m.Notice):
+            self._arrived.append((self._job_id, message))
+        return Outgoing(UNSEQUENCED, message)
+
+    def plain(self, message: m.Message) -> Outgoing:
+        """As `sequence`, for what may be lost."""
+        if isinstance(message, m.TaskProgress):
             self._arrived.append((self._job_id, message))
         return Outgoing(UNSEQUENCED, message)
 

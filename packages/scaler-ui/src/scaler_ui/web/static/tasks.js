@@ -5,6 +5,7 @@ import { fetchJson } from "./data.js";
 import { showTask } from "./details.js";
 import { agentLink, chip, choice, clientLink, closeDetail, element, functionLink, labelLink, searchField, Table, taskLink, time, title, workerLink } from "./elements.js";
 import { clockFine, integer } from "./format.js";
+import { progress } from "./progress.js";
 
 const PAGE_ROWS = 200;
 const STATES = [["", "any state"], ["submitted", "waiting"], ["assigned", "assigned"], ["success", "succeeded"], ["failed", "failed"], ["canceled", "canceled"]];
@@ -24,6 +25,7 @@ export class Tasks {
       { key: "number", label: "task", number: true, show: (row) => taskLink(row.client, row.number) }, { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "state", label: "state", show: (row) => chip(row.state) },
       time("duration_seconds", "ran for"), time("waited_seconds", "waited"),
       { key: "worker", label: "worker", mark: (row) => `${row.agent}/${row.worker}`, show: (row) => (row.worker ? workerLink(row.agent, row.worker) : agentLink(row.agent)) },
+      { key: "progress", label: "progress", mark: (row) => JSON.stringify(row.progress), show: (row) => progress(row.progress) },
       { key: "client_name", label: "client", show: (row) => clientLink(row.client, row.client_name) }, { key: "label", label: "label", show: (row) => labelLink(row.label) }, { key: "tags", label: "tags" }, { key: "capabilities", label: "capabilities" },
       { key: "submitted_at", label: "submitted", show: (row) => (row.submitted_at ? clockFine(row.submitted_at) : "") }, { key: "ended_at", label: "ended", show: (row) => (row.ended_at ? clockFine(row.ended_at) : "") },
     ] });
