@@ -143,7 +143,7 @@ class AgentProcess(Process):
             if not effect.status:
                 self.stores.begin_hand_over()
             self.ledger.tell_all(f"{self.name} stops: {effect.reason}")
-        elif isinstance(effect, effects.UseStorage | effects.Log | effects.MeasureMemory):
+        elif isinstance(effect, effects.UseStorage | effects.Log | effects.MeasureMemory | effects.ReadOutput):
             pass
         else:
             receiver = self.processors.get(effect.processor)

@@ -241,6 +241,7 @@ def test_monitors_get_no_times_that_they_cannot_show(seconds: float) -> None:
         m.MonitorLog(b"i" * 16, 1, [seconds], [20], ("text",)),
         m.MonitorSnapshot(1, seconds, b"i" * 16),
         m.MonitorDump(seconds, "{}"),
+        m.MonitorOutput(seconds, 1, b"i" * 16, (), Packed.of([])),
         # What monitors get of agents comes from these.
         m.Heartbeat(latency_seconds=seconds),
         m.Heartbeat(cpu_percent=seconds),

@@ -379,6 +379,11 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         lambda rows: st.builds(m.MonitorLog, BYTES, U64, moments(rows), column("B", rows), texts(rows))
     ),
     m.MonitorDump: st.builds(m.MonitorDump, FIGURES, TEXTS),
+    m.OutputRequest: st.builds(m.OutputRequest, U64, U64, st.one_of(st.just(b""), IDS)),
+    m.OutputReply: st.builds(m.OutputReply, U64, BLOBS),
+    m.MonitorOutput: with_rows(
+        lambda rows: st.builds(m.MonitorOutput, FIGURES, U64, IDS, texts(rows), packed(rows), U32, texts(2), U32)
+    ),
     m.StoreStatusRequest: st.builds(m.StoreStatusRequest, U64),
     m.StoreStatus: with_rows(
         lambda rows: st.builds(

@@ -9,7 +9,15 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.monitoring.topics import (
+    EVENTS,
+    FIGURES,
+    OutputTopic,
+    dump_topic,
+    dumped_task,
+    output_topic,
+    topic_of,
+)
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
@@ -94,8 +102,16 @@ class MonitorFeed:
 
     def publish(self, message: m.Message) -> None:
         """Publish a message of the core."""
-        topic = EVENTS if isinstance(message, m.MonitorEvents) else FIGURES
+        if isinstance(message, m.MonitorOutput):
+            topic = topic_of(OutputTopic(message.number, message.subject))
+        else:
+            topic = EVENTS if isinstance(message, m.MonitorEvents) else FIGURES
         self._publisher.send([topic, *encode(message)])
+
+    def outputs(self) -> tuple[OutputTopic, ...]:
+        """Return what monitors want to read of the output of tasks and the logs of agents."""
+        found = (output_topic(topic) for topic in self._publisher.topics())
+        return tuple(output for output in found if output is not None)
 
     def publish_own(self, core: SchedulerCore, now: float, unix_time: float, *, joined: bool) -> bool:
         """Publish new log lines, and dumps that a monitor waits for. Return whether the interval was over."""

@@ -38,6 +38,7 @@ from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.fences.host import environment_filter, fences_for
 from scaler_worker.fences.plan import Fences
 from scaler_worker.host_resources import offered_resources
+from scaler_worker.processor.kept_output import capacity_for
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
@@ -199,6 +200,7 @@ class Agent:
                 identity_prefix=prefix.hex(),
                 security_dir=str(settings.security_dir.absolute()) if settings.security_dir and not self._gate else "",
                 storage_gate=self._gate.address if self._gate is not None else "",
+                kept_output_bytes=capacity_for(settings.task_output_bytes),
             ),
             template,
             context.reactor,
@@ -228,6 +230,7 @@ class Agent:
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.MoveLink: self._move_link,
             effects.Stop: self._end,
+            effects.ReadOutput: self._read_output,
         }
         logger.info(
             "%s for %s: %s. Stop with Ctrl-C or 'kill %d'",
@@ -408,6 +411,10 @@ class Agent:
 
     def _send(self, effect: effects.Send) -> None:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
+
+    def _read_output(self, effect: effects.ReadOutput) -> None:
+        data = self._pool.output_of(effect.number, effect.client) if effect.number else b""
+        self._report(events.OutputRead(effect.request, data))
 
     def _move_link(self, effect: effects.MoveLink) -> None:
         assert isinstance(self._link, DealerLink), "there is one scheduler in this process"

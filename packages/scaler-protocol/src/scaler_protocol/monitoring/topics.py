@@ -5,10 +5,14 @@ See "Monitor streams" in the schema. A topic is an encoded envelope; a subscribe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 
-_FIGURES, _EVENTS, _DUMP = range(3)
+_FIGURES, _EVENTS, _DUMP, _OUTPUT = range(4)
+_OF_TASK, _OF_AGENT = range(2)
 
 FIGURES = encode_envelope(Envelope(0, 0, 0, _FIGURES))
 """Snapshots, failures and log lines."""
@@ -29,3 +33,43 @@ def dumped_task(topic: bytes) -> int | None:
     except MalformedMessageError:
         return None
     return envelope.sequence if envelope == (envelope.sequence, 0, 0, _DUMP) else None
+
+
+ANY_CLIENT = bytes(ID_BYTES)
+"""Stands for whichever client has submitted the task."""
+
+
+class OutputTopic(NamedTuple):
+    """What somebody wants to read: the output of a task, or the log of an agent."""
+
+    number: int
+    """The task's number; 0: the log of an agent."""
+    subject: bytes
+    """The client that submitted the task (`ANY_CLIENT`: any), or the agent."""
+
+
+def task_output_topic(number: int, client: bytes = ANY_CLIENT) -> bytes:
+    """Return the topic of what tasks of this number have written; `client`: only the task that this client submitted."""
+    return encode_envelope(Envelope(number, _OF_TASK, 0, _OUTPUT)) + client
+
+
+def agent_log_topic(agent: bytes) -> bytes:
+    """Return the topic of an agent's own log."""
+    return encode_envelope(Envelope(0, _OF_AGENT, 0, _OUTPUT)) + agent
+
+
+def topic_of(output: OutputTopic) -> bytes:
+    """Return the topic itself."""
+    return task_output_topic(*output) if output.number else agent_log_topic(output.subject)
+
+
+def output_topic(topic: bytes) -> OutputTopic | None:
+    """Return what an output's topic names; None for any other topic."""
+    try:
+        envelope = decode_envelope(topic[:-ID_BYTES])
+    except MalformedMessageError:
+        return None
+    number, kind, flags, stream = envelope
+    if (flags, stream) != (0, _OUTPUT) or kind != (_OF_TASK if number else _OF_AGENT):
+        return None
+    return OutputTopic(number, topic[-ID_BYTES:])

@@ -49,6 +49,7 @@ _RUNNING = {
     m.Output: "",
     m.TaskProgress: "",
     m.ChunkFailures: "",
+    m.OutputReply: "",
     m.Drain: "",
     # And these are about the clients inside the sender's tasks.
     m.Relay: "client",

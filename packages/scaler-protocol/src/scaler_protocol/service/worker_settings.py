@@ -86,3 +86,9 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
         description="accepted for older command lines, without effect: the server needs no further threads",
     )
+    task_output_bytes: Annotated[BytesSetting, Short("tob")] = Field(
+        default=256 * 1024,
+        ge=0,
+        le=64 * 1024**2,
+        description="how much of what its tasks print and log each worker's process keeps for monitors, in bytes; 0: nothing",
+    )

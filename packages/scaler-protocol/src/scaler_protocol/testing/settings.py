@@ -90,6 +90,7 @@ WORKER_FLAGS = (
     DocumentedFlag("garbage_collect_interval_seconds", ("--garbage-collect-interval-seconds", "-gc"), "5", 5, 30),
     DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
     DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
+    DocumentedFlag("task_output_bytes", ("--task-output-bytes", "-tob"), "1048576", 1024**2, 256 * 1024),
     DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
     DocumentedFlag("user", ("--user",), "nobody", "nobody", None),
     DocumentedFlag(

@@ -448,6 +448,16 @@ def _check_lock_answer(message: m.LockAnswer) -> None:
 _LOCK_STATES = frozenset(m.LockState)
 
 
+def _check_output_request(message: m.OutputRequest) -> None:
+    if message.client:
+        _check_id(message, "client")
+
+
+def _check_monitor_output(message: m.MonitorOutput) -> None:
+    _check_id(message, "subject")
+    _check_exact(message, len(message.agents), "payloads")
+
+
 def _check_layout(message: m.ObjectLayout) -> None:
     _check_id(message, "id", "owner")
     if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
@@ -824,6 +834,24 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.TaskProgress,
         (*_plain("client", "number", "note"), *_amounts("done", "total")),
         check=_check_client,
+    ),
+    _Layout(
+        "outputRequest",
+        m.OutputRequest,
+        tuple(_plain("request", "number", "client")),
+        check=_check_output_request,
+    ),
+    _Layout("outputReply", m.OutputReply, tuple(_plain("request")), raw="data"),
+    _Layout(
+        "monitorOutput",
+        m.MonitorOutput,
+        (
+            *_figures("time_seconds"),
+            *_plain("number", "subject", "asked", "omitted"),
+            *_texts("agents", "silent"),
+        ),
+        packed=(("payloads", "payloadLengths"),),
+        check=_check_monitor_output,
     ),
 )
 

@@ -1442,6 +1442,50 @@ class MonitorDump:
 
 
 @record
+class OutputRequest:
+    """Scheduler to agent, because a monitor asks: what was kept of a task's output, or of the agent's own log?"""
+
+    request: int
+    """Returned in the answer."""
+    number: int = 0
+    """The task's number; 0: the log of the agent itself."""
+    client: bytes = b""
+    """The client that submitted the task; empty: tasks of any client with this number."""
+
+
+@record
+class OutputReply:
+    """Agent to scheduler: the answer to `OutputRequest`."""
+
+    request: int
+    """The number of the request."""
+    data: bytes
+    """A JSON object, see `scaler_protocol.monitoring.kept_output`; empty: there is nothing of it here."""
+
+
+@record
+class MonitorOutput:
+    """To monitors that have subscribed to it: what agents have kept of a task's output, or the log of one of them."""
+
+    time_seconds: float
+    """Unix time."""
+    number: int
+    """The task's number; 0: this is the log of an agent."""
+    subject: bytes
+    """The client that submitted the task (16 zero bytes: any client), or the agent whose log this is."""
+    agents: tuple[str, ...]
+    """Names of the agents that had some of it, one per row."""
+    payloads: Packed
+    """One per row: what the agent said, a JSON object."""
+    asked: int = 0
+    """How many agents were asked."""
+    silent: tuple[str, ...] = ()
+    """Names of agents that did not answer in time; at most sixteen."""
+    omitted: int = 0
+    """How many answers were left out because all together were too large."""
+
+
+@record
 class StoreStatusRequest:
     """Scheduler to object storage: how much is stored?"""
 
@@ -1531,4 +1575,7 @@ Message = (
     | LockRelease
     | LockAnswer
     | TaskProgress
+    | OutputRequest
+    | OutputReply
+    | MonitorOutput
 )

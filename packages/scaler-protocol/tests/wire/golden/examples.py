@@ -494,6 +494,11 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "scheduler-status": m.SchedulerStatus(term=131_077, is_first=True, incarnation=SCHEDULER, answers=True, ends=True),
     "drain": m.Drain(),
+    "output-request": m.OutputRequest(9, 17, CLIENT),
+    "output-reply": m.OutputReply(9, b'{"parts": []}'),
+    "monitor-output": m.MonitorOutput(
+        1.5, 17, CLIENT, ("node-7",), Packed.of([b'{"parts": []}']), asked=3, silent=("node-8",), omitted=1
+    ),
 }
 
 

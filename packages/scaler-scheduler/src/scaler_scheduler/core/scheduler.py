@@ -14,6 +14,7 @@
 | `succession` | for the shell: which of two schedulers is first |
 | `jobs` | which tasks outlive their client, and who is told of their results |
 | `locks`, `lock_requests` | who holds named locks and semaphores |
+| `output_questions` | which agents are asked for the output that monitors want to read |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
 All parts work on the tables of one `SchedulerState`.
@@ -45,6 +46,7 @@ from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.lock_requests import LockRequests
 from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
+from scaler_scheduler.core.output_questions import OutputQuestions
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.rebalancing import Rebalancing
 from scaler_scheduler.core.records import ClientRecord, PeerRecord
@@ -108,9 +110,11 @@ class SchedulerCore:
         self._jobs.begin(requests.take_tasks, requests.cancel_tasks, self._departures.remove_job)
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._lock_requests = LockRequests(state)
+        self._output_questions = OutputQuestions(state)
         from_clients = {**requests.handlers, **self._jobs.handlers, **self._lock_requests.handlers}
+        from_agents = {**reports.handlers, **self._output_questions.handlers}
         self._sessions = PeerSessions(
-            state, self._departures, self._shutdown, from_clients, reports.handlers, reports.on_heartbeat
+            state, self._departures, self._shutdown, from_clients, from_agents, reports.on_heartbeat
         )
         self._placement = Placement(state, self._lifecycle)
         self._rebalancing = Rebalancing(state, now)
@@ -292,6 +296,7 @@ class SchedulerCore:
         if self._scaling is not None and not self._shutdown.stopping:
             self._scaling.look(now)
         self._monitor_reports.publish(tick, now)
+        self._output_questions.look(tick.outputs, now, tick.unix_time)
 
     def _look_after(self, record: PeerRecord, now: float) -> bool:
         if not self._sessions.look_after(record, now):

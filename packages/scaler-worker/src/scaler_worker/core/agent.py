@@ -120,6 +120,7 @@ class AgentCore:
             events.LinkRefused: self._on_link_refused,
             events.StopRequested: self._leaving.on_stop_requested,
             events.ProcessorProgress: self._reporter.on_progress,
+            events.OutputRead: self._reporter.on_output_read,
         }
         self._message_handlers: dict[type[Any], Callable[[Any, float], None]] = {
             m.TaskBatch: self._accept_tasks,
@@ -133,6 +134,9 @@ class AgentCore:
                 message.text or "shut down by the scheduler", now + SHUTDOWN_GRACE_SECONDS
             ),
             m.Goodbye: lambda message, now: state.log(INFO, f"the scheduler has ended: {message.text}"),
+            m.OutputRequest: lambda message, now: state.outbox.add(
+                effects.ReadOutput(message.request, message.number, message.client)
+            ),
             m.Notice: lambda message, now: state.log(WARNING if message.level else INFO, message.text),
         }
 

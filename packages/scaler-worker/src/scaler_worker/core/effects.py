@@ -157,6 +157,15 @@ class Log:
 
 
 @value
+class ReadOutput:
+    """Look up what is kept of a task's output, or of the agent's log (number 0). `OutputRead` follows."""
+
+    request: int
+    number: int
+    client: bytes
+
+
+@value
 class MoveLink:
     """The scheduler is sought at another address: what follows is sent there."""
 
@@ -191,4 +200,5 @@ Effect = (
     | Log
     | MoveLink
     | Stop
+    | ReadOutput
 )

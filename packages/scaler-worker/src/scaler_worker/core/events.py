@@ -283,6 +283,14 @@ class StopRequested:
     grace_seconds: float
 
 
+@value
+class OutputRead:
+    """Answer to `effects.ReadOutput`: what the monitor that asked is to get."""
+
+    request: int
+    data: bytes
+
+
 Event = (
     Start
     | Tick
@@ -310,4 +318,5 @@ Event = (
     | LinkRefused
     | StopRequested
     | ProcessorProgress
+    | OutputRead
 )

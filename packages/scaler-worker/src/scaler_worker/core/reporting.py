@@ -119,6 +119,11 @@ class Reporter:
             number = tasks.batch.numbers[row]
             self._connection.send_plain(m.TaskProgress(tasks.client, number, event.done, event.total, event.note))
 
+    def on_output_read(self, event: events.OutputRead, now: float) -> None:
+        """Tell the scheduler what a monitor wants to read. Lost, it is asked for again."""
+        if self._connection.established:
+            self._connection.send_plain(m.OutputReply(event.request, event.data))
+
     def on_chunk_failures(self, event: events.ChunkFailures, now: float) -> None:
         """Tell monitors which items of a map chunk failed."""
         processor = self._state.processors.by_number.get(event.processor)

@@ -42,6 +42,8 @@ class ProcessorOptions:
     fences: Fences = field(default_factory=Fences)
     enforce_memory: bool = False
     """Whether tasks that ask for memory are measured."""
+    kept_output_bytes: int = 0
+    """Of what tasks print, kept for each processor; 0: nothing is."""
 
     @classmethod
     def from_text(cls, text: bytes) -> ProcessorOptions:

@@ -7,6 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from scaler_worker.processor.kept_output import KeptLogHandler, KeptOutput, is_printed
+
 STDOUT, STDERR, LOG = 1, 2, 3
 """As in the schema's `Output.stream`."""
 
@@ -139,7 +141,7 @@ class TaskLogHandler(logging.Handler):
                 self.handleError(record)
 
 
-def install_logging(capture: OutputCapture) -> None:
+def install_logging(capture: OutputCapture, kept: KeptOutput | None = None) -> None:
     """Give records to the clients that want them, and what no handler of the task's takes to the worker's log.
 
     The root logger keeps no handler of ours: with one, `logging.basicConfig` in a task would do nothing. The worker's own handler
@@ -152,11 +154,14 @@ def install_logging(capture: OutputCapture) -> None:
         logging.lastResort = handler
     root.handlers.clear()
     to_client = TaskLogHandler(capture)
+    to_keep = KeptLogHandler(kept) if kept is not None else None
     call_handlers = logging.Logger.callHandlers
 
     def call_all_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
         if capture.capturing and _reaches_root(logger):
             to_client.handle(record)
+        if to_keep is not None and _reaches_root(logger) and not is_printed(logger):
+            to_keep.handle(record)
         call_handlers(logger, record)
 
     logging.Logger.callHandlers = call_all_handlers  # type: ignore[method-assign, assignment]

@@ -1,6 +1,6 @@
 """A page of memory an agent shares with one processor: which task it began last, readable after the processor died.
 
-Behind it, in the same file, are the boxes for long records (`record_boxes`).
+Behind it, in the same file, are the boxes for long records (`record_boxes`), and what tasks have written (`kept_output`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PAGE_BYTES = 4096
 BOXES_AT = 64 * 1024
 """Where the system can map them, whatever its pages are."""
 
+KEPT_AT = BOXES_AT + ALL_BYTES
+"""Where the output of tasks is kept."""
+
 
 class RunningPage:
     """A 64-bit word: the index of the task that was begun last plus one, 0 before the first.
@@ -35,13 +38,13 @@ class RunningPage:
         self.word = memoryview(self._mapping).cast("Q")
 
     @staticmethod
-    def create() -> int:
+    def create(kept_bytes: int = 0) -> int:
         """Return the descriptor of a new, zeroed page, which never shrinks: a task could kill the agent, which reads it, so.
 
-        The caller closes it.
+        `kept_bytes` are for the output of tasks. The caller closes it.
         """
         descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, BOXES_AT + ALL_BYTES)
+        os.ftruncate(descriptor, KEPT_AT + kept_bytes)
         # Not only their size: a page for which there is no memory later would kill who writes to it.
         os.posix_fallocate(descriptor, 0, BOXES_AT + HEAD_BYTES)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

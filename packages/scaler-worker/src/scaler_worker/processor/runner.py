@@ -38,6 +38,7 @@ from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.host_objects import HostObjects
 from scaler_worker.processor.imported_sources import ImportedSources
 from scaler_worker.processor.inbox import Inbox
+from scaler_worker.processor.kept_output import KeptOutput, Writer
 from scaler_worker.processor.memory import Housekeeping
 from scaler_worker.processor.module_search import import_ahead, worker_name
 from scaler_worker.processor.nested_clients import NestedClients
@@ -54,7 +55,7 @@ from scaler_worker.processor.result_buffer import ResultBuffer
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import CANCEL_SIGNAL, RunningTask
 from scaler_worker.processor.streams import TaskStreams
-from scaler_worker.processor.task_loop import TaskLoop
+from scaler_worker.processor.task_loop import TaskLoop, row_just_ended
 from scaler_worker.processor.task_memory import measured
 from scaler_worker.processor.time_limit import TimeLimit
 
@@ -94,7 +95,15 @@ def _limited_in_time(environments: Environments) -> Iterator[None]:
 class Processor:
     """One processor, from its start to its end; a `TaskContext` for the code it runs."""
 
-    def __init__(self, options: ProcessorOptions, tasks: Channel, control: Channel, page: RunningPage) -> None:
+    def __init__(
+        self,
+        options: ProcessorOptions,
+        tasks: Channel,
+        control: Channel,
+        page: RunningPage,
+        open_kept: Callable[[Callable[[], Writer | None]], KeptOutput] | None = None,
+    ) -> None:
+        """`open_kept` opens what keeps the output of tasks; it is given what says which task writes. None: nothing is kept."""
         self._options = options
         self._tasks = tasks
         self._control_channel = control
@@ -105,7 +114,8 @@ class Processor:
             options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes, tasks.give_back_idle
         )
         self._capture = OutputCapture(self._send_output)
-        self._streams = TaskStreams(self._capture)
+        self._kept = open_kept(self._writing_task) if open_kept is not None else None
+        self._streams = TaskStreams(self._capture, self._kept)
         awakening = Awakening()
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
@@ -290,7 +300,7 @@ class Processor:
     def run(self) -> int:
         """Work until the agent closes the task channel; return the exit status."""
         signal.signal(CANCEL_SIGNAL, self._running.on_signal)
-        install_logging(self._capture)
+        install_logging(self._capture, self._kept)
         os.register_at_fork(before=self._streams.flush, after_in_child=self._become_fork)
         self._control.start()
         watch()
@@ -402,6 +412,8 @@ class Processor:
         self._control_channel.abandon()
         self._capture.abandon()
         self._streams.abandon()
+        if self._kept is not None:
+            self._kept.abandon()
         self._clients.abandon()
         self._results.abandon()
         self._inbox.abandon()
@@ -420,6 +432,10 @@ class Processor:
         # As with output: the channel's end is noticed with the result.
         with contextlib.suppress(AgentGoneError):
             self._send(kind, parts)
+
+    def _writing_task(self) -> Writer | None:
+        row = self._running.row or row_just_ended()
+        return None if row is None else (row.tasks.numbers[row.position], row.tasks.client)
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
         # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.

@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Any
 
 from scaler_worker.processor.changes import CHANGES
+from scaler_worker.processor.kept_output import KeptOutput
 from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
 
 LINE_BYTES_MAX = 8 * 1024
@@ -30,11 +31,19 @@ class TaskBuffer(io.BufferedIOBase):
 
     mode = "wb"
 
-    def __init__(self, stream: int, name: str, encoding: Callable[[], str], capture: OutputCapture) -> None:
+    def __init__(
+        self,
+        stream: int,
+        name: str,
+        encoding: Callable[[], str],
+        capture: OutputCapture,
+        kept: KeptOutput | None = None,
+    ) -> None:
         self._stream = stream
         self.name = name
         self._encoding = encoding
         self._capture = capture
+        self._kept = kept
         self._lock = RLock()
         self._line = bytearray()
 
@@ -48,9 +57,11 @@ class TaskBuffer(io.BufferedIOBase):
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         content = bytes(memoryview(data))
-        if self._capture.capturing:
+        if self._kept is not None or self._capture.capturing:
             encoding = self._encoding()
             text = content if encoding == "utf-8" else content.decode(encoding, "replace").encode(errors="replace")
+            if self._kept is not None:
+                self._kept.write(self._stream, text)
             if self._capture.write(self._stream, text):
                 return len(content)
         with self._lock:
@@ -125,8 +136,9 @@ class TaskInput(io.BufferedReader):
 class TaskStreams:
     """Puts streams in the place of the standard ones, and puts them back where a task has replaced or closed them."""
 
-    def __init__(self, capture: OutputCapture) -> None:
+    def __init__(self, capture: OutputCapture, kept: KeptOutput | None = None) -> None:
         self._capture = capture
+        self._kept = kept
         self._standard = sys.stdout, sys.stderr
         self.stdout: io.TextIOWrapper
         self.stderr: io.TextIOWrapper
@@ -150,7 +162,7 @@ class TaskStreams:
     def _make(self, stream: int, name: str, standard: object, errors: str) -> io.TextIOWrapper:
         # One spelling for one encoding: it is compared with where things are written.
         encoding = codecs.lookup(getattr(standard, "encoding", None) or "utf-8").name
-        buffer = TaskBuffer(stream, name, lambda: text.encoding, self._capture)
+        buffer = TaskBuffer(stream, name, lambda: text.encoding, self._capture, self._kept)
         self._buffers.append(buffer)
         text = io.TextIOWrapper(buffer, encoding, getattr(standard, "errors", None) or errors, write_through=True)
         text.mode = "w"  # type: ignore[misc]

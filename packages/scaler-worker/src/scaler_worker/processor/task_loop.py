@@ -8,6 +8,8 @@ function that is known to be slow or not known, and at the latest after `LATEST_
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import _getframe
+from types import FrameType
 
 from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults
@@ -143,3 +145,14 @@ class TaskLoop:
             self._look_after(state)
             if is_due:
                 sources.note()
+
+
+def row_just_ended() -> Row | None:
+    """Return the task that has ended last, where its frames are being left on this thread: what dies with them may print."""
+    frame: FrameType | None = _getframe()
+    while frame is not None:
+        if frame.f_code is TaskLoop.run.__code__:
+            row = frame.f_locals.get("row")
+            return row if type(row) is Row else None
+        frame = frame.f_back
+    return None

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from os import _exit
 from time import monotonic
 
@@ -30,8 +31,9 @@ from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor import module_search, orphans
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
+from scaler_worker.processor.kept_output import KeptOutput
 from scaler_worker.processor.options import ProcessorOptions
-from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.page import KEPT_AT, RunningPage
 from scaler_worker.processor.protocol import (
     DESCRIPTORS,
     EXITED,
@@ -205,13 +207,18 @@ class Template:
             self._die_with(parent)
             module_search.install(self._options, slot)
             running_page = RunningPage(page)
-            os.close(page)
+            kept_output = None
+            if self._options.kept_output_bytes:
+                # The file is mapped at once: its descriptor is closed then.
+                kept_output = partial(KeptOutput, page, KEPT_AT, self._options.kept_output_bytes)
             processor = Processor(
                 self._options,
                 tasks_channel,
                 Channel(socket.socket(fileno=control)),
                 running_page,
+                kept_output,
             )
+            os.close(page)
             gc.unfreeze()
             gc.enable()
             status = processor.run()

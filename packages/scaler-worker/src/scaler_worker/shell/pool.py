@@ -13,6 +13,7 @@ from scaler_protocol.service.reactor import Reactor
 from scaler_worker.core import effects, events
 from scaler_worker.fences.plan import Cause
 from scaler_worker.fences.removal import remove_folder
+from scaler_worker.processor.kept_output import KeptBytes
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
     DESCRIPTORS,
@@ -27,6 +28,7 @@ from scaler_worker.processor.protocol import (
 from scaler_worker.shell.arriving_records import RELAY_BYTES_MAX, ArrivingRecords, UnsentMessages
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.object_cache import remake_object_folder
+from scaler_worker.shell.output_shelf import Kept, OutputShelf
 from scaler_worker.shell.processor_link import ProcessorLink
 from scaler_worker.shell.template_process import TemplateProcess
 
@@ -68,6 +70,8 @@ class ProcessorPool:
         # A record is in the memory of its processor before it leaves.
         self._arriving = ArrivingRecords(record_bytes_max=options.fences.memory_bytes or RELAY_BYTES_MAX)
         self._unsent = UnsentMessages(is_behind)
+        workers = max(len(options.worker_names), 1)
+        self._shelf = OutputShelf(options.kept_output_bytes * workers)
         self._instruct_template()
 
     def _instruct_template(self) -> None:
@@ -80,7 +84,14 @@ class ProcessorPool:
     def start(self, number: int, slot: int) -> None:
         """Have the template fork a processor for the worker in `slot`."""
         link = ProcessorLink(
-            number, slot, self._reactor, self._report, self._import_ahead, self._arriving, self._unsent
+            number,
+            slot,
+            self._reactor,
+            self._report,
+            self._import_ahead,
+            self._arriving,
+            self._unsent,
+            self._options.kept_output_bytes,
         )
         self._links[number] = link
         try:
@@ -129,6 +140,19 @@ class ProcessorPool:
             # Also of one that has not begun, which is asked about again.
             used[number] = (index, taken or 0)
         self._report(events.MemoryMeasured(used))
+
+    def output_of(self, number: int, client: bytes) -> bytes:
+        """Return what is kept of a task's output, as `OutputReply` has it. `client`: empty for any."""
+        running = []
+        for link in self._links.values():
+            content = link.kept_output()
+            if content is not None:
+                running.append(self._kept(link, content))
+        return self._shelf.find(running, number, client)
+
+    def _kept(self, link: ProcessorLink, content: KeptBytes, ended: str = "") -> Kept:
+        names = self._options.worker_names
+        return Kept(names[link.slot] if link.slot < len(names) else "", link.pid, ended, content)
 
     def close(self) -> None:
         """End everything, at once. Blocks for up to some seconds; afterwards nothing is left."""
@@ -187,7 +211,11 @@ class ProcessorPool:
             self._pids.discard(link.pid)
             why = self._options.fences.explain(cause)
             # CPU time is each task's own. Memory may be held by the tasks before it, so that one deserves a new process.
-            self._report(link.end(status, peak_bytes, why, exceeded=cause is Cause.CPU_TIME))
+            content = link.kept_output()
+            ended = link.end(status, peak_bytes, why, exceeded=cause is Cause.CPU_TIME)
+            if content is not None:
+                self._shelf.keep(self._kept(link, content, ended.reason))
+            self._report(ended)
 
     def _remake_folders(self) -> bool:
         """Make the folders for objects again that were removed together with the template; without them, the agent ends."""

@@ -20,8 +20,9 @@ from scaler_protocol.wire.batch_rows import CARRIED
 from scaler_protocol.wire.plain_task import run_plainly
 from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
+from scaler_worker.processor.kept_output import KeptBytes, KeptReader, region_bytes
 from scaler_worker.processor.output import STDERR
-from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.page import KEPT_AT, RunningPage
 from scaler_worker.processor.record_boxes import Boxes
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
@@ -127,7 +128,7 @@ class ProcessorLink:
     """One processor, from its start to its end.
 
     `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs. `arriving` and `unsent`
-    are those of all processors.
+    are those of all processors. `kept_bytes`: how much of what its tasks print is kept.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class ProcessorLink:
         import_ahead: Callable[[str], None],
         arriving: ArrivingRecords,
         unsent: UnsentMessages,
+        kept_bytes: int = 0,
     ) -> None:
         self.number = number
         self.slot = slot
@@ -159,8 +161,9 @@ class ProcessorLink:
         self._stderr_tail = b""
         self._tasks, tasks_end = _socket_pair()
         control, control_end = _socket_pair()
-        page = RunningPage.create()
+        page = RunningPage.create(region_bytes(kept_bytes))
         self._page = RunningPage(page)
+        self._kept = KeptReader(page, KEPT_AT, kept_bytes) if kept_bytes else None
         self._boxes = RunningPage.boxes_for_agent(page)
         self._assembler = RecordAssembler(
             lambda held: arriving.note(self, held), arriving.record_bytes_max, self._boxes.to_agent
@@ -228,6 +231,10 @@ class ProcessorLink:
         """Return the bytes of memory that a task has taken; None before it has begun."""
         base_bytes = self._page.memory_at_begin(index)
         return used_bytes(self.pid, base_bytes) if base_bytes is not None else None
+
+    def kept_output(self) -> KeptBytes | None:
+        """Return what its tasks have written last; None where that is nothing."""
+        return self._kept.read() if self._kept is not None else None
 
     def give_back_idle(self) -> None:
         """Return memory to the system that no long record has needed since the last call."""
@@ -419,6 +426,9 @@ class ProcessorLink:
         os.close(self._stderr)
         self._page.close()
         self._boxes.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _reason(self, status: int | None, peak_bytes: int, why: str) -> str:
         if self._start_error:

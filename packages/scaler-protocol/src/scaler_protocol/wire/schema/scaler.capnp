@@ -92,6 +92,9 @@ struct Message {
     lockRelease @51 :UInt64;             # C→S: this lease ends, held or not. A lockAnswer follows.
     lockAnswer @52 :LockAnswer;
     taskProgress @53 :TaskProgress;
+    outputRequest @54 :OutputRequest;
+    outputReply @55 :OutputReply;
+    monitorOutput @56 :MonitorOutput;
   }
 }
 
@@ -494,6 +497,8 @@ struct StoredObjectStatus {
 #   1  events: MonitorEvents. All other fields are 0.
 #   2  dump: MonitorDump, about once a second while somebody subscribes. `sequence` is the number of a task whose whole
 #      record the dump should contain, or 0.
+#   3  output: MonitorOutput, every few seconds while somebody subscribes. `acknowledged` says what of: 0 a task, whose number is
+#      `sequence`; 1 the log of an agent. Behind the envelope follow the 16 bytes of the task's client (zeros: any), or of the agent.
 
 struct MonitorSnapshot {
   # About once a second while somebody subscribes.
@@ -724,6 +729,30 @@ struct MonitorDump {
   # The scheduler's tables at one moment, for looking into a problem.
   timeSeconds @0 :Float64;
   json @1 :Text;
+}
+
+struct OutputRequest {
+  # S→A: what was kept of a task's output, or of the agent's own log? A monitor asks.
+  request @0 :UInt64;
+  number @1 :UInt64;                     # of the task; 0: the log of the agent
+  client @2 :Data;                       # that submitted the task; empty: tasks of any client
+}
+
+struct OutputReply {
+  # A→S. Frame 2: a JSON object, empty where there is nothing.
+  request @0 :UInt64;
+}
+
+struct MonitorOutput {
+  # What agents have kept of a task's output, or the log of one of them.
+  timeSeconds @0 :Float64;
+  number @1 :UInt64;                     # of the task; 0: this is the log of an agent
+  subject @2 :Data;                      # 16 bytes: the client that submitted the task (zeros: any), or the agent
+  agents @3 :List(Text);                 # names of those that had some of it, one per row
+  payloadLengths @4 :Data;               # U32; bytes in frame 2: the JSON object of each
+  asked @5 :UInt32;                      # agents that were asked
+  silent @6 :List(Text);                 # names of those that did not answer in time, at most 16
+  omitted @7 :UInt32;                    # answers left out, as all together were too large
 }
 
 struct WorkerList {
