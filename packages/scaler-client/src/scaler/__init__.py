@@ -2,12 +2,11 @@
 
 from scaler.client.async_client import AsyncClient
 from scaler.client.client import Client
-from scaler.client.current_task import current_task
+from scaler.client.current_task import TaskProgress, current_task
 from scaler.client.executor import ScalerExecutor
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import progress
-from scaler.client.task_progress import TaskProgress, current_task
 from scaler.client.worker_calls import WorkerPlugin, by_name, worker_plugin
 from scaler.errors import (
     ClientCancelledException,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scaler import ScalerFuture, TaskProgress, current_task
-from scaler.client import task_progress
+from scaler.client import current_task as current_task_module
 from scaler.client.completion import take_progress
 from scaler.core.effects import Progressed
 
@@ -27,7 +27,7 @@ class Heard:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, str]]:
     heard = Heard()
-    monkeypatch.setattr(task_progress, "_context", lambda: heard)
+    monkeypatch.setattr(current_task_module, "_context", lambda: heard)
     return heard.said
 
 

@@ -10,8 +10,8 @@ from collections import deque
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from scaler.client.current_task import TaskProgress
 from scaler.client.future import R, ScalerFuture
-from scaler.client.task_progress import TaskProgress
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from scaler.client.client_calls import ClientCalls
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
-from scaler.client.security import resolved
 from scaler.client.worker_calls import WorkerCalls
 from scaler.serialization.serializer import AnySerializer
 
@@ -170,6 +169,7 @@ class Client(ClientCalls, WorkerCalls, ClientLocks, ClientViews):
         """
 
         from scaler.client.operations import Operations
+        from scaler.client.security import resolved
 
         scheduler, keys = resolved(address, security)
         self.profiling = profiling

@@ -6,9 +6,9 @@ from concurrent.futures import CancelledError
 from typing import Protocol
 
 from scaler import errors
+from scaler.client.current_task import TaskProgress
 from scaler.client.dependent_future import DependentFuture
 from scaler.client.future import ScalerFuture, answer_futures
-from scaler.client.task_progress import TaskProgress
 from scaler.core import effects
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import FIGURES_START, NO_FIGURES

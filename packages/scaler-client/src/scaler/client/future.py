@@ -28,9 +28,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scaler.client.awaiting import for_asyncio
+from scaler.client.current_task import WithProgress
 from scaler.client.seconds import checked_timeout
 from scaler.client.sleepers import Sleepers, forget, wake
-from scaler.client.task_progress import WithProgress
 from scaler.errors import ClientCancelledException
 from scaler.serialization.serializer import AnySerializer
 

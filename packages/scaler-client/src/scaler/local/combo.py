@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
-from scaler.client.security import checked_security
 from scaler.local.cluster import Cluster
 from scaler.local.scheduler import Scheduler
 from scaler.local.services import (
@@ -119,6 +118,7 @@ class SchedulerClusterCombo:
         if dashboard and dashboard_url is not None:
             raise ValueError("dashboard=True serves the pages at a URL of its own: leave dashboard_url out")
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
+        from scaler.client.security import checked_security
         from scaler_protocol.service import shared_process
 
         self._storage: Service | None = None
