@@ -34,6 +34,8 @@ class Context:
     """A processor that carries messages to an in-process cluster, and counts who blocks."""
 
     environment = b""
+    options = b""
+    devices: tuple[str, ...] = ()
 
     def __init__(self, cluster: InProcessCluster) -> None:
         self.scheduler_address = cluster.address
@@ -60,6 +62,9 @@ class Context:
         self._links: dict[bytes, DealerLink] = {}
         self._stopping = False
         self._threads: list[threading.Thread] = []
+
+    def report_progress(self, done: float, total: float, note: str) -> None:
+        pass
 
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         link = self._links[client] = DealerLink(self.scheduler_address, client)
