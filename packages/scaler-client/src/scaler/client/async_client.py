@@ -20,9 +20,13 @@ from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from datetime import timedelta
     from typing import Unpack
 
     from scaler.client.async_future import AsyncFuture
+    from scaler.client.async_jobs import AsyncJobBlock, AsyncJobs
+    from scaler.client.async_locks import AsyncNamedLock
+    from scaler.client.future import ScalerFuture
     from scaler.client.signatures import A, B, C, Capabilities, Graph, K, Keys, TaskOptions
 
 V = TypeVar("V")
@@ -72,17 +76,6 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
         self._client: Client | None = None
         self._loop: AbstractEventLoop | None = None
         self._get_loop: Callable[[], AbstractEventLoop]
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Only `Client` has jobs; everything else is unknown."""
-            if name in ("job", "jobs"):
-                raise AttributeError(
-                    f"AsyncClient has no {name}(): have a Client ask for jobs, in a thread (asyncio.to_thread). Tasks are "
-                    "submitted to one with the options detached=True and name"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- connecting
 
@@ -311,6 +304,38 @@ class AsyncClient(AsyncCalls, AsyncWorkerCalls):
     async def send_object(self, obj: V, name: str | None = None) -> ObjectReference[V]:
         """Store `obj` once, for many tasks, as `Client.send_object`; in a thread, which reads `obj` until this returns."""
         return await in_thread(partial(self._own().send_object, obj, name))
+
+    # --- locks and jobs
+
+    def lock(self, name: str, *, timeout: float = 600.0) -> AsyncNamedLock:
+        """Return a lock for `async with` that one block in the whole cluster holds at a time, as `Client.lock`."""
+        return self.semaphore(name, 1, timeout=timeout)
+
+    def semaphore(self, name: str, count: int, *, timeout: float = 600.0) -> AsyncNamedLock:
+        """Return a semaphore for `async with`, which `count` blocks hold at a time, as `Client.semaphore`."""
+        from scaler.client.async_locks import AsyncNamedLock
+        from scaler.client.locks import checked_lock
+
+        return AsyncNamedLock(self._own().operations, *checked_lock(name, count, timeout))
+
+    def job(self, name: str, *, keep: float | str | timedelta | None = None) -> AsyncJobBlock:
+        """Return an `async with` block whose tasks belong to a job, as `Client.job`.
+
+        It counts for what the coroutine submits by `submit` and `submit_verbose`, and for the asyncio tasks that it starts in the
+        block, until the block ends.
+        """
+        from scaler.client.async_jobs import AsyncJobBlock
+
+        return AsyncJobBlock(self._own().source, self._as_async, name, keep)
+
+    def jobs(self) -> AsyncJobs:
+        """Return the jobs at the scheduler: `await client.jobs().get(name)`, `names()` and `statuses()`. See `docs/jobs.md`."""
+        from scaler.client.async_jobs import AsyncJobs
+
+        return AsyncJobs(self._own().source, self._as_async)
+
+    def _as_async(self, task: ScalerFuture[Any]) -> AsyncFuture[Any]:
+        return self._make_future(task, self._delivery)
 
     # --- of the client
 

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -174,6 +175,20 @@ class JobClient(Protocol):
         """What it does."""
 
 
+class AsyncBlock:
+    """An `async with` block: its job, as long as it lasts."""
+
+    __slots__ = ("jobs", "name")
+
+    def __init__(self, jobs: ClientJobs, name: str) -> None:
+        self.jobs: ClientJobs | None = jobs
+        """None once it has ended."""
+        self.name = name
+
+
+_block_here: ContextVar[AsyncBlock | None] = ContextVar("block_here", default=None)
+
+
 class ClientJobs:
     """What one client does about jobs. Made with the first of them."""
 
@@ -183,6 +198,8 @@ class ClientJobs:
         self._groups: dict[tuple[int, m.Capabilities, int, CallOptions], Any] = {}
         self._blocks: dict[int, str] = {}
         """By thread: the job that its tasks belong to, inside a `with` block."""
+        self._async_blocks = 0
+        """How many `async with` blocks there are; `_block_here` says which of them code runs in."""
         self._opened: set[str] = set()
         self._lock = threading.Lock()
         self._has_warned = False
@@ -199,10 +216,17 @@ class ClientJobs:
 
     def options_here(self, options: CallOptions) -> CallOptions:
         """Return the options of a call in this thread: inside a block they name its job."""
-        name = self._blocks.get(threading.get_ident()) if self._blocks else None
+        name = self._name_here()
         if name is None or options.detached:
             return options
         return options._replace(detached=True, name=name)
+
+    def _name_here(self) -> str | None:
+        if self._async_blocks:
+            block = _block_here.get()
+            if block is not None and block.jobs is self:
+                return block.name
+        return self._blocks.get(threading.get_ident()) if self._blocks else None
 
     def submit_here(self, client: FutureSource, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ScalerFuture:
         """What a client's `submit` is while any thread is inside of a block."""
@@ -300,7 +324,27 @@ class ClientJobs:
     def leave(self, client: JobClient) -> None:
         """What this thread submits belongs to no job any more."""
         self._blocks.pop(threading.get_ident(), None)
-        if not self._blocks:
+        self._submit_as_before(client)
+
+    def enter_async(self, client: JobClient, name: str) -> AsyncBlock:
+        """From now on what this coroutine submits, and those that it starts, belongs to the job."""
+        before = _block_here.get()
+        if before is not None and before.jobs is self:
+            raise ValueError(f"this coroutine submits to job {before.name!r} already: leave that block first")
+        block = AsyncBlock(self, name)
+        _block_here.set(block)
+        self._async_blocks += 1
+        client.submit_call = self.submit_here
+        return block
+
+    def leave_async(self, client: JobClient, block: AsyncBlock) -> None:
+        """The block has ended, also for coroutines that it has started."""
+        block.jobs = None
+        self._async_blocks -= 1
+        self._submit_as_before(client)
+
+    def _submit_as_before(self, client: JobClient) -> None:
+        if not self._blocks and not self._async_blocks:
             client.submit_call = self._operations.submit
 
     # --- questions
@@ -384,7 +428,7 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
-        return _status_of(self._jobs.ask("status", self.name)[0])
+        return status_of(self._jobs.ask("status", self.name)[0])
 
     def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all tasks that the job has now, and return their results in the order of submission.
@@ -394,10 +438,9 @@ class Job:
         """
         seconds = checked_timeout(timeout)
         deadline = None if seconds is None else time.monotonic() + seconds
-        positions = self._positions()
         found: list[Any] = []
-        for start in range(0, len(positions), FOLLOWED_MAX):
-            futures = self._follow(positions[start : start + FOLLOWED_MAX])
+        for some in self.portions(self.positions()):
+            futures = self.follow(some)
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 found += gathered(futures, left, return_exceptions)
@@ -411,7 +454,7 @@ class Job:
 
         Cancelling one does not stop the task.
         """
-        return self._follow(self._positions())
+        return self.follow(self.positions())
 
     def as_completed(self, timeout: float | None = None) -> Iterator[ScalerFuture[Any]]:
         """Return an iterator over futures of the job's tasks as these end. Raises as `results`, and not what tasks raise."""
@@ -425,11 +468,18 @@ class Job:
         """Stop what has not ended, and forget the job with all results."""
         self._jobs.ask("forget", self.name)
 
-    def _positions(self) -> list[int]:
+    def positions(self) -> list[int]:
+        """Return where its tasks are, in the order of submission. For other modules of this package, as the next ones."""
         told = self._jobs.ask("status", self.name)[0]
         return list(told.get("order") or range(int(told["tasks"])))
 
-    def _follow(self, positions: list[int]) -> list[ScalerFuture[Any]]:
+    @staticmethod
+    def portions(positions: list[int]) -> list[list[int]]:
+        """Return so many at a time as may be followed at once."""
+        return [positions[start : start + FOLLOWED_MAX] for start in range(0, len(positions), FOLLOWED_MAX)]
+
+    def follow(self, positions: list[int]) -> list[ScalerFuture[Any]]:
+        """Return futures of these tasks."""
         return [self._jobs.follow(self._client, self.name, position) for position in positions]
 
 
@@ -461,7 +511,7 @@ class Jobs(Mapping[str, Job]):
 
     def statuses(self) -> list[JobStatus]:
         """Return what is known of each job, with one question."""
-        return [_status_of(told) for told in self._jobs.ask("list")]
+        return [status_of(told) for told in self._jobs.ask("list")]
 
 
 class JobBlock:
@@ -491,7 +541,8 @@ class JobBlock:
         self._jobs.ask("close", self._name)
 
 
-def _status_of(told: Mapping[str, Any]) -> JobStatus:
+def status_of(told: Mapping[str, Any]) -> JobStatus:
+    """Return what the scheduler has told of a job."""
     return JobStatus(
         told["name"],
         told["owner"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, Self
 
@@ -49,14 +50,15 @@ class LockOperations(Protocol):
 class Hold:
     """One block that holds a lock or waits for it: what the engine knows of it."""
 
-    __slots__ = ("number", "sleepers", "state", "text")
+    __slots__ = ("number", "state", "text", "wake")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, wake: Callable[[], None]) -> None:
+        """`wake` is called, in the client's thread, when the state has changed."""
         self.number = number
         self.state: m.LockState | None = None
         """None while it waits."""
         self.text = ""
-        self.sleepers = Sleepers()
+        self.wake = wake
 
 
 def take_change(effect: effects.LeaseChanged) -> None:
@@ -65,11 +67,11 @@ def take_change(effect: effects.LeaseChanged) -> None:
     assert isinstance(hold, Hold)
     hold.text = effect.text
     hold.state = effect.state
-    hold.sleepers.wake()
+    hold.wake()
 
 
-class NamedLock:
-    """A lock or semaphore for `with`. One object serves one block at a time; it may be used again afterwards."""
+class LockUse:
+    """A lock or semaphore, and the block that uses it now. How a block waits is its subclasses' business."""
 
     def __init__(self, operations: LockOperations, name: str, count: int, timeout: float) -> None:
         self.name = name
@@ -84,64 +86,6 @@ class NamedLock:
         hold = self._hold
         return hold is not None and hold.state is m.LockState.HELD and self._engine.core.unusable is None
 
-    def __enter__(self) -> Self:
-        """Wait until it is held.
-
-        Raises LockTimeoutError where it is not in time, LockError where it cannot be had, or what ended the session.
-        """
-        if self._hold is not None:
-            raise errors.LockError(f"{self._shown} is in use by this object already: a lock cannot be taken twice")
-        self._operations.require_open()
-        engine = self._engine
-        core = engine.core
-        core.admission.require_usable()
-        if engine.must_not_wait():
-            raise errors.LockError(f"{self._shown} cannot be waited for in a callback of a future")
-        # Tasks that wait to leave do so now: this thread waits.
-        engine.waiting.before_wait()
-        hold = self._hold = Hold(core.take_number())
-        try:
-            engine.steps.do(partial(core.acquire_lock, hold.number, self.name, self._count, hold))
-            self._wait(hold, {None}, self._timeout)
-            if hold.state is m.LockState.HELD:
-                return self
-            core.admission.require_usable()
-            if hold.state is None:
-                raise errors.LockTimeoutError(f"{self._shown} was not free within {self._timeout:g} s")
-            if hold.state is m.LockState.REFUSED:
-                raise errors.LockError(f"{self._shown} cannot be had: {hold.text}")
-            raise errors.LockLostError(f"{self._shown} was lost when it had just been taken")
-        except BaseException:
-            # Also where the task was cancelled, or Ctrl-C came.
-            self._withdraw()
-            raise
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Give it back.
-
-        Raises LockLostError unless the scheduler says that it was held all the time; not where the block has raised already.
-        """
-        if kind is not None:
-            self._withdraw()
-            return
-        hold, engine = self._hold, self._engine
-        assert hold is not None
-        try:
-            engine.steps.do(partial(engine.core.release_lock, hold.number))
-            self._wait(hold, {None, m.LockState.HELD}, engine.timeout_seconds)
-        except BaseException:
-            self._withdraw()
-            raise
-        self._hold = None
-        if hold.state is m.LockState.RELEASED:
-            return
-        if hold.state is m.LockState.HELD:
-            engine.steps.do(partial(engine.core.withdraw_lock, hold.number))
-            raise errors.LockLostError(f"nobody has said that {self._shown} was held until the end: no answer")
-        raise errors.LockLostError(
-            f"{self._shown} was lost while the block ran: somebody else may have held it meanwhile"
-        )
-
     def __del__(self) -> None:
         # A block whose thread was ended in a way that leaves no block.
         if getattr(self, "_hold", None) is not None:
@@ -155,26 +99,125 @@ class NamedLock:
     def _shown(self) -> str:
         return f"lock {shown(self.name)}" if self._count == 1 else f"semaphore {shown(self.name)} of {self._count}"
 
+    def _begin(self, wake: Callable[[], None]) -> Hold:
+        """A block begins: return what it is to ask for with `_ask`. Raises where it cannot be asked for."""
+        if self._hold is not None:
+            raise errors.LockError(f"{self._shown} is in use by this object already: a lock cannot be taken twice")
+        self._operations.require_open()
+        engine = self._engine
+        engine.core.admission.require_usable()
+        if engine.must_not_wait():
+            raise errors.LockError(f"{self._shown} cannot be waited for in a callback of a future")
+        # Tasks that wait to leave do so now: whoever asks waits.
+        engine.waiting.before_wait()
+        hold = self._hold = Hold(engine.core.take_number(), wake)
+        return hold
+
+    def _ask(self, hold: Hold) -> None:
+        engine = self._engine
+        engine.steps.do(partial(engine.core.acquire_lock, hold.number, self.name, self._count, hold))
+
+    def _require_held(self, hold: Hold) -> None:
+        """Raise what is to be raised where the wait is over and it is not held."""
+        if hold.state is m.LockState.HELD:
+            return
+        self._engine.core.admission.require_usable()
+        if hold.state is None:
+            raise errors.LockTimeoutError(f"{self._shown} was not free within {self._timeout:g} s")
+        if hold.state is m.LockState.REFUSED:
+            raise errors.LockError(f"{self._shown} cannot be had: {hold.text}")
+        raise errors.LockLostError(f"{self._shown} was lost when it had just been taken")
+
+    def _give_back(self) -> Hold:
+        """The block ends: ask whether it was held all the time."""
+        hold, engine = self._hold, self._engine
+        assert hold is not None
+        engine.steps.do(partial(engine.core.release_lock, hold.number))
+        return hold
+
+    def _require_released(self, hold: Hold) -> None:
+        """Raise unless the scheduler has said that it was held all the time. The block has ended."""
+        self._hold = None
+        if hold.state is m.LockState.RELEASED:
+            return
+        if hold.state is m.LockState.HELD:
+            engine = self._engine
+            engine.steps.do(partial(engine.core.withdraw_lock, hold.number))
+            raise errors.LockLostError(f"nobody has said that {self._shown} was held until the end: no answer")
+        raise errors.LockLostError(
+            f"{self._shown} was lost while the block ran: somebody else may have held it meanwhile"
+        )
+
     def _withdraw(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None:
             self._engine.steps.do(partial(self._engine.core.withdraw_lock, hold.number))
 
-    def _wait(self, hold: Hold, states: set[m.LockState | None], seconds: float) -> None:
+    def _is_settled(self, hold: Hold, states: frozenset[m.LockState | None]) -> bool:
+        """Whether nothing is to be waited for any more: another state than these, or no session."""
+        return hold.state not in states or self._engine.core.unusable is not None
+
+
+ASKED: frozenset[m.LockState | None] = frozenset({None})
+GIVEN_BACK: frozenset[m.LockState | None] = frozenset({None, m.LockState.HELD})
+"""In which states a block waits, at its beginning and at its end."""
+
+
+class NamedLock(LockUse):
+    """A lock or semaphore for `with`. One object serves one block at a time; it may be used again afterwards."""
+
+    def __enter__(self) -> Self:
+        """Wait until it is held.
+
+        Raises LockTimeoutError where it is not in time, LockError where it cannot be had, or what ended the session.
+        """
+        sleepers = Sleepers()
+        hold = self._begin(sleepers.wake)
+        try:
+            self._ask(hold)
+            self._wait(hold, ASKED, sleepers, self._timeout)
+            self._require_held(hold)
+            return self
+        except BaseException:
+            # Also where the task was cancelled, or Ctrl-C came.
+            self._withdraw()
+            raise
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Give it back.
+
+        Raises LockLostError unless the scheduler says that it was held all the time; not where the block has raised already.
+        """
+        if kind is not None:
+            self._withdraw()
+            return
+        sleepers = Sleepers()
+        try:
+            hold = self._hold
+            assert hold is not None
+            hold.wake = sleepers.wake
+            self._wait(self._give_back(), GIVEN_BACK, sleepers, self._engine.timeout_seconds)
+        except BaseException:
+            self._withdraw()
+            raise
+        self._require_released(hold)
+
+    def _wait(self, hold: Hold, states: frozenset[m.LockState | None], sleepers: Sleepers, seconds: float) -> None:
         """Wait while the hold is in one of these states and the session stands. A task keeps its slot meanwhile."""
-        core = self._engine.core
         deadline = time.monotonic() + seconds
-
-        def is_settled() -> bool:
-            return hold.state not in states or core.unusable is not None
-
-        while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
-            hold.sleepers.sleep(is_settled, min(remaining, LOOK_SECONDS))
+        settled = partial(self._is_settled, hold, states)
+        while not settled() and (remaining := deadline - time.monotonic()) > 0:
+            sleepers.sleep(settled, min(remaining, LOOK_SECONDS))
 
 
 def named_lock(operations: LockOperations, name: str, count: int, timeout: float) -> NamedLock:
     """Return what `Client.lock` and `Client.semaphore` return. Raises TypeError and ValueError for impossible values."""
-    return NamedLock(operations, _checked_name(name), _checked_count(count), checked_seconds("timeout", timeout))
+    return NamedLock(operations, *checked_lock(name, count, timeout))
+
+
+def checked_lock(name: Any, count: Any, timeout: Any) -> tuple[str, int, float]:
+    """Return name, count and timeout of a lock. Raises TypeError and ValueError for impossible values."""
+    return _checked_name(name), _checked_count(count), checked_seconds("timeout", timeout)
 
 
 def _checked_name(name: Any) -> str:
