@@ -18,7 +18,8 @@ DEFAULT = GroupShare("default", 1.0)
         ("default=2,a=1", (GroupShare("default", 2), GroupShare("a", 1))),
         ({"a": 3, "b": {"weight": 2, "max_running": 5}}, (GroupShare("a", 3), GroupShare("b", 2, 5), DEFAULT)),
         ({"b": {"max_waiting": 5}}, (GroupShare("b", 1, 0, 5), DEFAULT)),
-        ("a=b=2", (GroupShare("a=b", 2), DEFAULT)),
+        ("fx options/desk-1_a.b+c@d=2", (GroupShare("fx options/desk-1_a.b+c@d", 2), DEFAULT)),
+        ("Zinsen und Währungen=2", (GroupShare("Zinsen und Währungen", 2), DEFAULT)),
         ("", ()),
         ({}, ()),
     ],
@@ -49,6 +50,13 @@ def test_groups_are_named_with_weights_and_limits(said: object, groups: tuple[Gr
         ({"a": [1]}, "weight of group 'a'"),
         ("a\n=1:", "group"),
         ("x" * 101 + "=1", "no name for a group"),
+        ("a=1;b=2", "'a=1;b' is no name for a group: .* separated by commas, as in pricing=3,research=1"),
+        ("a=b=2", "'a=b' is no name for a group"),
+        ("'a'=1", "no name for a group"),
+        ("a|b=1", "no name for a group"),
+        ({"a:b": 1}, "is not of the form"),
+        ({"a,b": 1}, "no name for a group"),
+        ("-a=1", "no name for a group"),
     ],
 )
 def test_what_is_wrong_is_named(said: object, words: str) -> None:

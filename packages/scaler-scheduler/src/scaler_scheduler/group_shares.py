@@ -7,6 +7,7 @@ TOML it may also be a table: `pricing = 3`, `research = {weight = 1, max_waiting
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ WEIGHT_MAX = 1_000_000.0
 GROUPS_MAX = 1000
 GROUP_NAME_MAX = 100
 """In characters."""
+
+_NAME = re.compile(r"\w[\w .+/@-]*")
+"""All names of keys are among them; the characters that stand between groups, weights and limits are not."""
 
 _LIMITS = ("max_running", "max_waiting")
 
@@ -72,8 +76,11 @@ def _parse(text: str) -> GroupShare:
     name, equals, weight = (part.strip() for part in said.rpartition("="))
     if not equals or not name:
         raise ValueError(f"{text!r} is not of the form pricing=3 or pricing=3:max_running=100:max_waiting=1000")
-    if len(name) > GROUP_NAME_MAX or not name.isprintable():
-        raise ValueError(f"{name!r} is no name for a group: at most {GROUP_NAME_MAX} printable characters")
+    if len(name) > GROUP_NAME_MAX or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r:.{2 * GROUP_NAME_MAX}} is no name for a group: it has at most {GROUP_NAME_MAX} letters, digits, blanks and "
+            "characters of . _ - + / @; groups are separated by commas, as in pricing=3,research=1"
+        )
     return GroupShare(name, _weight(name, weight), **dict(_limits(name, limits)))
 
 
