@@ -12,6 +12,7 @@ from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import Frame
 
 INCARNATION = b"first scheduler.".ljust(16)[:16]
 ALICE, BOB = b"alice".ljust(16, b"."), b"bob".ljust(16, b".")
@@ -232,6 +233,6 @@ class SyntheticScheduler:
         for message in messages:
             self._publisher.send([EVENTS if isinstance(message, m.MonitorEvents) else FIGURES, *encode(message)])
 
-    def publish_raw(self, *frames: bytes) -> None:
+    def publish_raw(self, *frames: Frame) -> None:
         """Send anything."""
         self._publisher.send(frames)

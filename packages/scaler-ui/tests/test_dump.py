@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from scaler_protocol.monitoring.kept_output import KeptPart, Piece, write_parts
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.wire.messages import MonitorDump
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.messages import MonitorDump, MonitorOutput
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.dump.writer import document_of, text_of
 from scaler_ui.model import ClusterModel
@@ -39,3 +41,16 @@ def test_an_answer_is_written_as_it_came() -> None:
 def test_an_answer_that_cannot_be_read_is_one_error_with_the_address(text: str) -> None:
     with pytest.raises(ServiceError, match=r"tcp://127\.0\.0\.1:2347 sent a dump that cannot be read: ."):
         text_of(document_of({7: MonitorDump(1.0, text)}, ClusterModel(), SETTINGS), SETTINGS)
+
+
+def test_the_output_of_tasks_is_in_it() -> None:
+    dumps = {number: MonitorDump(1.0, '{"tasks_asked_for": []}') for number in (7, 8)}
+    payload = write_parts([KeptPart("w0", 11, "", True, (Piece(1, 2.5, "hello\n"),))])
+    outputs = {7: MonitorOutput(1.0, 7, bytes(16), ("agent", "liar"), Packed.of([payload, b"{"]), 2)}
+    document = json.loads(text_of(document_of(dumps, ClusterModel(), SETTINGS, outputs), SETTINGS))
+    told, other = (task["output"] for task in document["tasks_asked_for"])
+    assert other is None
+    assert told["unreadable"] == ["liar"]
+    assert told["parts"] == [
+        {"agent": "agent", "worker": "w0", "pid": 11, "ended": "", "dropped": True, "pieces": [[1, 2.5, "hello\n"]]}
+    ]

@@ -107,6 +107,9 @@ class OutputFeed:
                     self._answers[topic] = message
 
 
+NO_ANSWER: dict[str, Any] = {"at": None, "parts": None, "asked": 0, "silent": [], "unreadable": [], "omitted": 0}
+
+
 def output_data(message: MonitorOutput) -> dict[str, Any]:
     """Return an answer as plain data that JSON knows."""
     parts: list[dict[str, Any]] = []

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from scaler_protocol.errors import WireError
-from scaler_protocol.monitoring.topics import FIGURES, dump_topic, dumped_task
+from scaler_protocol.monitoring.topics import ANY_CLIENT, FIGURES, dump_topic, dumped_task, task_output_topic
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
-from scaler_protocol.wire.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
+from scaler_protocol.wire.messages import (
+    MonitorDump,
+    MonitorEvents,
+    MonitorFailures,
+    MonitorLog,
+    MonitorOutput,
+    MonitorSnapshot,
+)
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.feed import refused_error
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after
 from scaler_ui.monitor_address import check_monitor_address
+from scaler_ui.outputs import output_data
 
 _POLL_SECONDS = 0.2
+
+OUTPUT_SECONDS = 8.0
+"""How long is waited for what workers have kept of the output of tasks; the dump is written without it then."""
 
 
 def run(settings: DumpSettings) -> int:
@@ -48,11 +61,20 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
     check_monitor_address(settings.monitor_address, security=security)
     wanted = tuple(dict.fromkeys(settings.tasks)) or (0,)
     dumps: dict[int, MonitorDump] = {}
+    outputs: dict[int, MonitorOutput] = {}
+    questions = [task_output_topic(number) for number in wanted if number]
     model = ClusterModel()
-    subscriber = Subscriber(str(settings.monitor_address), (FIGURES, *map(dump_topic, wanted)), security=security)
+    subscriber = Subscriber(
+        str(settings.monitor_address), (FIGURES, *map(dump_topic, wanted), *questions), security=security
+    )
     deadline = time.monotonic() + settings.timeout
+    outputs_until = min(deadline, time.monotonic() + OUTPUT_SECONDS)
     try:
-        while len(dumps) < len(wanted) or model.snapshot is None:
+        while (
+            len(dumps) < len(wanted)
+            or model.snapshot is None
+            or (len(outputs) < len(questions) and time.monotonic() < outputs_until)
+        ):
             if time.monotonic() >= deadline:
                 raise ServiceError(
                     f"the scheduler did not answer at {settings.monitor_address} within {settings.timeout:g} s; is it running, "
@@ -72,15 +94,23 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
                 # A subscription to task 1 also brings the dumps that somebody else asks of task 12.
                 if number in wanted:
                     dumps[number] = message
+            elif isinstance(message, MonitorOutput):
+                if message.number in wanted and message.subject == ANY_CLIENT:
+                    outputs[message.number] = message
             elif isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
                 model.accept(message, time.monotonic())
     finally:
         subscriber.close()
-    return document_of(dumps, model, settings)
+    return document_of(dumps, model, settings, outputs)
 
 
-def document_of(dumps: dict[int, MonitorDump], model: ClusterModel, settings: DumpSettings) -> dict[str, Any]:
-    """Return what the file says. `dumps` are the answers by the number of the task asked for, 0 for none.
+def document_of(
+    dumps: dict[int, MonitorDump],
+    model: ClusterModel,
+    settings: DumpSettings,
+    outputs: Mapping[int, MonitorOutput] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return what the file says. `dumps` are the answers by the number of the task asked for, 0 for none; likewise `outputs`.
 
     Raises ServiceError if an answer cannot be read.
     """
@@ -90,7 +120,12 @@ def document_of(dumps: dict[int, MonitorDump], model: ClusterModel, settings: Du
         "unix_time": newest.time_seconds,
         "scheduler": {key: value for key, value in told[-1].items() if key != "tasks_asked_for"},
         "tasks_asked_for": [
-            {"number": number, "unfinished": dump["tasks_asked_for"], "failures": _failures(model, number)}
+            {
+                "number": number,
+                "unfinished": dump["tasks_asked_for"],
+                "failures": _failures(model, number),
+                "output": output_data(outputs[number]) if number in outputs else None,
+            }
             for number, dump in zip(dumps, told, strict=True)
             if number
         ],

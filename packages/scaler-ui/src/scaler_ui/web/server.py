@@ -18,6 +18,8 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.gzip import GZipMiddleware
 
+from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.monitoring.topics import OutputTopic
 from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
@@ -30,6 +32,7 @@ from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.monitor_address import check_monitor_address
+from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
 from scaler_ui.web.access import AccessControl
 from scaler_ui.web.head_requests import HeadRequests
 from scaler_ui.web.history_file import HistoryFile
@@ -47,6 +50,9 @@ VIEWERS_MAX = 100
 BARS_MAX = 20_000
 """Most bars in one answer. A reader that needs more asks again."""
 
+ANSWER_SECONDS, ANSWER_LOOKS = 2.0, 40
+"""How long a request waits for what workers have kept of a task's output, and how often it looks. The page asks again."""
+
 COMPRESSED_BYTES_MIN = 1_000
 COMPRESSION_LEVEL = 4
 """Higher levels take several times as long for a few percent."""
@@ -62,13 +68,14 @@ def create_application(
     token: str = "",
     allowed_hosts: Iterable[str] = (),
     frames: Sequence[str] = (),
+    outputs: OutputFeed | None = None,
     stopping: threading.Event | None = None,
     session_s: float = SESSION_SECONDS,
 ) -> FastAPI:
     """Return the application: pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
-    `stopping` ends the event streams, which would never end by themselves. `session_s`: seconds after which a visitor must sign
-    in again.
+    `outputs` asks workers for the output of tasks. `stopping` ends the event streams, which would never end by themselves.
+    `session_s`: seconds after which a visitor must sign in again.
     """
     application = FastAPI(title="Scaler", docs_url=None, redoc_url=None, openapi_url=None)
     add_docs(application, base="/api/docs", openapi="/api/openapi.json")
@@ -182,6 +189,18 @@ def create_application(
             task = None if row is None else figures.task_data(model, row)
         return Response(json.dumps({"task": task, "failures": failed}), media_type="application/json")
 
+    @application.get("/api/tasks/{client}/{number}/output", summary="What a task has printed and logged")
+    async def show_output(client: str, number: Annotated[int, Path(ge=1, lt=2**64)]) -> Response:
+        topic = OutputTopic(number, _id_of(client))
+        with feed.model() as model:
+            row = model.tasks.find(topic.subject, number)
+            connected = {agent.name for agent in model.snapshot.agents} if model.snapshot is not None else None
+        gone = (
+            row.agent if row is not None and row.agent and connected is not None and row.agent not in connected else ""
+        )
+        data = await _answer_of(outputs, topic)
+        return Response(json.dumps({**data, "gone": gone}), media_type="application/json")
+
     @application.get("/api/failures", summary="The last failed tasks with their errors, filtered by words")
     async def show_failures(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
         return read(lambda model: figures.failures(model, search=search, limit=limit))
@@ -262,6 +281,29 @@ def create_application(
     return application
 
 
+def _id_of(text: str) -> bytes:
+    """Return the id of a client or an agent. Raises HTTPException."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != ID_BYTES:
+        raise HTTPException(404, f"{text!r} is not an id (32 hexadecimal digits)")
+    return found
+
+
+async def _answer_of(outputs: OutputFeed | None, topic: OutputTopic) -> dict[str, Any]:
+    """Return the last answer to a question; `parts` is None where there is none yet."""
+    if outputs is None:
+        raise HTTPException(404, "this service asks no workers for output")
+    for _ in range(ANSWER_LOOKS):
+        message = outputs.look(topic)
+        if message is not None:
+            return output_data(message)
+        await asyncio.sleep(ANSWER_SECONDS / ANSWER_LOOKS)
+    return NO_ANSWER
+
+
 class _FreshFiles(StaticFiles):
     """Files that browsers cache but revalidate, which costs a few bytes if nothing has changed."""
 
@@ -286,13 +328,15 @@ def run(settings: WebSettings) -> int:
     if kept is not None:
         kept.load(model.history)
     received = MonitorFeed(monitor_address, security=security, warn_after_s=settings.timeout, model=model)
-    with received as feed, _telemetry(feed, settings.otel_endpoint), _keeping(kept, feed):
+    asking = OutputFeed(monitor_address, security=security)
+    with received as feed, asking as outputs, _telemetry(feed, settings.otel_endpoint), _keeping(kept, feed):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,
             token=token or "",
             allowed_hosts=(settings.host, *settings.allowed_hosts),
             frames=settings.allowed_frames,
+            outputs=outputs,
             stopping=stopping,
         )
         return run_application(

@@ -5,6 +5,7 @@ import { fetchJson } from "./data.js";
 import { chip, closeDetail, count, element, functionLink, link, openDetail, searchField, Table, taskLink, title } from "./elements.js";
 import { errorParts, failureFacts } from "./details.js";
 import { clock, clockFine, integer } from "./format.js";
+import { Output } from "./output.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -81,7 +82,7 @@ export class Errors {
     ] });
     others.show(failures);
     openDetail(`${last.kind} in ${last.function}`, failureFacts(last), [
-      element("p", { class: "row" }, link("tasks", { function: last.function, state: "failed" }, "open in tasks")), ...errorParts(last), element("h3", {}, failures.length === 1 ? "The only failure kept" : `The last ${integer(failures.length)} failures`), others.node,
+      element("p", { class: "row" }, link("tasks", { function: last.function, state: "failed" }, "open in tasks")), ...errorParts(last), new Output(last.client, last.number).node, element("h3", {}, failures.length === 1 ? "The only failure kept" : `The last ${integer(failures.length)} failures`), others.node,
     ], String(group));
   }
 }
