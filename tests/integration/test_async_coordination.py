@@ -33,7 +33,7 @@ async def increments(path: str, times: int) -> int:
         for _ in range(times):
             async with client.lock(path, timeout=60):
                 number = int(await asyncio.to_thread(Path(path).read_text))
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # sleeps: others would read the same number meanwhile, without the lock
                 await asyncio.to_thread(Path(path).write_text, str(number + 1))
     return os.getpid()
 

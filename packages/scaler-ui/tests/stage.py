@@ -30,6 +30,7 @@ PAGES = (
     "scaling",
     "logs",
     "scheduler",
+    "jobs",
 )
 
 

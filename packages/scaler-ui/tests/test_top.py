@@ -129,6 +129,17 @@ def test_progress_of_running_tasks_has_a_table(scheduler: SyntheticScheduler) ->
     use_top(scheduler, look)
 
 
+def test_jobs_have_a_table(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("9")
+        assert column(application, "jobs", "job") == ["overnight", "<b>bold</b>"]
+        assert column(application, "jobs", "done") == ["90", "7"]
+        assert column(application, "jobs", "owner") == ["desk (pid 812)", "bob"]
+        assert "{gpu}" in column(application, "jobs", "cannot run")[0]
+
+    use_top(scheduler, look)
+
+
 def test_groups_have_a_table_that_says_why_tasks_wait(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("7")

@@ -62,17 +62,20 @@ def test_errors_and_cancellation_free_it(cluster: InProcessCluster) -> None:
                 raise KeyError("mine")
         async with own.lock("a"):
             waiting = asyncio.create_task(own.lock("a").__aenter__())
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
 
+        held = asyncio.Event()
+
         async def hold() -> None:
             async with own.lock("a"):
+                held.set()
                 await asyncio.Event().wait()
 
         holding = asyncio.create_task(hold())
-        await asyncio.sleep(0.05)
+        await held.wait()
         holding.cancel()
         with pytest.raises(asyncio.CancelledError):
             await holding

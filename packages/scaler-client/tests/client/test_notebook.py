@@ -13,7 +13,7 @@ import pytest
 
 import scaler
 from scaler import AsyncClient, Client, errors
-from scaler.client.jobs import JobStatus
+from scaler.client.jobs import ClientJobs, Job, JobStatus
 from scaler.client.notebook import size_text
 from scaler.client.object_reference import ObjectReference
 
@@ -160,3 +160,32 @@ def test_what_has_become_of_a_job_is_a_table() -> None:
     # What there is none of, or is not known, is left out.
     assert "canceled" not in shown
     assert "forgotten" not in shown
+
+
+def told_job(name: str, **others: Any) -> dict[str, Any]:
+    counts = dict.fromkeys(("waiting", "running", "done", "failed", "canceled", "lost", "tasks", "bytes"), 0)
+    times = {"started": 1_700_000_000.0, "keep": 60.0, "expires": None}
+    return {"name": name, "owner": "alice", "closed": True, **counts, **times, **others}
+
+
+def test_jobs_have_tables(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] | Exception = []
+
+    def ask(*_: Any) -> list[dict[str, Any]]:
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    monkeypatch.setattr(ClientJobs, "ask", ask)
+    jobs = client.jobs()
+    assert jobs._repr_html_().endswith("none</div>")
+    told = [told_job(f"<b>{number}</b>", done=1234, notice="no <gpu>") for number in range(103)]
+    shown = jobs._repr_html_()
+    assert "&lt;b&gt;99&lt;/b&gt;" in shown
+    assert "&lt;b&gt;100&lt;/b&gt;" not in shown
+    assert "1,234" in shown
+    assert "and 3 more" in shown
+    assert "no &lt;gpu&gt;" in Job(client.source, "a")._repr_html_()
+    told = errors.JobNotFoundError("there is no job <a>")
+    assert "there is no job &lt;a&gt;" in Job(client.source, "a")._repr_html_()
+    assert "not known" in jobs._repr_html_()

@@ -91,6 +91,8 @@ class JobStatus:
     keep_seconds: float
     expires: float | None
     """When it is forgotten; None while a task has not ended."""
+    notice: str = ""
+    """Why tasks of it cannot run now, for people; empty: nothing is known."""
 
     @property
     def is_done(self) -> bool:
@@ -111,7 +113,18 @@ class JobStatus:
         }
         shown = {name: f"{count:,}" for name, count in counts.items() if count}
         times = {"started": _clock(self.started), "forgotten": "" if self.expires is None else _clock(self.expires)}
-        return facts_table("Job", {"job": self.name, "owner": self.owner, "tasks": f"{self.tasks:,}", **shown, **times})
+        facts = {"job": self.name, "owner": self.owner, "tasks": f"{self.tasks:,}", **shown, **times}
+        return facts_table("Job", {**facts, "cannot run": self.notice})
+
+
+def _shown_in_notebook(title: str, make: Callable[[], str]) -> str:
+    """Return what `make` returns, or a table that says why it cannot: a cell must not fail by being shown."""
+    from scaler.client.notebook import facts_table
+
+    try:
+        return make()
+    except errors.ScalerError as error:
+        return facts_table(title, {"not known": error})
 
 
 def _clock(unix: float) -> str:
@@ -426,6 +439,10 @@ class Job:
     def __repr__(self) -> str:
         return f"<Job {self.name!r}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what the scheduler says of it now, or why it says nothing."""
+        return _shown_in_notebook(f"Job {self.name}", lambda: self.status()._repr_html_())
+
     def status(self) -> JobStatus:
         """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
         return status_of(self._jobs.ask("status", self.name)[0])
@@ -509,6 +526,36 @@ class Jobs(Mapping[str, Job]):
     def __repr__(self) -> str:
         return "<Jobs of a client>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: a table of all jobs, as the scheduler says now."""
+        from scaler.client.notebook import rows_table
+
+        heads = (
+            "job",
+            "tasks",
+            "waiting",
+            "running",
+            "done",
+            "failed",
+            "canceled",
+            "lost",
+            "started",
+            "forgotten",
+            "owner",
+        )
+
+        def table() -> str:
+            rows = [
+                (
+                    *(one.name, one.tasks, one.waiting, one.running, one.done, one.failed, one.canceled, one.lost),
+                    *(_clock(one.started), "" if one.expires is None else _clock(one.expires), one.owner),
+                )
+                for one in self.statuses()
+            ]
+            return rows_table("Jobs", heads, rows)
+
+        return _shown_in_notebook("Jobs", table)
+
     def statuses(self) -> list[JobStatus]:
         """Return what is known of each job, with one question."""
         return [status_of(told) for told in self._jobs.ask("list")]
@@ -558,4 +605,5 @@ def status_of(told: Mapping[str, Any]) -> JobStatus:
         told["closed"],
         told["keep"],
         told["expires"],
+        told.get("notice", ""),
     )

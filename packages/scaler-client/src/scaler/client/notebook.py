@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -22,6 +22,18 @@ def facts_table(title: str, facts: Mapping[str, object]) -> str:
         if value != ""
     )
     return f"<div><strong>{escape(title)}</strong><table>{rows}</table></div>"
+
+
+ROWS_MAX = 100
+
+
+def rows_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table with a row for each thing as HTML, of the first ones where there are very many; escaped as `facts_table`."""
+    style = ' style="text-align:left"'
+    head = "".join(f"<th{style}>{escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td{style}>{_cell(value)}</td>' for value in row)}</tr>" for row in rows[:ROWS_MAX])
+    more = f"<div>and {len(rows) - ROWS_MAX:,} more</div>" if len(rows) > ROWS_MAX else ""
+    return f"<div><strong>{escape(title)}</strong><table><tr>{head}</tr>{body}</table>{more or ('' if rows else 'none')}</div>"
 
 
 def size_text(size: float) -> str:

@@ -162,7 +162,8 @@ def table(statuses: Sequence[JobStatus], now: float) -> list[str]:
         ),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return lines + [f"{harmless(status.name)}: {harmless(status.notice)}" for status in statuses if status.notice]
 
 
 def _duration(seconds: float) -> str:

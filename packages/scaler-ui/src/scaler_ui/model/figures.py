@@ -12,6 +12,7 @@ from scaler_ui.model.bars import Lane
 from scaler_ui.model.cluster import ClusterModel, readable_name, shown_name
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts
+from scaler_ui.model.jobs import jobs
 from scaler_ui.model.progress import Said, progress_data, running_progress, said_now
 from scaler_ui.model.tasks import STATES, TaskRow
 
@@ -466,6 +467,7 @@ def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mappin
         "clients": clients(model),
         "groups": groups(model),
         "progress": running_progress(model),
+        "jobs": jobs(model),
         "graphs": graphs(model),
         "largest_objects": objects(model),
         "scaling": scaling(model),

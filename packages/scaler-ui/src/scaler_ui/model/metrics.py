@@ -13,6 +13,7 @@ from scaler_protocol.wire.messages import MonitorSnapshot, Tally
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import counts
 from scaler_ui.model.history import state_counts
+from scaler_ui.model.jobs import STATES
 
 
 def render_metrics(model: ClusterModel, silent_s: float) -> bytes:
@@ -79,6 +80,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield from _of_tallies("client", snapshot.client_names)
     yield from _of_tallies("label", snapshot.labels)
     yield from _of_groups(snapshot)
+    yield from _of_jobs(snapshot)
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
     yield _gauge(
@@ -124,6 +126,14 @@ def _of_groups(snapshot: MonitorSnapshot) -> Iterable[Metric]:
         used.add_metric(of_group, group.used_seconds)
         refused.add_metric(of_group, group.refused)
     yield from (weight, clients, tasks, used, refused)
+
+
+def _of_jobs(snapshot: MonitorSnapshot) -> Iterable[Metric]:
+    yield _gauge("scaler_jobs", "Jobs at the scheduler", snapshot.job_count)
+    kept = sum(job.size_bytes for job in snapshot.jobs)
+    yield _gauge("scaler_job_bytes", "Arguments and results kept for jobs, of the 1,000 that changed last", kept)
+    tasks = {state: float(sum(getattr(job, state) for job in snapshot.jobs)) for state in STATES}
+    yield _gauges("scaler_job_tasks", "Tasks of jobs, of the 1,000 that changed last", "state", tasks)
 
 
 def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:

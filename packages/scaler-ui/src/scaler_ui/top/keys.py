@@ -4,7 +4,7 @@ HELP = """\
 1  workers      2  clients     3  failures
 4  labels       5  functions   6  messages of the scheduler
 7  groups of clients, if there are any
-8  progress that running tasks report
+8  progress that running tasks report      9  jobs
 
 sort the workers by
 n  name         c  cpu         m  rss (memory)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState, Tally, WorkerStatus
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SORT_KEYS, WORKER_COLUMNS, format_bytes, functions_by_worker, heading, sorted_workers
+from scaler_ui.model.jobs import STATES, jobs
 from scaler_ui.model.progress import amounts_text, share_text
-from scaler_ui.top.speed import Speeds
+from scaler_ui.top.speed import Speeds, time_text
 
 NARROW_COLUMNS = 100
 """Below this width, tables leave out what the details of a row have."""
@@ -222,6 +223,25 @@ def progress_table(model: ClusterModel, _looking: Looking) -> Table:
     return Table(columns, rows, [""] * len(rows))
 
 
+def job_table(model: ClusterModel, _looking: Looking) -> Table:
+    """Return the jobs, those first that changed last."""
+    found = jobs(model)
+    now = model.snapshot.time_seconds if model.snapshot is not None else 0.0
+    rows: list[Row] = [
+        (
+            job["name"],
+            *(f"{job[state]:,}" for state in STATES),
+            format_bytes(job["size_bytes"]),
+            "" if job["expires_at"] is None else f"in {time_text(max(0.0, job['expires_at'] - now))}",
+            job["owner"],
+            job["notice"],
+        )
+        for job in found
+    ]
+    colours = [BAD if job["failed"] or job["lost"] else WATCH if job["notice"] else "" for job in found]
+    return Table(["job", *STATES, "kept", "forgotten", "owner", "cannot run"], rows, colours)
+
+
 TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "workers": worker_table,
     "clients": client_table,
@@ -231,6 +251,7 @@ TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "messages": message_table,
     "groups": group_table,
     "progress": progress_table,
+    "jobs": job_table,
 }
 """In the order of their keys, from `1` on."""
 

@@ -30,6 +30,7 @@ from scaler_ui.model import activity, figures
 from scaler_ui.model.blocks import snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.jobs import jobs
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
@@ -139,6 +140,12 @@ def create_application(
     @application.get("/api/groups", summary="Groups of clients that share the cluster")
     async def show_groups() -> Response:
         return read(figures.groups)
+
+    @application.get("/api/jobs", summary="Jobs, those first that changed last; at most 1,000")
+    async def show_jobs() -> Response:
+        return read(
+            lambda model: {"count": model.snapshot.job_count if model.snapshot is not None else 0, "jobs": jobs(model)}
+        )
 
     @application.get("/api/graphs", summary="Graphs in progress")
     async def show_graphs() -> Response:

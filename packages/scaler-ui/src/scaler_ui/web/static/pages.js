@@ -9,6 +9,7 @@ import { age, agentLink, card, chip, choice, clientLink, closeDetail, count, ele
 import { Errors } from "./errors.js";
 import { bytes, clock, colours, elapsed, integer, percent, plural, seconds, whole } from "./format.js";
 import { Functions } from "./functions.js";
+import { Jobs } from "./jobs.js";
 import { Overview, SchedulerPage } from "./overview.js";
 import { TaskStream } from "./stream.js";
 import { Tasks } from "./tasks.js";
@@ -319,5 +320,5 @@ class Logs {
 
 export const PAGES = [
   ["overview", "Overview", Overview], ["functions", "Functions", Functions], ["workers", "Workers", Workers], ["stream", "Task stream", Stream], ["tasks", "Tasks", Tasks], ["errors", "Errors", Errors],
-  ["clients", "Clients", Clients], ["graphs", "Graphs", Graphs], ["objects", "Objects", Objects], ["scaling", "Scaling", Scaling], ["logs", "Log", Logs], ["scheduler", "Scheduler", SchedulerPage],
+  ["clients", "Clients", Clients], ["graphs", "Graphs", Graphs], ["objects", "Objects", Objects], ["scaling", "Scaling", Scaling], ["logs", "Log", Logs], ["scheduler", "Scheduler", SchedulerPage], ["jobs", "Jobs", Jobs],
 ];
