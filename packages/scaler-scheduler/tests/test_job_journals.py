@@ -87,9 +87,49 @@ def test_foreign_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureF
     assert later.read_bytes() == b"SCALERJOB\x07and more"
 
 
-def test_a_length_that_is_damaged_ends_the_file(tmp_path: Path) -> None:
-    data = b"SCALERJOB\x01" + framed(b"one") + struct.pack("<II", 0xFFFFFFFF, 0) + framed(b"two")
-    assert read_records(data) == ([b"one"], 10 + len(framed(b"one")), 0)
+def test_a_damaged_length_costs_its_record_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    records = [bytes([number]) * (10 + number) for number in range(12)]
+    starts = [10]
+    for record in records:
+        starts.append(starts[-1] + len(framed(record)))
+    whole = b"SCALERJOB\x01" + b"".join(map(framed, records))
+    for damaged in range(12):
+        for length in (0xFFFFFFFF, 0x7FFFFFFF, len(whole), 5, 40):
+            data = bytearray(whole)
+            struct.pack_into("<I", data, starts[damaged], length)
+            found, _, places = read_records(bytes(data))
+            left = [*records[:damaged], *records[damaged + 1 :]]
+            assert found == left, (damaged, length)
+            # At the end it cannot be told from a record that was cut off, unless no record can be so long.
+            assert places == 1 or damaged == 11, (damaged, length)
+    data = bytearray(whole)
+    struct.pack_into("<I", data, starts[3], 0x7FFFFFFF)
+    path = written(tmp_path)
+    path.write_bytes(data)
+    assert loaded(tmp_path) == {JOB: [*records[:3], *records[4:]]}
+    assert f"has 1 damaged places, {len(framed(records[3]))} bytes of it cannot be read" in caplog.text
+    assert path.with_suffix(".damaged").read_bytes() == data
+
+
+def test_a_length_that_no_record_has_keeps_the_file_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path)
+    data = b"SCALERJOB\x01" + framed(b"one") + struct.pack("<II", 0xFFFFFFFF, 0) + b"x" * 100
+    path.write_bytes(data)
+    assert loaded(tmp_path) == {JOB: [b"one"]}
+    assert "has 1 damaged places, 108 bytes of it cannot be read" in caplog.text
+    assert path.with_suffix(".damaged").read_bytes() == data
+
+
+def test_what_looks_like_records_in_a_payload_hides_none() -> None:
+    """Zeros, and whole records as the value of a task, behind a damaged length."""
+    inner = b"".join(framed(b"inner%d" % number) for number in range(10))
+    for payload in (bytes(100_000), inner + b"\xff" * 20, b"\x07\0\0\0" * 5000):
+        data = b"SCALERJOB\x01" + framed(b"one") + framed(payload) + framed(b"two") + framed(b"three")
+        broken = bytearray(data)
+        struct.pack_into("<I", broken, 10 + len(framed(b"one")), 0xFFFFFFFF)
+        found, _, damaged = read_records(bytes(broken))
+        assert [found[0], *found[-2:]] == [b"one", b"two", b"three"]
+        assert damaged >= 1
 
 
 def test_what_a_full_disk_does_not_take_is_written_later(

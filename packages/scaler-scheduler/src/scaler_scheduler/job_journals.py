@@ -4,7 +4,7 @@ A file begins with `MAGIC` and a version. Then come records: length and CRC-32 (
 which only the core understands. A file grows only at its end. Each record is given to the system at once, so nothing is lost
 when the scheduler is killed. It is on the disk (fsync) when a job's block is left, and otherwise after about `SYNC_SECONDS`:
 so much may be lost with the power. A record that was cut off at the end of a file is removed with the next start; damaged ones
-are passed over, and the file is kept as it was beside the new one.
+are passed over, also where their length is damaged, and the file is kept as it was beside the new one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ SYNC_SECONDS = 1.0
 
 RECORD_BYTES_MAX = 1 << 31
 """A length beyond this is damage."""
+
+SOUGHT_BYTES_MAX = 32 * 1024 * 1024
+"""So far behind a damaged length the next whole record is sought."""
+
+FOLLOWING_RECORDS = 4
+"""So many lengths that are possible behind each other are taken for records, before their bytes are looked at."""
 
 OPEN_FILES_MAX = 64
 
@@ -105,7 +111,14 @@ class JobJournals:
             try:
                 if damaged:
                     aside = path.with_suffix(".damaged")
-                    logger.error("the journal %s has %d damaged places; they are kept in %s", path, damaged, aside)
+                    unread = len(data) - _START.size - sum(_RECORD.size + len(record) for record in records)
+                    logger.error(
+                        "the journal %s has %d damaged places, %d bytes of it cannot be read; they are kept in %s",
+                        path,
+                        damaged,
+                        unread,
+                        aside,
+                    )
                     self._set_aside(path, aside, records)
                 elif end < len(data):
                     logger.warning("the journal %s ended within a record: %d bytes are dropped", path, len(data) - end)
@@ -232,7 +245,8 @@ def framed(record: bytes) -> bytes:
 def read_records(data: bytes) -> tuple[list[bytes], int, int]:
     """Return the whole records of a file, where the last one ends, and how many damaged places there are.
 
-    A record that the end of the file cuts off is no damage. Where a record is damaged and the next one is whole, that one counts.
+    A record that the end of the file cuts off is no damage. Where a record is damaged and the next one is whole, that one counts;
+    so does one that is found behind a damaged length (`_next_whole`).
     """
     records: list[bytes] = []
     damaged = 0
@@ -244,8 +258,14 @@ def read_records(data: bytes) -> tuple[list[bytes], int, int]:
             break
         stop = start + _RECORD.size + length
         if length > RECORD_BYTES_MAX or stop > len(data):
-            # Cut off, or its length is damaged: nobody knows where the next one begins.
-            break
+            # Its length is damaged, or it is cut off: then nothing follows.
+            following = _next_whole(data, start + 1)
+            if following is None:
+                damaged += length > RECORD_BYTES_MAX
+                break
+            damaged += 1
+            start = following
+            continue
         record = data[start + _RECORD.size : stop]
         if zlib.crc32(record) == checksum:
             records.append(record)
@@ -255,8 +275,44 @@ def read_records(data: bytes) -> tuple[list[bytes], int, int]:
             break
         else:
             damaged += 1
+            # Where its length is damaged as well, the next one begins elsewhere.
+            following = stop if _others_follow(data, stop) else _next_whole(data, start + 1)
+            stop = stop if following is None else following
         start = stop
     return records, end, damaged
+
+
+def _next_whole(data: bytes, start: int) -> int | None:
+    """Return where, from `start` on, a whole record begins behind which others follow; None: nowhere.
+
+    Records have no mark of their own. But lengths below 16 MiB have a zero as their fourth byte, which is found fast, and
+    hardly any other bytes are followed by as many lengths that are possible. Only then the checksum is computed. A value of a
+    task that itself consists of such records may be taken for some: the core looks at what they say.
+    """
+    limit = min(len(data), start + SOUGHT_BYTES_MAX)
+    at = data.find(b"\0", start + 3, limit)
+    while at >= 0:
+        begin = at - 3
+        if _others_follow(data, begin):
+            length, checksum = _RECORD.unpack_from(data, begin)
+            first = begin + _RECORD.size
+            if length and zlib.crc32(data[first : first + length]) == checksum:
+                return begin
+        at = data.find(b"\0", at + 1, limit)
+    return None
+
+
+def _others_follow(data: bytes, start: int) -> bool:
+    """Whether some records may follow here one another, by their lengths, or as many as there are to the end of the file."""
+    for _ in range(FOLLOWING_RECORDS):
+        if start == len(data):
+            break
+        if start + _RECORD.size > len(data):
+            return False
+        start += _RECORD.size + int(_RECORD.unpack_from(data, start)[0])
+        if start > len(data):
+            return False
+    return True
 
 
 def _foreign(data: bytes) -> str:
