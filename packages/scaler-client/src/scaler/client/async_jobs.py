@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +38,29 @@ class AsyncJob:
     async def status(self) -> JobStatus:
         """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
         return await in_thread(self._job.status)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        capabilities: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> list[AsyncFuture[Any]]:
+        """Submit `fn(*items)` for items of all iterables in step, each as a task of the job, as `Job.map`."""
+        tasks = self._job.map(fn, *iterables, capabilities=capabilities, **options)
+        return [self._make_future(task) for task in tasks]
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        capabilities: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> list[AsyncFuture[Any]]:
+        """As `map`, with the arguments of each call as one item: `fn(*item)`."""
+        tasks = self._job.starmap(fn, iterable, capabilities=capabilities, **options)
+        return [self._make_future(task) for task in tasks]
 
     async def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all tasks that the job has now, and return their results in the order of submission, as `Job.results`."""

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scaler import errors
+from scaler.client.checks import checked_capabilities
 from scaler.client.future import FutureOwner, FutureSource, ScalerFuture
 from scaler.client.gathering import completed_futures, found_futures, gathered
 from scaler.client.job_answers import Question
@@ -446,6 +447,37 @@ class Job:
     def status(self) -> JobStatus:
         """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
         return status_of(self._jobs.ask("status", self.name)[0])
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        capabilities: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> list[ScalerFuture[Any]]:
+        """Submit `fn(*items)` for items of all iterables in step, each as a task of the job; return their futures at once.
+
+        The results are kept in this order: `results` of a job that has nothing else are those of the map, in any program. Each
+        item is a task of its own, without chunks. The shortest iterable ends it. `options` are those of `Client.submit_verbose`.
+        """
+        if not iterables:
+            raise TypeError("map() needs at least one iterable")
+        return self.starmap(fn, zip(*iterables, strict=False), capabilities=capabilities, **options)
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        capabilities: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> list[ScalerFuture[Any]]:
+        """As `map`, with the arguments of each call as one item: `fn(*item)`."""
+        asked = NO_OPTIONS._replace(detached=True, name=self.name).with_given(options, "map", ("capabilities",))
+        if asked.name != self.name or not asked.detached:
+            raise TypeError(f"map() of a job submits to that job, {self.name!r}, and takes no other name")
+        allowed = checked_capabilities(capabilities)
+        return [self._jobs.submit(self._client, asked, fn, tuple(item), {}, allowed) for item in iterable]
 
     def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all tasks that the job has now, and return their results in the order of submission.

@@ -45,7 +45,9 @@ class Surroundings:
     ) -> TaskGroup:
         """Return the group of such tasks, submitted here and now."""
         if options.detached:
-            raise ValueError("detached: a job takes single calls, by submit or submit_verbose")
+            raise ValueError(
+                "detached: a job takes single calls, by submit or submit_verbose, and maps by its own map, as job.map(fn, items)"
+            )
         context = current_task_context()
         if context is not None:
             self._engine.note_parent()
