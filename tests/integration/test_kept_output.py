@@ -18,7 +18,7 @@ import pytest
 from scaler import Client, ScalerFuture
 from scaler.errors import ProcessorDiedError
 from scaler_protocol.address import Address
-from scaler_protocol.monitoring.kept_output import LOG, NOTE, STDERR, STDOUT
+from scaler_protocol.monitoring.kept_output import ARGUMENTS, LOG, NOTE, STDERR, STDOUT
 from scaler_protocol.monitoring.topics import ANY_CLIENT, OutputTopic
 from scaler_ui.outputs import OutputFeed, output_data
 from tests.integration.deployment import Deployment, Service, wait_for
@@ -107,6 +107,14 @@ def say_elsewhere() -> None:
     os.write(1, b"written to the descriptor\n")
     subprocess.run(["echo", "from another program"], check=True)
     print("printed")
+
+
+def fail(number: int, quotes: object = None, secret: str = "") -> None:
+    raise ValueError("no")
+
+
+def fail_item(number: int) -> int:
+    raise ValueError("no")
 
 
 def say_until_told(path: str) -> None:
@@ -217,6 +225,27 @@ def test_what_is_written_past_python_goes_to_the_worker_only(client: Client, fee
     assert pieces(answer(feed, futures[1])) == "before the fork\nafter the fork\n"
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_arguments_of_a_call_that_failed(
+    module_deployment: Deployment, scheduler: Service, feed: OutputFeed, streams: bool
+) -> None:
+    client = module_deployment.client(scheduler, stream_output=streams)
+    future = client.submit(fail, 17, quotes=[1, 2], secret="s" * 5000)
+    with pytest.raises(ValueError, match="no"):
+        future.result()
+    wanted = "0 = 17\nquotes = [1, 2]\nsecret = 'sss"
+    # Another client's task of the same number may have been looked at just now.
+    wait_for("the arguments are shown", lambda: wanted in pieces(answer(feed, future), ARGUMENTS))
+    assert len(pieces(answer(feed, future), ARGUMENTS)) < 2_000
+    with pytest.raises(ValueError, match="no"):
+        client.map(fail_item, [1, 2])
+    chunks = [int(future.task_id) + 1, int(future.task_id) + 2]
+    wait_for(
+        "so are those of the item",
+        lambda: any("item 0 of the chunk" in pieces(answer(feed, chunk), ARGUMENTS) for chunk in chunks),
+    )
+
+
 def test_a_running_task(client: Client, feed: OutputFeed, tmp_path: Any) -> None:
     told = str(tmp_path / "told")
     future = client.submit(say_until_told, told)
@@ -234,9 +263,8 @@ def test_what_a_client_listens_to_is_kept_too(
     client = module_deployment.client(scheduler, stream_output=True)
     future = client.submit(say, "both ways")
     future.result()
-    # Another client's task may have the same number.
-    told = answer(feed, future)["parts"]
-    assert ["both ways\n", "both ways to stderr\n"] in [[text for _, _, text in part["pieces"]][-2:] for part in told]
+    # Another client's task may have the same number, and may have been looked at just now.
+    wait_for("it is kept", lambda: "both ways\nboth ways to stderr\n" in pieces(answer(feed, future)))
 
 
 def test_an_agent_that_is_gone_or_keeps_nothing(deployment: Deployment) -> None:

@@ -201,6 +201,7 @@ class Agent:
                 security_dir=str(settings.security_dir.absolute()) if settings.security_dir and not self._gate else "",
                 storage_gate=self._gate.address if self._gate is not None else "",
                 kept_output_bytes=capacity_for(settings.task_output_bytes),
+                hides_arguments=settings.hide_task_arguments,
             ),
             template,
             context.reactor,

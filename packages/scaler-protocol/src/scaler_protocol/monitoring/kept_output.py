@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-STDOUT, STDERR, LOG, NOTE = 1, 2, 3, 4
-"""Where a piece was written to. `NOTE` is a remark of the processor: how much was left out."""
+STDOUT, STDERR, LOG, NOTE, ARGUMENTS = 1, 2, 3, 4, 5
+"""Where a piece was written to. `NOTE`: a remark of the processor, how much was left out. `ARGUMENTS`: of a call that failed."""
 
 TEXT_BYTES_MAX = 256 * 1024
 """Most text of one answer, about; older pieces are left out."""
@@ -23,7 +23,7 @@ class Piece(NamedTuple):
     """Something that was written at once, or lines of a log."""
 
     stream: int
-    """`STDOUT`, `STDERR`, `LOG`, `NOTE`; in an agent's log the level, as in Python's logging."""
+    """`STDOUT`, `STDERR`, `LOG`, `NOTE`, `ARGUMENTS`; in an agent's log the level, as in Python's logging."""
     at: float
     """Unix time."""
     text: str

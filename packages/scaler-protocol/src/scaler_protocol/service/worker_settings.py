@@ -92,3 +92,7 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
         le=64 * 1024**2,
         description="how much of what its tasks print and log each worker's process keeps for monitors, in bytes; 0: nothing",
     )
+    hide_task_arguments: Annotated[bool, Short("hta")] = Field(
+        default=False,
+        description="do not keep the arguments of tasks that fail for monitors, which show them shortened beside the error",
+    )

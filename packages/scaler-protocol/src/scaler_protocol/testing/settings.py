@@ -91,6 +91,7 @@ WORKER_FLAGS = (
     DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
     DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
     DocumentedFlag("task_output_bytes", ("--task-output-bytes", "-tob"), "1048576", 1024**2, 256 * 1024),
+    DocumentedFlag("hide_task_arguments", ("--hide-task-arguments", "-hta"), None, True, False),
     DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
     DocumentedFlag("user", ("--user",), "nobody", "nobody", None),
     DocumentedFlag(

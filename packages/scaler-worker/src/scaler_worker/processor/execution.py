@@ -39,6 +39,7 @@ from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults, SkippedError
 from scaler_worker.processor.changes import CHANGES
 from scaler_worker.processor.channel import AgentGoneError
+from scaler_worker.processor.failed_arguments import FailedArguments
 from scaler_worker.processor.failures import FailureWriter, NotSerializableError, shown_failure
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function, FunctionTable
@@ -88,9 +89,11 @@ class TaskExecution:
         send: Callable[[Kind, Sequence[Bytes]], None],
         placed: PlacedPayloads,
         environments: Environments,
+        failed_arguments: FailedArguments | None = None,
     ) -> None:
         self._placed = placed
         self._environments = environments
+        self._failed_arguments = failed_arguments
         self._running = running
         self._functions = functions
         self._chain_results = chain_results
@@ -235,6 +238,8 @@ class TaskExecution:
             if place is not None and not outcome.object_id:
                 outcome = Outcome(self._placed.answer(place, outcome.payload))
         if is_chunk and failures:
+            if self._failed_arguments is not None and not isinstance(chunk, list):
+                self._failed_arguments.keep_item(chunk[1], min(failures), chunk[0])
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         measured = measurement.figures() if measurement is not None else None
@@ -322,6 +327,8 @@ class TaskExecution:
         if unavailable is not None:
             return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
         status = RETRY if row.tasks.options and kind not in _NOT_THEIR_OWN and _asks_for_another(row, kind) else FAILED
+        if self._failed_arguments is not None:
+            self._failed_arguments.keep_of(error, _OUR_CODES)
         return self._failed(row, self._failures.payload(error), microseconds, status)
 
     def _undescribed(self, row: Row, microseconds: int) -> Result:
@@ -353,6 +360,10 @@ class TaskExecution:
             microseconds,
             Extra(status, {}, outcome.object_id, size, bytes_of(outcome.buffers)),
         )
+
+
+_OUR_CODES = (TaskExecution.run.__code__, TaskExecution._run_other.__code__)
+"""Functions whose frames have the arguments of a call, as `args` and `kwargs`."""
 
 
 def _asks_for_another(row: Row, kind: type) -> bool:

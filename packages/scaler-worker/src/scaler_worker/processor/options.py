@@ -44,6 +44,8 @@ class ProcessorOptions:
     """Whether tasks that ask for memory are measured."""
     kept_output_bytes: int = 0
     """Of what tasks print, kept for each processor; 0: nothing is."""
+    hides_arguments: bool = False
+    """Whether the arguments of tasks that fail are not kept beside it."""
 
     @classmethod
     def from_text(cls, text: bytes) -> ProcessorOptions:

@@ -32,6 +32,7 @@ from scaler_worker.processor.changes import watch
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.control_thread import Awakening, ControlThread
 from scaler_worker.processor.execution import TaskExecution
+from scaler_worker.processor.failed_arguments import FailedArguments
 from scaler_worker.processor.failures import FailureWriter
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import FunctionTable
@@ -148,6 +149,7 @@ class Processor:
             self._send,
             self._placed,
             self._environments,
+            FailedArguments(self._kept, limit) if self._kept is not None and not options.hides_arguments else None,
         )
         self._cpu_time = CpuTime(options.fences.cpu_seconds) if options.fences.cpu_seconds else None
         self._loop = TaskLoop(

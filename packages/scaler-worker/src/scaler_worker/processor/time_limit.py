@@ -29,14 +29,15 @@ class TimeLimit:
 
     def __init__(self, wake: Callable[[], None], seconds: float = DESCRIBING_SECONDS_MAX) -> None:
         self._wake = wake
-        self._seconds = seconds
+        self._seconds = self._seconds_now = seconds
         self._until: float | None = None
         self._describing = False
         self._in_users_code = False
 
-    def begin(self) -> None:
-        """An exception is about to be described: it has all the time."""
+    def begin(self, seconds: float | None = None) -> None:
+        """An exception is about to be described: it has all the time, or so many seconds."""
         self._describing = True
+        self._seconds_now = self._seconds if seconds is None else seconds
         self._until = None
 
     def end(self) -> None:
@@ -47,7 +48,7 @@ class TimeLimit:
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call `function`. Raises what it raises, or TookTooLong: without calling it when nothing is left of the time."""
         if self._until is None:
-            self._until = monotonic() + self._seconds
+            self._until = monotonic() + self._seconds_now
             # Most exceptions need no limit, so nobody looks at the clock before the first that does.
             self._wake()
         elif self.is_over:

@@ -6,7 +6,7 @@ import { clockFine, plural } from "./format.js";
 
 const AGAIN_MS = 2000;
 const LINES_MAX = 2000;
-const STREAMS = { 1: "stdout", 2: "stderr", 3: "log", 4: "note" };
+const STREAMS = { 1: "stdout", 2: "stderr", 3: "log", 4: "note", 5: "called with" };
 // Programs colour their output for terminals.
 const COLOURS = /\u001b\[[0-9;]*[A-Za-z]/g;
 
@@ -36,7 +36,7 @@ export class Output {
   constructor(client, number, running = false) {
     Object.assign(this, { client, number, running, data: null });
     this.search = element("input", { type: "search", placeholder: "filter the output", "aria-label": "Filter the output", maxlength: "200", oninput: () => this.show() });
-    this.stream = element("select", { "aria-label": "Which output", onchange: () => this.show() }, ...[["", "everything"], ["1", "stdout"], ["2", "stderr"], ["3", "log"]].map(([value, text]) => element("option", { value }, text)));
+    this.stream = element("select", { "aria-label": "Which output", onchange: () => this.show() }, ...[["", "everything"], ["1", "stdout"], ["2", "stderr"], ["3", "log"], ["5", "arguments"]].map(([value, text]) => element("option", { value }, text)));
     this.download = element("button", { type: "button", disabled: true, onclick: () => saveText(`task-${number}.txt`, this.text()) }, "Download");
     this.note = element("p", { class: "note", role: "status" }, "asking the workers…");
     this.list = element("div", { class: "log output", tabindex: "0", role: "log", "aria-label": `Output of task ${number}` });

@@ -1,0 +1,99 @@
+"""The arguments of a call that failed, as `repr` shows them, for monitors: kept beside what the task has printed.
+
+Made only when a task fails. `repr` runs users' code: whatever that does, nothing here raises, and it has a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from reprlib import Repr
+from types import CodeType, TracebackType
+from typing import Any
+
+from scaler_protocol.failures import type_name_of
+from scaler_protocol.failures.facts import traceback_of
+from scaler_protocol.monitoring.kept_output import ARGUMENTS
+from scaler_worker.processor.kept_output import KeptOutput
+from scaler_worker.processor.time_limit import TimeLimit
+
+SECONDS_MAX = 1.0
+ARGUMENTS_MAX = 20
+CHARACTERS_MAX = 300
+"""Of one argument."""
+
+
+class _Short(Repr):
+    """As `repr`, but with a bound for what is large; strings keep their beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = (
+            self.maxdict
+        ) = 10
+        self.maxstring = self.maxother = self.maxlong = CHARACTERS_MAX - 50
+
+
+_SHORT = _Short()
+
+
+class FailedArguments:
+    """Keeps the arguments of calls that failed."""
+
+    def __init__(self, kept: KeptOutput, limit: TimeLimit) -> None:
+        self._kept = kept
+        self._limit = limit
+
+    def keep_of(self, error: BaseException, codes: Sequence[CodeType]) -> None:
+        """Keep the arguments that the task was called with. They are in the frame of one of our functions, with these codes."""
+        try:
+            found = _arguments_in(traceback_of(error), codes)
+        except Exception:
+            return
+        if found is not None:
+            self.keep(*found)
+
+    def keep_item(self, items: Any, index: int, star: bool) -> None:
+        """Keep the arguments of a failed item of a map chunk."""
+        if type(items) in (list, tuple) and index < len(items):
+            item = items[index]
+            self.keep(item if star and type(item) is tuple else (item,), {}, f"item {index} of the chunk")
+
+    def keep(self, args: Sequence[Any], kwargs: Mapping[str, Any], title: str = "") -> None:
+        """Keep these arguments."""
+        self._limit.begin(SECONDS_MAX)
+        try:
+            named = [*((str(place), value) for place, value in enumerate(args)), *kwargs.items()]
+            lines = [f"{title}\n"] if title else []
+            lines += [f"{name} = {self._shown(value)}\n" for name, value in named[:ARGUMENTS_MAX]]
+            if len(named) > ARGUMENTS_MAX:
+                lines.append(f"and {len(named) - ARGUMENTS_MAX:,} more\n")
+            self._kept.write(ARGUMENTS, "".join(lines).encode("utf-8", "backslashreplace"))
+        except Exception:
+            # A task may have done anything to this process.
+            return
+        finally:
+            self._limit.end()
+
+    def _shown(self, value: Any) -> str:
+        try:
+            text = self._limit.run(_SHORT.repr, value)
+            shown = text if type(text) is str else str.__str__(text)
+        # Users' code, or the limit of time.
+        except BaseException as error:
+            return f"<{type_name_of(type(value))}, whose repr raised {type_name_of(type(error))}>"
+        return shown if len(shown) <= CHARACTERS_MAX else f"{shown[:CHARACTERS_MAX]}… [{len(shown):,} characters]"
+
+
+def _arguments_in(
+    frames: TracebackType | None, codes: Sequence[CodeType]
+) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
+    found: tuple[Sequence[Any], Mapping[str, Any]] | None = None
+    # Ours come first; the task's own are behind them.
+    while frames is not None and frames.tb_frame.f_code in codes:
+        known = frames.tb_frame.f_locals
+        args, kwargs = known.get("args"), known.get("kwargs")
+        if isinstance(args, list | tuple) and isinstance(kwargs, dict):
+            found = args, kwargs
+        frames = frames.tb_next
+    return found
