@@ -29,7 +29,7 @@ WRITERS = {
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.overdue ClientRecord.retried "
-    "ClientRecord.retried_before ClientRecord.tasks "
+    "ClientRecord.reasons ClientRecord.retried_before ClientRecord.tasks "
     "ClientRecord.withdrawn "
     "Task.agent Task.attempt Task.canceled Task.chain Task.failures Task.graph Task.state",
     "linked_rows": "ClientRecord.links ClientRecord.recent",

@@ -34,6 +34,9 @@ export interface Hello {
   term: bigint;
   resources: string;
   devices: string[];
+  user: string;
+  memoryBytes: bigint;
+  processorLimitBytes: bigint;
 }
 
 export interface Capability {
@@ -259,8 +262,8 @@ export interface Bodies {
 
 export const STRUCTS: Readonly<Record<string, Layout>> = {
   Hello: {
-    data: 5,
-    pointers: 12,
+    data: 7,
+    pointers: 13,
     fields: [
       ["role", "uint16", 0],
       ["protocolVersion", "uint16", 1],
@@ -285,6 +288,9 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["term", "uint64", 4],
       ["resources", "text", 10],
       ["devices", "[text]", 11],
+      ["user", "text", 12],
+      ["memoryBytes", "uint64", 5],
+      ["processorLimitBytes", "uint64", 6],
     ],
   },
   Capability: {

@@ -533,3 +533,28 @@ def test_no_more_workers_are_started_than_the_limits_of_the_cluster_let_run() ->
     client.submit(50, options=join_records((encode_record(CallOptions(resources=parse_amounts("licence=1"))),)))
     cluster.run(20.0)
     assert 0 < len(cluster.adapter.groups) <= 2
+
+
+def test_monitors_are_told_who_wanted_how_many_workers_and_what_came(cluster: ElasticCluster) -> None:
+    client = client_of(cluster)
+    client.submit(40)
+    assert cluster.run(COOL_DOWN + 120, lambda: bool(cluster.adapter.stopped) and not cluster.adapter.groups)
+    cluster.run(10)
+    cluster.harness.core.handle(events.Tick(monitors=1, unix_time=5_000_000.0), cluster.harness.now)
+    snapshots = [
+        effect.message
+        for effect in cluster.harness.core.take_effects()
+        if isinstance(effect, effects.Publish) and isinstance(effect.message, m.MonitorSnapshot)
+    ]
+    told = snapshots[-1].scaling_events
+    kinds = [event.kind for event in told]
+    assert kinds[0] == "requested"
+    assert "tasks, about" in told[0].reason
+    assert "0 existed or had been asked for" in told[0].reason
+    started = sum(event.groups for event in told if event.kind == "requested")
+    assert started > 0
+    # Every group that came has connected, was told to leave, and has ended: each is an event of its own.
+    for kind in ("connected", "leaving", "ended"):
+        assert kinds.count(kind) == started, (kind, told)
+    assert [event.number for event in told] == list(range(1, len(told) + 1))
+    assert all(told[0].time_seconds <= event.time_seconds <= 5_000_000.0 for event in told)

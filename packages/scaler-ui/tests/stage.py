@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from synthetic_cluster import (
     ALICE,
     FUNCTIONS,
@@ -15,7 +17,7 @@ from synthetic_cluster import (
 )
 
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.wire.messages import AdapterStatus, TaskEvent
+from scaler_protocol.wire.messages import AdapterStatus, MonitorSnapshot, ScalingEvent, TaskEvent
 
 PAGES = (
     "overview",
@@ -42,6 +44,12 @@ class Stage:
         self.child = ChildService.start("scaler_ui.web", [self.scheduler.address, "--port=0", "--timeout=600"])
         self.base = str(self.child.wait_ready(30)["webui"]).replace("tcp", "http")
         self.scheduler.wait_for_monitor()
+        self.second = 120
+
+    def snapshot(self, **fields: Any) -> MonitorSnapshot:
+        """One more second of the cluster of `stage_at_work`, with these fields."""
+        self.second += 1
+        return snapshot(self.second, agents=4, success=18_040, **fields)
 
     def close(self) -> None:
         status = self.child.terminate(10)
@@ -60,6 +68,9 @@ def stage_at_work() -> Stage:
                 success=second * 150 + second % 7 * 40,
                 adapters=(AdapterStatus("http://127.0.0.1:8080/", "ok", 4, 10, 4, 5, 1, "linux"),),
                 scaling_strategy="vanilla",
+                scaling_events=(
+                    ScalingEvent(1, UNIX, "requested", "http://127.0.0.1:8080/", 1, "40 tasks need 1 group"),
+                ),
             )
         )
     stage.scheduler.publish(finished_tasks(2_000, agents=4))

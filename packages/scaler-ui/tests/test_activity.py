@@ -20,6 +20,7 @@ from scaler_ui.model.error_groups import ErrorGroups, shape_of
 from scaler_ui.model.failures import ErrorText, FailedTask
 from scaler_ui.model.functions import OTHER, FunctionTable
 from scaler_ui.model.rates import ProgressTable
+from scaler_ui.model.task_pages import find_tasks
 
 
 def model_of(**fields: Any) -> ClusterModel:
@@ -264,11 +265,11 @@ def test_tasks_are_filtered_and_paged() -> None:
     rows = [(UNIX, ALICE if n % 2 else BOB, n, T.SUBMITTED, "", f"f{n % 3}", 0, -1) for n in range(30)]
     model.accept(events(1, rows), 1.0)
     model.accept(events(2, [(UNIX + 1, ALICE, 1, T.RETURNED, "node00", "f1", 0, -1)]), 1.0)
-    found = figures.find_tasks(model, function="f1", client=ALICE)
+    found = find_tasks(model, function="f1", client=ALICE)
     assert {task["number"] for task in found["tasks"]} == {1, 7, 13, 19, 25}
     # What came back before it began waits like the others.
-    assert figures.find_tasks(model, state="submitted")["matching"] == 30
-    pages = [figures.find_tasks(model, offset=offset, limit=12)["tasks"] for offset in (0, 12, 24)]
+    assert find_tasks(model, state="submitted")["matching"] == 30
+    pages = [find_tasks(model, offset=offset, limit=12)["tasks"] for offset in (0, 12, 24)]
     assert [len(page) for page in pages] == [12, 12, 6]
     assert len({task["number"] for page in pages for task in page}) == 30
 

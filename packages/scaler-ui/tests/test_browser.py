@@ -105,7 +105,7 @@ def test_every_page_is_whole_in_any_form(browser: Browser, stage: Stage, scheme:
 
 
 def test_columns_sort_both_ways(visit: Visit) -> None:
-    visit.open("workers")
+    visit.open("workers?view=all")
     visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 16")
     assert column(visit, "Workers", 1) == [f"node{agent:02}-{slot}" for agent in range(4) for slot in range(4)]
     visit.page.get_by_role("button", name="memory", exact=True).click()
@@ -340,7 +340,7 @@ def test_five_hundred_workers_and_a_hundred_thousand_bars_are_smooth(browser: Br
         # Measured 10 to 20 ms without a graphics processor; far above means the drawing changed its nature.
         assert statistics.median(times) < 100
         visit.picture("ui-stream-large")
-        visit.open("workers")
+        visit.open("workers?view=all")
         visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 500")
         begun = visit.page.evaluate("performance.now()")
         visit.page.evaluate("for (let n = 0; n < 10; n += 1) scaler.page().show()")

@@ -30,6 +30,7 @@ from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.failures import IN_STORAGE, NOT_KEPT, UNREADABLE, read_error
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.model.names import NameTable
+from scaler_ui.model.task_pages import find_tasks
 from scaler_ui.model.tasks import FINISHED
 
 SMALL = Limits(samples=20, tasks=50, bars=64, failures=5, log_lines=10)
@@ -39,7 +40,7 @@ def test_nothing_is_known_at_first_and_everything_can_be_asked() -> None:
     model = ClusterModel()
     assert figures.overview(model, 3.0, 5.0)["connection"] == "waiting"
     assert json.dumps(figures.whole(model, 3.0, 5.0))
-    assert figures.find_tasks(model)["tasks"] == []
+    assert find_tasks(model)["tasks"] == []
     assert figures.bars_after(model, 0, 0, 100)["count"] == 0
     assert json.loads("".join(chrome_trace(model)))["traceEvents"] == []
     assert b"scaler_monitor_silence_seconds 3.0" in render_metrics(model, 3.0)
@@ -92,7 +93,7 @@ def test_a_scheduler_that_was_started_again_counts_from_zero_without_a_dip() -> 
     assert model.restarts == 1
     assert model.missed_messages == 0
     assert model.history.latest("success_rate") == 0
-    assert [task["number"] for task in figures.find_tasks(model)["tasks"]] == [2]
+    assert [task["number"] for task in find_tasks(model)["tasks"]] == [2]
 
 
 def test_the_life_of_a_task() -> None:
@@ -101,7 +102,7 @@ def test_the_life_of_a_task() -> None:
     model.accept(
         events(1, [(UNIX + 1, ALICE, 7, T.SUBMITTED, "", "m.f", 0, -1)], capability_table=("gpu",), capabilities=[0]), 1
     )
-    (task,) = figures.find_tasks(model)["tasks"]
+    (task,) = find_tasks(model)["tasks"]
     assert (task["state"], task["function"], task["capabilities"], task["client_name"]) == (
         "submitted",
         "m.f",
@@ -112,7 +113,7 @@ def test_the_life_of_a_task() -> None:
     model.accept(events(3, [(UNIX + 3, ALICE, 7, T.RETURNED, "node00", "m.f", 0, -1)]), 3)
     model.accept(events(4, [(UNIX + 4, ALICE, 7, T.ASSIGNED, "node01", "m.f", 0, -1)]), 4)
     model.accept(events(5, [(UNIX + 6, ALICE, 7, T.SUCCESS, "node01", "m.f", 1_500_000, 2)]), 6)
-    (task,) = figures.find_tasks(model)["tasks"]
+    (task,) = find_tasks(model)["tasks"]
     assert (task["state"], task["agent"], task["slot"], task["attempts"]) == ("success", "node01", 2, 1)
     assert (task["waited_seconds"], task["duration_seconds"]) == (3.0, 1.5)
     (bar,) = model.bars.bars()
@@ -133,7 +134,7 @@ def test_tasks_of_a_client_that_left_are_cancelled() -> None:
         events(1, [(UNIX, BOB, 1, T.SUBMITTED, "", "f", 0, -1), (UNIX, ALICE, 1, T.SUBMITTED, "", "f", 0, -1)]), 1
     )
     model.accept(snapshot(2, clients=(m.ClientStatus("alice", ALICE),)), 2.0)
-    states = {task["client_name"]: task["state"] for task in figures.find_tasks(model)["tasks"]}
+    states = {task["client_name"]: task["state"] for task in find_tasks(model)["tasks"]}
     assert states == {"alice": "submitted", "bob": "canceled"}
 
 
@@ -141,7 +142,7 @@ def test_tasks_whose_end_will_not_be_told_are_not_shown_as_unfinished() -> None:
     model = ClusterModel()
     model.accept(events(1, [(UNIX, ALICE, n, T.SUBMITTED, "", "f", 0, -1) for n in range(8)]), 1)
     model.accept(events(2, [], stride=4, dropped=30), 2)
-    assert sorted(task["number"] for task in figures.find_tasks(model)["tasks"]) == [0, 4]
+    assert sorted(task["number"] for task in find_tasks(model)["tasks"]) == [0, 4]
     assert (model.omitted_events, model.stride) == (30, 4)
 
 
@@ -149,13 +150,13 @@ def test_search_finds_words_in_any_field() -> None:
     model = ClusterModel()
     model.accept(snapshot(1), 1.0)
     model.accept(finished_tasks(300), 1.0)
-    found = figures.find_tasks(model, search="PRICING node01 alice", order="longest", limit=10)
+    found = find_tasks(model, search="PRICING node01 alice", order="longest", limit=10)
     assert 0 < found["matching"] < 300
     assert all(t["function"] == "pricing.simulate" and t["agent"] == "node01" for t in found["tasks"])
     durations = [task["duration_seconds"] for task in found["tasks"]]
     assert durations == sorted(durations, reverse=True)
-    assert figures.find_tasks(model, search="no such thing")["matching"] == 0
-    failed = figures.find_tasks(model, state="failed")
+    assert find_tasks(model, search="no such thing")["matching"] == 0
+    failed = find_tasks(model, state="failed")
     assert failed["matching"] == failed["states"]["failed"]
     assert sum(failed["states"].values()) == failed["known"] == 300
 
@@ -331,7 +332,7 @@ def test_messages_with_columns_as_decoded_are_as_good() -> None:
         decoded = decode(encode(message))
         assert isinstance(decoded, m.MonitorSnapshot | m.MonitorEvents | m.MonitorFailures | m.MonitorLog)
         again.accept(decoded, 1.0)
-    assert figures.find_tasks(model) == figures.find_tasks(again)
+    assert find_tasks(model) == find_tasks(again)
     assert figures.whole(model, 0, 5) == figures.whole(again, 0, 5)
 
 

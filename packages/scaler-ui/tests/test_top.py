@@ -251,7 +251,7 @@ def test_clients_and_labels_have_a_rate_and_a_time_left(scheduler: SyntheticSche
         ({"agents": 0}, "120 tasks wait: no worker is connected. Start some with scaler_cluster"),
         (
             {"workers": tuple(worker(0, s, state=m.ProcessorState.IDLE, sent=0, queued=0) for s in range(2))},
-            "120 tasks wait, and 2 workers have nothing to do: they offer gpu,linux",
+            "120 tasks wait, and 2 workers have nothing to do: they offer gpu,linux; resources cores=4,gpu=2,mem=64GiB per",
         ),
         (
             {"workers": (worker(0, 0, state=m.ProcessorState.IDLE, sent=0, queued=0, capabilities=""),)},

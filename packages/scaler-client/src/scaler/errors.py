@@ -6,7 +6,7 @@ ScalerError
 │   └── ClientForkedError       a client was used in a child made by fork
 ├── ClientQuitException         the client was disconnected while the future was pending; also a CancelledError
 ├── ClientShutdownException     the cluster was shut down while the future was pending; also a CancelledError
-├── ClientCancelledException    the future was cancelled by `Client.clear`; also a CancelledError
+├── ClientCancelledException    the future was cancelled by `Client.clear` or an operator; also a CancelledError
 ├── TaskNotFoundError           the scheduler does not know the task
 ├── TaskTimeoutError            the task ran longer than it may; also a TimeoutError
 ├── TaskNotRunError             the task was refused before it ran
@@ -66,7 +66,7 @@ class ClientShutdownException(ScalerError, CancelledError):
 
 
 class ClientCancelledException(ScalerError, CancelledError):
-    """The task was cancelled by `Client.clear`."""
+    """The task was cancelled by `Client.clear`, or by an operator of the cluster."""
 
 
 class TaskNotFoundError(ScalerError):

@@ -57,6 +57,8 @@ class SchedulerConfig:
     incarnation: bytes
     object_storage_address: str = ""
     monitor_address: str = ""
+    address: str = ""
+    """Where clients connect, as monitors are told."""
     dashboard_url: str = ""
     """Where people see this cluster in a browser; empty: nowhere that is known."""
     scaling: ScalingConfig | None = None

@@ -132,6 +132,12 @@ class Guard:
             )
         elif isinstance(message, m.TaskCancel):
             record("cancel", connection, authority, client=message.client.hex(), tasks=len(message.numbers))
+        elif isinstance(message, m.CancelRequest):
+            from scaler_protocol.security.audit import bounded_names
+
+            function, label = bounded_names([message.function, message.label])
+            named = {"client": message.owner.hex(), "function": function, "label": label}
+            record("cancel", connection, authority, tasks=len(message.numbers), **named)
         elif isinstance(message, m.Shutdown):
             record("shutdown", connection, authority, reason=message.text)
 

@@ -162,6 +162,7 @@ class _Server:
             stack.callback(self._succession.close)
             self._first_config = replace(
                 self._settings.core_config(new_id(), str(store_address), self._publisher.address),
+                address=self._router.address,
                 unix_offset_seconds=time.time() - time.monotonic(),
             )
             stack.callback(self._close_journals)

@@ -23,6 +23,7 @@ from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, RefusedError, TransportError
 from scaler_protocol.runtime.core import Core
 from scaler_protocol.runtime.counted import counted
+from scaler_protocol.runtime.memory_limit import memory_limit_bytes
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
@@ -146,6 +147,8 @@ class Agent:
                 resources=resources,
                 devices=devices,
                 enforces_memory=settings.enforce_memory,
+                memory_bytes=memory_limit_bytes(),
+                processor_limit_bytes=settings.processor_memory_limit_bytes,
                 hostname=hostname,
                 pid=os.getpid(),
                 queue_limit=settings.per_worker_task_queue_size,

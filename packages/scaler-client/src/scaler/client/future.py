@@ -695,7 +695,9 @@ def answer_futures(
             continue
         if statuses:
             if statuses[position] == _CANCELED:
-                cancelled.append(future)
+                said = payloads[position]
+                # Somebody else has cancelled it: the scheduler says who.
+                cancelled.append((future, said.decode("utf-8", "replace") if isinstance(said, bytes) else ""))
                 continue
             fields["_status"] = statuses[position]
         fields["_payload"] = payloads[position]
@@ -711,8 +713,8 @@ def answer_futures(
             sleepers.append(fields["_sleepers"])
     for future in awaited:
         future.end_answered()
-    for future in cancelled:
-        future.end_cancelled(ClientCancelledException(f"task {future.number} was cancelled"))
+    for future, reason in cancelled:
+        future.end_cancelled(ClientCancelledException(f"task {future.number} was {reason or 'cancelled'}"))
     for waiting in sleepers:
         # As the last thing: who wakes wants the interpreter, which this thread holds until it sleeps.
         wake(waiting)

@@ -26,6 +26,7 @@ from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.address_list import split_addresses
+from scaler_protocol.runtime.names import user_name
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import TaskContext
 from scaler_protocol.wire import messages as m
@@ -64,6 +65,7 @@ class NestedEngine(Engine):
             hostname=hostname,
             pid=os.getpid(),
             parent=context.client,
+            user=user_name(),
         )
         core = ClientCore(
             hello.incarnation,

@@ -54,7 +54,7 @@ from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.address import reached_beside, url_reached_beside
-from scaler_protocol.runtime.names import default_client_name, name_of
+from scaler_protocol.runtime.names import default_client_name, name_of, user_name
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
 from scaler_protocol.wire import messages as m
@@ -665,4 +665,5 @@ def _hello(
         stream_output=stream_output,
         timeout_seconds=timeout_seconds,
         group=group,
+        user=user_name(),
     )

@@ -55,6 +55,11 @@ class Homes:
         """Return what is known of an object; None if no home ever had it, or it was deleted."""
         return self._objects.get(object_id)
 
+    def names_with(self, object_id: bytes) -> tuple[str, ...]:
+        """Return the names of the homes that have an object."""
+        held = self._objects.get(object_id)
+        return () if held is None else tuple(sorted(home.name for home in held.homes.values()))
+
     def add(self, object_id: bytes, owner: bytes, peer: bytes, address: str, name: str) -> HeldObject:
         """Note that a home has an object."""
         home = self._homes.get(peer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from scaler_protocol.wire.text import writable
@@ -20,6 +21,17 @@ def name_of(function: Any) -> str:
 def default_client_name(hostname: str, pid: int) -> str:
     """Return the name of a client that was given none."""
     return f"client|{hostname}|{pid}"
+
+
+def user_name() -> str:
+    """Return who runs this process, as the system names them; empty where it has no name for them."""
+    try:
+        import pwd
+
+        return writable(pwd.getpwuid(os.geteuid()).pw_name)
+    except (ImportError, KeyError):
+        # On Windows, and in containers whose user has only a number.
+        return writable(os.environ.get("USERNAME", ""))
 
 
 def shown_type(value: Any) -> str:

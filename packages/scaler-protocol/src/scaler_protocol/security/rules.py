@@ -77,7 +77,7 @@ TO_SCHEDULER: Mapping[KeyRole, Kinds] = MappingProxyType(
         KeyRole.WORKER: _kinds(_SESSION, _SUBMITTING, _RUNNING),
         KeyRole.ADAPTER: _NOTHING,
         KeyRole.MONITOR: _NOTHING,
-        KeyRole.OPERATOR: _kinds(_SESSION, _SUBMITTING, {m.Shutdown: ""}),
+        KeyRole.OPERATOR: _kinds(_SESSION, _SUBMITTING, {m.Shutdown: "", m.CancelRequest: ""}),
         # Two schedulers tell each other which of them is first.
         KeyRole.SCHEDULER: _kinds({m.SchedulerStatus: ""}),
     }

@@ -458,6 +458,13 @@ def _check_monitor_output(message: m.MonitorOutput) -> None:
     _check_exact(message, len(message.agents), "payloads")
 
 
+def _check_cancel_request(message: m.CancelRequest) -> None:
+    if message.owner:
+        _check_id(message, "owner")
+    elif len(message.numbers):
+        raise MalformedMessageError("CancelRequest names tasks, and no client that they are of")
+
+
 def _check_layout(message: m.ObjectLayout) -> None:
     _check_id(message, "id", "owner")
     if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
@@ -537,7 +544,11 @@ _COUNTER = _plain("name", "count")
 _TALLY = _plain(*m.Tally.__dataclass_fields__)
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
-_OBJECT_STATUS = _figures(*m.StoredObjectStatus.__dataclass_fields__)
+_OBJECT_STATUS = (
+    *_figures(*(name for name in m.StoredObjectStatus.__dataclass_fields__ if name != "homes")),
+    *_texts("homes"),
+)
+_SCALING_EVENT = _figures(*m.ScalingEvent.__dataclass_fields__)
 _GROUP_STATUS = _figures(*m.GroupStatus.__dataclass_fields__)
 _PROGRESS_STATUS = [
     *_plain("client", "number", "note", "function", "agent"),
@@ -547,8 +558,9 @@ _JOB_STATUS = _figures(*m.JobStatus.__dataclass_fields__)
 _GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
 _ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
-    *_figures(*(name for name in m.AgentStatus.__dataclass_fields__ if name != "functions")),
+    *_figures(*(name for name in m.AgentStatus.__dataclass_fields__ if name not in ("functions", "devices"))),
     *_structs(m.Counter, _COUNTER, "functions"),
+    *_texts("devices"),
 )
 
 
@@ -571,6 +583,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
             *_waits("timeout_seconds"),
             *_plain("hello_number", "takes_chains", "to_object_storage", "parent", "group", "term", "resources"),
+            *_plain("user", "memory_bytes", "processor_limit_bytes"),
             *_texts("worker_names", "devices"),
             *_capabilities(),
         ),
@@ -733,6 +746,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_figures("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
             *_figures("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
             *_plain("scaling_strategy", "events_omitted", "failed_items", "standby", "job_count"),
+            *_plain("scheduler_address", "protected"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
@@ -744,6 +758,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.GroupStatus, _GROUP_STATUS, "groups"),
             *_structs(m.ProgressStatus, _PROGRESS_STATUS, "progress"),
             *_structs(m.JobStatus, _JOB_STATUS, "jobs"),
+            *_structs(m.ScalingEvent, _SCALING_EVENT, "scaling_events"),
         ),
     ),
     _Layout(
@@ -853,6 +868,13 @@ _LAYOUTS: tuple[_Layout, ...] = (
         packed=(("payloads", "payloadLengths"),),
         check=_check_monitor_output,
     ),
+    _Layout(
+        "cancelRequest",
+        m.CancelRequest,
+        (*_plain("request", "owner", "function", "label"), *_column("Q", "numbers")),
+        check=_check_cancel_request,
+    ),
+    _Layout("cancelReply", m.CancelReply, tuple(_plain("request", "count", "error"))),
 )
 
 # Messages of one value: the union member is the value itself.

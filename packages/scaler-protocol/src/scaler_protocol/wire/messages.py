@@ -191,6 +191,12 @@ class Hello:
     """Agents: what their host offers for all workers together, as in "cores=8,gpu=2,mem=64GiB"."""
     devices: tuple[str, ...] = ()
     """Agents: the GPUs among it."""
+    user: str = ""
+    """Clients: who runs them, as the system names them; empty: not known."""
+    memory_bytes: int = 0
+    """Agents: the memory that their host or container has; 0: not known."""
+    processor_limit_bytes: int = 0
+    """Agents: what one of their processors may use of it; 0: there is no limit."""
 
 
 @record
@@ -650,6 +656,37 @@ class LockAnswer:
 
 
 @record
+class CancelRequest:
+    """Operator to scheduler: cancel tasks of others, those that fit everything that is named here. One `CancelReply` answers it.
+
+    The clients of these tasks are told. A request that names nothing is refused.
+    """
+
+    request: int
+    """Chosen by the sender, and repeated in the answer."""
+    owner: bytes = b""
+    """The client whose tasks; empty: any client's."""
+    numbers: Column = EMPTY
+    """Only the owner's tasks of these numbers; empty: of all."""
+    function: str = ""
+    """Only tasks of functions of this name; empty: of any."""
+    label: str = ""
+    """Only tasks of this label; empty: of any."""
+
+
+@record
+class CancelReply:
+    """The answer to a `CancelRequest`, once all its tasks are cancelled, or told to stop."""
+
+    request: int
+    """The number of the request."""
+    count: int = 0
+    """How many tasks."""
+    error: str = ""
+    """Why none was cancelled; empty: it was done."""
+
+
+@record
 class JobRequest:
     """Client to scheduler: do something about jobs, or say what is known of them. One `JobReply` answers it."""
 
@@ -1073,6 +1110,16 @@ class AgentStatus:
     """What its host offers, as in "cores=8,gpu=2"."""
     resources_used: str = ""
     """What of this its tasks are using."""
+    devices: tuple[str, ...] = ()
+    """The GPUs of its host."""
+    software_version: str = ""
+    """Its version of Scaler."""
+    python_version: str = ""
+    """Its version of Python, as in "3.11"."""
+    memory_bytes: int = 0
+    """The memory that its host or container has; 0: not known."""
+    processor_limit_bytes: int = 0
+    """What one of its processors may use of it; 0: there is no limit."""
 
 
 @record
@@ -1115,6 +1162,8 @@ class ClientStatus:
     """Nested: the name of that client."""
     group: str = ""
     """The group whose share its tasks count against; empty: the scheduler has no groups."""
+    user: str = ""
+    """Who runs it, as its system names them; empty: not known."""
 
 
 @record
@@ -1137,6 +1186,8 @@ class StoredObjectStatus:
     """Requests that wait until it is read from the disk."""
     tasks: int = -1
     """Unfinished tasks of its owner that name it; -1: the owner has too many tasks to count."""
+    homes: tuple[str, ...] = ()
+    """Hosts whose own stores have it too."""
 
 
 @record
@@ -1183,6 +1234,24 @@ class AdapterStatus:
     """What its workers offer, as text."""
     text: str = ""
     """Its last error, for people; empty: none."""
+
+
+@record
+class ScalingEvent:
+    """One thing that happened while workers were started or stopped, as monitors see it."""
+
+    number: int
+    """Counts the scheduler's events, from 1."""
+    time_seconds: float
+    """Unix time."""
+    kind: str
+    """"requested", "connected", "refused", "leaving", "ended" or "failed"."""
+    adapter: str = ""
+    """The webhook of the worker adapter."""
+    groups: int = 0
+    """How many worker groups it was about."""
+    reason: str = ""
+    """Why, for people."""
 
 
 @record
@@ -1331,6 +1400,12 @@ class MonitorSnapshot:
     """Jobs, at most 1,000: those that changed last."""
     job_count: int = 0
     """How many jobs there are."""
+    scheduler_address: str = ""
+    """Where clients connect to the scheduler; a wildcard stands for the host of the monitor address."""
+    protected: bool = False
+    """Whether nobody may cancel tasks of others, or shut the cluster down."""
+    scaling_events: tuple[ScalingEvent, ...] = ()
+    """What happened while workers were started or stopped, at most the last 100."""
 
 
 @record
@@ -1578,4 +1653,6 @@ Message = (
     | OutputRequest
     | OutputReply
     | MonitorOutput
+    | CancelRequest
+    | CancelReply
 )

@@ -45,6 +45,7 @@ EXAMPLES: dict[str, m.Message] = {
         software_version="0.1.0",
         hello_number=1,
         group="pricing",
+        user="ada",
     ),
     "hello-to-object-storage": m.Hello(
         role=m.Role.CLIENT,
@@ -85,6 +86,8 @@ EXAMPLES: dict[str, m.Message] = {
         term=65_536,
         resources="cores=8,gpu=2,mem=64GiB",
         devices=("GPU-a", "GPU-b"),
+        memory_bytes=1 << 36,
+        processor_limit_bytes=1 << 33,
     ),
     "welcome": m.Welcome(
         incarnation=SCHEDULER,
@@ -253,6 +256,8 @@ EXAMPLES: dict[str, m.Message] = {
     "lock-release": m.LockRelease(7),
     "lock-answer": m.LockAnswer(7, 3, "1 may hold it, say those who use it now; this one says 3"),
     "task-progress": m.TaskProgress(CLIENT, 5, 12.5, 200.0, "epoch 2"),
+    "cancel-request": m.CancelRequest(3, CLIENT, array("Q", [8, 9]), "price", "night"),
+    "cancel-reply": m.CancelReply(3, 2, "this scheduler is protected"),
     "shutdown": m.Shutdown("asked for by notebook"),
     "notice": m.Notice("2 tasks need 'gpu', which no worker has", 1, array("Q", [8, 9]), "unservable"),
     "output": m.Output(CLIENT, 5, 1, "grüße\n".encode(), 17),
@@ -357,6 +362,7 @@ EXAMPLES: dict[str, m.Message] = {
                 object_bytes=1 << 20,
                 connected_seconds=100.5,
                 failed_items=4,
+                user="ada",
             ),
         ),
         functions=(m.Counter("square", 12),),
@@ -383,6 +389,11 @@ EXAMPLES: dict[str, m.Message] = {
                 incarnation=CLIENT,
                 resources="cores=8,gpu=2",
                 resources_used="gpu=0.5",
+                devices=("GPU-a", "GPU-b"),
+                software_version="0.1.0",
+                python_version="3.11",
+                memory_bytes=1 << 36,
+                processor_limit_bytes=1 << 33,
             ),
         ),
         graphs=(
@@ -390,7 +401,9 @@ EXAMPLES: dict[str, m.Message] = {
                 client=CLIENT, first_number=100, rows=10, waiting=4, released=3, done=2, failed=1, held_results=2
             ),
         ),
-        objects=(m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "shared memory", tasks=7),),
+        objects=(
+            m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "shared memory", tasks=7, homes=("node-7",)),
+        ),
         adapters=(
             m.AdapterStatus(
                 url="http://127.0.0.1:8080",
@@ -438,6 +451,9 @@ EXAMPLES: dict[str, m.Message] = {
             m.JobStatus("small"),
         ),
         job_count=2000,
+        scheduler_address="tcp://0.0.0.0:2345",
+        protected=True,
+        scaling_events=(m.ScalingEvent(7, 1_700_000_000.5, "refused", "http://127.0.0.1:8080", 2, "no capacity"),),
     ),
     "monitor-events": m.MonitorEvents(
         sequence=42,

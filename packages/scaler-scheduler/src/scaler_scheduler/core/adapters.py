@@ -15,6 +15,7 @@ from typing import Any
 
 from scaler_scheduler.core import effects
 from scaler_scheduler.core.outbox import MessageOutbox
+from scaler_scheduler.core.scaling_log import ScalingLog
 from scaler_scheduler.policy.scaling import PLAIN, AdapterView, Names
 
 INFO_SECONDS = 60.0
@@ -119,7 +120,12 @@ class Adapter:
     """See the module. `tick` makes the calls that are due; `on_answer` and `on_failure` take in their results."""
 
     def __init__(
-        self, url: str, outbox: MessageOutbox, new_call: Callable[[], int], new_request: Callable[[], str]
+        self,
+        url: str,
+        outbox: MessageOutbox,
+        new_call: Callable[[], int],
+        new_request: Callable[[], str],
+        log: ScalingLog,
     ) -> None:
         self.url = url
         self.ready = False
@@ -133,6 +139,7 @@ class Adapter:
         self.last_error = ""
         self._groups_max: int | None = None
         self._outbox = outbox
+        self._log = log
         self._new_call = new_call
         self._new_request = new_request
         self._calls: dict[int, _Call] = {}
@@ -188,6 +195,9 @@ class Adapter:
         if not group.arrived:
             group.arrived = True
             waited = now - group.since
+            workers = len(group.worker_names) or self.workers_per_group
+            said = f"group {group.id}: {workers} worker{'s' if workers != 1 else ''}, {waited:.0f} s after it was asked for"
+            self._log.note(now, "connected", self.url, said)
             self.start_seconds = (
                 waited if not self.start_seconds else self.start_seconds + 0.3 * (waited - self.start_seconds)
             )
@@ -230,11 +240,13 @@ class Adapter:
         self._back_off_until = now + pause
         if text != self.last_error or self.failures in (1, 10) or self.failures % 100 == 0:
             self._outbox.log("warning", f"worker adapter {self.url}: {text}; next try in {pause:g} s")
+            self._log.note(now, "failed", self.url, text, 0)
         self.last_error = text
 
     def on_gone(self, group: Group, now: float) -> None:
         """A group has ended, or its workers are gone, and the scheduler did not ask for this."""
         lived = now - group.since
+        self._log.note(now, "ended", self.url, f"group {group.id} is gone, and the scheduler had not asked for that")
         if lived >= SHORT_LIVED_SECONDS:
             self._outbox.log("info", f"worker adapter {self.url}: group {group.id} is gone")
             self._short_lived = 0
@@ -370,7 +382,9 @@ class Adapter:
                 self._note(group_id, row, now)
         for group_id in self.groups.keys() - listed:
             group = self.groups.pop(group_id)
-            if not group.leaving:
+            if group.leaving:
+                self._note_stopped(group, now)
+            else:
                 self.on_gone(group, now)
 
     def _note(self, group_id: str, row: dict[str, Any], now: float) -> None:
@@ -395,6 +409,7 @@ class Adapter:
         if status in (400, 429):
             self.starting.pop(start.request_id, None)
             text = self._refusals.text = _error(body)
+            self._log.note(now, "refused", self.url, text)
             if status == 400:
                 self._refusals.kinds[start.extra] = now + REFUSAL_SECONDS
                 wanted = ", ".join(sorted(start.extra)) or "plain workers"
@@ -426,7 +441,11 @@ class Adapter:
             return
         self._changed_at = now
         self._succeeded()
-        self.groups.pop(group.id, None)
+        if self.groups.pop(group.id, None) is not None:
+            self._note_stopped(group, now)
+
+    def _note_stopped(self, group: Group, now: float) -> None:
+        self._log.note(now, "ended", self.url, f"group {group.id} has ended, as asked")
 
     def _succeeded(self) -> None:
         if self.failures and self.last_error:

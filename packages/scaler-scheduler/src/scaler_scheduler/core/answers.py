@@ -221,7 +221,7 @@ class Answers:
         if task.number in task.options.client.overdue:
             self.answer(task, m.Status.TIMED_OUT, self.overdue(task, "was running" if began else "waited"), now)
         else:
-            self.answer(task, m.Status.CANCELED, b"", now)
+            self.answer(task, m.Status.CANCELED, task.options.client.reasons.get(task.number, b""), now)
 
     def overdue(self, task: Task, state: str) -> bytes:
         """Return the error of a task that is not done when its deadline is over; `state` says what it did."""

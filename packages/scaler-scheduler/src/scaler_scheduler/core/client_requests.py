@@ -239,15 +239,15 @@ class ClientRequests:
             capabilities = (*capabilities, *affinity)
         return client.options_for(batch.depth, kind, flags, capabilities, serializer, enforce, note, asks)
 
-    def cancel_tasks(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
-        """Stop tasks of this client."""
-        self._on_task_cancel(client, message, now)
+    def cancel_tasks(self, client: ClientRecord, message: m.TaskCancel, now: float, reason: bytes = b"") -> None:
+        """Stop tasks of this client. `reason`: what it is told of each, where it has not asked for it itself."""
+        with self._rows.answered_together():
+            self._cancel(client, message, now, reason)
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
-        with self._rows.answered_together():
-            self._cancel(client, message, now)
+        self.cancel_tasks(client, message, now)
 
-    def _cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
+    def _cancel(self, client: ClientRecord, message: m.TaskCancel, now: float, reason: bytes) -> None:
         to_agents: dict[AgentRecord, list[Task]] = {}
         others: list[int] = []
         for number in message.numbers:
@@ -256,17 +256,17 @@ class ClientRequests:
                 others.append(number)
             elif task.agent is not None:
                 if not task.canceled:
-                    self._lifecycle.note_cancellation(task, waiting_only=message.waiting_only)
+                    self._lifecycle.note_cancellation(task, waiting_only=message.waiting_only, reason=reason)
                     to_agents.setdefault(task.agent, []).append(task)
             else:
-                self._answers.withdraw(task, m.Status.CANCELED, b"", now)
+                self._answers.withdraw(task, m.Status.CANCELED, reason, now)
         if others and not message.waiting_only:
             # Of those that came back after a restart nobody knows yet whether they run.
-            self._linked_recovery.cancel(client, others)
+            self._linked_recovery.cancel(client, others, reason)
             if self._jobs.count:
                 self._jobs.unfollow(client, others)
         if others and (client.graphs or client.arriving or client.links is not None):
-            self._rows.cancel(client, others, now)
+            self._rows.cancel(client, others, now, reason)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks, waiting_only=message.waiting_only)
 

@@ -361,31 +361,38 @@ class GraphRows:
         self._failing = deque(one for one in self._failing if one.client is not client)
         self._unneeded = deque(one for one in self._unneeded if one.client is not client)
 
-    def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
-        """Cancel rows that wait for their predecessors; any other number is passed over."""
+    def label_of(self, graph: Graph[AgentRecord], row: int) -> str:
+        """Return the label of a row that has not ended; empty: it has none."""
+        options = self._options.get(graph)
+        if isinstance(graph, LinkedTasks):
+            options = next(iter(graph.by_shared([row])), None)
+        return "" if options is None or options.note is None else options.note.label
+
+    def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float, reason: bytes = b"") -> None:
+        """Cancel rows that wait for their predecessors; any other number is passed over. `reason`: for the client."""
         ordered = sorted(set(numbers))
         links = client.links
         if links is not None:
             for number in ordered:
                 if links.states[number] == RowState.WAITING:
-                    self.fail(client, links, number, m.Status.CANCELED, b"", 0, now)
+                    self.fail(client, links, number, m.Status.CANCELED, reason, 0, now)
         for arrival in client.arriving:
             first = arrival.first_number
             here = ordered[bisect_left(ordered, first) : bisect_left(ordered, first + arrival.rows_here)]
             wanted = [number for number in here if arrival.cancel(number - first)]
             if wanted:
-                self._answer_cancelled(client, wanted)
+                self._answer_cancelled(client, wanted, reason)
         for graph in list(client.graphs):
             first = graph.first_number
             for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:
                 if graph.states[number - first] == RowState.WAITING:
-                    self.fail(client, graph, number - first, m.Status.CANCELED, b"", 0, now)
+                    self.fail(client, graph, number - first, m.Status.CANCELED, reason, 0, now)
 
-    def _answer_cancelled(self, client: ClientRecord, numbers: list[int]) -> None:
+    def _answer_cancelled(self, client: ClientRecord, numbers: list[int], reason: bytes) -> None:
         count = len(numbers)
-        nothing = Packed.of([b""] * count)
+        said = Packed.of([reason] * count)
         statuses = [m.Status.CANCELED] * count
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, nothing, statuses))
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, said, statuses))
 
     def finish(
         self,

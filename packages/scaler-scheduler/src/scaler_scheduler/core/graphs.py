@@ -295,6 +295,11 @@ class Graph(Generic[Holder]):
         """Whether `release_roots` has still to look at this row, which needs no other one."""
         return row >= self._looked_for_roots and not self._missing[row]
 
+    def function_of(self, row: int) -> bytes:
+        """Return the function of a row that waits."""
+        portion, place = self._place_of(row)
+        return portion.functions[portion.function_indexes[place] if len(portion.function_indexes) else 0]
+
     def content(self, row: int) -> ReleasedRow:
         """Return what a task for the released row consists of. Once for each release."""
         portion, place = self._place_of(row)

@@ -182,11 +182,15 @@ class TaskLifecycle:
         """Whoever ran the task died: that attempt is used up."""
         task.failures += 1
 
-    def note_cancellation(self, task: Task, *, waiting_only: bool = False, overdue: bool = False) -> None:
+    def note_cancellation(
+        self, task: Task, *, waiting_only: bool = False, overdue: bool = False, reason: bytes = b""
+    ) -> None:
         """The client of an assigned task wants no result; the caller tells the agent.
 
-        `waiting_only`: unless it was begun. `overdue`: because its deadline is over.
+        `waiting_only`: unless it was begun. `overdue`: because its deadline is over. `reason`: what the client is told.
         """
+        if reason:
+            task.options.client.reasons[task.number] = reason
         if waiting_only:
             task.options.client.withdrawn.add(task.number)
         else:
@@ -334,6 +338,8 @@ class TaskLifecycle:
             client.retried.pop(task.number, None)
             client.retried_before.pop(task.number, None)
             client.overdue.discard(task.number)
+        if client.reasons:
+            client.reasons.pop(task.number, None)
         self._functions.unfinished[task.function] -= 1
         task.state = _DROPPED
         monitor = self._monitor

@@ -110,8 +110,8 @@ class LinkedRecovery:
                 payload = b"".join(need.to_bytes(8, "little") for need in needs)
                 self._rows.fail(client, links, number, m.Status.SKIPPED, payload, 0, now)
 
-    def cancel(self, client: ClientRecord, numbers: Sequence[int]) -> None:
-        """Cancel rows that wait here; any other number is passed over."""
+    def cancel(self, client: ClientRecord, numbers: Sequence[int], reason: bytes = b"") -> None:
+        """Cancel rows that wait here; any other number is passed over. `reason`: for the client."""
         held = self.held.get(client)
         if held is None:
             return
@@ -121,7 +121,7 @@ class LinkedRecovery:
             mine = [row for row in message.wanted if message.first_number + row in canceled]
             if mine:
                 message = replace(message, wanted=[row for row in message.wanted if row not in mine])
-                self._answer_cancelled(client, [message.first_number + row for row in mine])
+                self._answer_cancelled(client, [message.first_number + row for row in mine], reason)
                 if not message.wanted:
                     self._stop(client, message)
                     continue
@@ -176,10 +176,10 @@ class LinkedRecovery:
         self._linked.note_answer(client, result)
         self._outbox.send(client, result)
 
-    def _answer_cancelled(self, client: ClientRecord, numbers: list[int]) -> None:
+    def _answer_cancelled(self, client: ClientRecord, numbers: list[int], reason: bytes) -> None:
         count = len(numbers)
-        nothing = Packed.of([b""] * count)
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, nothing, [m.Status.CANCELED] * count))
+        said = Packed.of([reason] * count)
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, said, [m.Status.CANCELED] * count))
 
     def _stop(self, client: ClientRecord, message: m.GraphSubmit) -> None:
         """Nobody wants these rows any more: stop what agents say they hold. Those that have yet to say so are told then."""

@@ -270,6 +270,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
 
     # --- moving
 
+    def function_of(self, row: int) -> bytes:
+        """Return the function of a row that waits."""
+        return self._contents[row].function
+
     def content(self, row: int) -> ReleasedRow:
         """Return what a task for the released row consists of."""
         content = self._contents[row]

@@ -117,6 +117,9 @@ class Monitor:
         """Whether another scheduler is first."""
         self.progress = ProgressTable()
         """How far running tasks say that they are."""
+        self.scheduler_address = ""
+        self.protected = False
+        self.scaling_events: tuple[m.ScalingEvent, ...] = ()
         self.adapters: tuple[m.AdapterStatus, ...] = ()
         """What the scheduler knows of each worker adapter, as of the last snapshot."""
         self._short_forms: dict[tuple[bytes, int, int], bytes] = {}
@@ -401,6 +404,9 @@ class Monitor:
             events_omitted=self.omitted_count,
             scaling_strategy=self.scaling_strategy,
             standby=self.standby,
+            scheduler_address=self.scheduler_address,
+            protected=self.protected,
+            scaling_events=self.scaling_events,
             adapters=self.adapters,
             client_names=self._client_tallies.with_connected(counted),
             labels=self.labels.all(),
@@ -433,6 +439,7 @@ class Monitor:
             parent=owner.id if owner is not None and owner is not client else client.parent,
             parent_name=owner.name if owner is not None and owner is not client else "",
             group="" if self._groups is None else self._groups.of[client.id].name,
+            user=client.hello.user,
         )
 
 
@@ -529,6 +536,11 @@ def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -
         incarnation=agent.id,
         resources=format_amounts(agent.resources.amounts.offered),
         resources_used=format_amounts(agent.resources.amounts.used),
+        devices=agent.hello.devices,
+        software_version=agent.hello.software_version,
+        python_version=agent.hello.python_version,
+        memory_bytes=agent.hello.memory_bytes,
+        processor_limit_bytes=agent.hello.processor_limit_bytes,
     )
 
 

@@ -67,6 +67,7 @@ class MonitorReports:
             self._snapshot_at = self._snapshot_due = now + self._config.snapshot_interval_seconds
             if self._scaling is not None:
                 self._monitor.adapters = self._scaling.statuses()
+                self._monitor.scaling_events = self._scaling.log.events(self._unix_offset)
             snapshot = self._monitor.snapshot(
                 now,
                 tick.unix_time,

@@ -352,6 +352,7 @@ class ClientRecord(_SessionRecord):
         "overdue",
         "parent",
         "places",
+        "reasons",
         "recent",
         "retried",
         "retried_before",
@@ -408,6 +409,8 @@ class ClientRecord(_SessionRecord):
         """The same of tasks that it has announced again, as an earlier scheduler had counted."""
         self.overdue: set[int] = set()
         """Tasks at agents whose deadline is over: they are cancelled, and the client is told why."""
+        self.reasons: dict[int, bytes] = {}
+        """Tasks at agents that somebody else has cancelled, and what the client is told."""
 
     def options_for(
         self,

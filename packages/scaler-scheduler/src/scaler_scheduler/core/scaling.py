@@ -23,6 +23,7 @@ from scaler_scheduler.config import ScalingConfig
 from scaler_scheduler.core import events
 from scaler_scheduler.core.adapters import Adapter, Group
 from scaler_scheduler.core.records import AgentRecord, Task
+from scaler_scheduler.core.scaling_log import ScalingLog
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.scaling import (
     PLAIN,
@@ -74,7 +75,8 @@ class Scaling:
         self._calls = 0
         self._requests = 0
         self._prefix = short(state.config.incarnation)
-        self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request) for url in config.urls]
+        self.log = ScalingLog()
+        self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request, self.log) for url in config.urls]
         self._look_at = now
         # Clients and agents of an earlier scheduler need a while to come back with their work.
         self._shrink_from = now + max(self._cool_down_s, state.config.recovery_grace_seconds)
@@ -120,7 +122,7 @@ class Scaling:
         self._targets = share_out(self._steady_needs(workers_needed(self.strategy, view), now), view)
         for adapter, target in zip(self.adapters, self._targets, strict=True):
             if adapter.reconciled:
-                self._fulfil(adapter, target, now)
+                self._fulfil(adapter, target, now, view)
             adapter.tick(now)
         self._tell(view)
 
@@ -187,7 +189,7 @@ class Scaling:
                 if not agents or now >= group.leave_by:
                     adapter.stop(group, now)
             elif group.ending:
-                self._drain(group, "its machines go away soon", now)
+                self._drain(adapter, group, "its machines go away soon", now)
             elif agents:
                 # Something else has told them to leave, such as the end of a batch job's time.
                 group.leaving = all(agent.draining for agent in agents)
@@ -299,13 +301,19 @@ class Scaling:
                 del self._history[kind]
         return result
 
-    def _fulfil(self, adapter: Adapter, target: Mapping[Names, int], now: float) -> None:
+    def _fulfil(self, adapter: Adapter, target: Mapping[Names, int], now: float, view: View) -> None:
         has = adapter.view(now).groups
         for extra in target.keys() | has.keys():
             difference = target.get(extra, 0) - has.get(extra, 0)
-            for _ in range(difference):
-                if not adapter.start(extra, now):
-                    break
+            started = 0
+            while started < difference and adapter.start(extra, now):
+                started += 1
+            if started:
+                kind = "" if extra == PLAIN else f" with {_described(extra)}"
+                wanted, there = target.get(extra, 0), has.get(extra, 0)
+                groups = "group" if wanted == 1 else "groups"
+                reason = f"{_work(view)} need {wanted} {groups}{kind} here; {there} existed or had been asked for"
+                self.log.note(now, "requested", adapter.url, reason, started)
             for _ in range(-difference if now >= self._shrink_from else 0):
                 if not adapter.withdraw(extra):
                     self._dismiss(adapter, extra, now)
@@ -318,14 +326,16 @@ class Scaling:
         group = min(candidates, key=self._load)
         agents = self._members.get(group, ())
         if not agents:
+            self.log.note(now, "leaving", adapter.url, f"group {group.id}: not needed any more, and not connected yet")
             adapter.stop(group, now)
             return
-        self._drain(group, "not needed any more", now)
+        self._drain(adapter, group, "not needed any more", now)
 
-    def _drain(self, group: Group, why: str, now: float) -> None:
+    def _drain(self, adapter: Adapter, group: Group, why: str, now: float) -> None:
         """Have the workers of a group finish what they run and leave."""
         group.leaving = True
         group.leave_by = now + DRAIN_SECONDS_MAX
+        self.log.note(now, "leaving", adapter.url, f"group {group.id}: {why}")
         self._outbox.log("info", f"group {group.id} leaves once it has finished what it runs: {why}")
         for agent in self._members.get(group, ()):
             if not agent.draining:
@@ -346,9 +356,7 @@ class Scaling:
         said = ", ".join(parts) or "none"
         if said != self._said:
             self._said = said
-            tasks = sum(demand.tasks for demand in view.demands)
-            seconds = sum(demand.tasks * (demand.task_seconds or 0.0) for demand in view.demands)
-            self._outbox.log("info", f"{tasks} tasks, about {seconds:.1f} s of work; worker groups wanted: {said}")
+            self._outbox.log("info", f"{_work(view)}; worker groups wanted: {said}")
 
     def _new_call(self) -> int:
         self._calls += 1
@@ -357,6 +365,13 @@ class Scaling:
     def _new_request(self) -> str:
         self._requests += 1
         return f"{self._prefix}-{self._requests}"
+
+
+def _work(view: View) -> str:
+    """Return how much there is to do, for people."""
+    tasks = sum(demand.tasks for demand in view.demands)
+    seconds = sum(demand.tasks * (demand.task_seconds or 0.0) for demand in view.demands)
+    return f"{tasks} tasks, about {seconds:.1f} s of work"
 
 
 def _described(extra: Names) -> str:

@@ -15,6 +15,7 @@
 | `jobs` | which tasks outlive their client, and who is told of their results |
 | `locks`, `lock_requests` | who holds named locks and semaphores |
 | `output_questions` | which agents are asked for the output that monitors want to read |
+| `operator_requests` | which tasks of others an operator cancels |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
 All parts work on the tables of one `SchedulerState`.
@@ -46,6 +47,7 @@ from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.lock_requests import LockRequests
 from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
+from scaler_scheduler.core.operator_requests import OperatorRequests
 from scaler_scheduler.core.output_questions import OutputQuestions
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.rebalancing import Rebalancing
@@ -111,7 +113,13 @@ class SchedulerCore:
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._lock_requests = LockRequests(state)
         self._output_questions = OutputQuestions(state)
-        from_clients = {**requests.handlers, **self._jobs.handlers, **self._lock_requests.handlers}
+        self._operator_requests = OperatorRequests(state, rows, self._shutdown, requests.cancel_tasks)
+        from_clients = {
+            **requests.handlers,
+            **self._jobs.handlers,
+            **self._lock_requests.handlers,
+            **self._operator_requests.handlers,
+        }
         from_agents = {**reports.handlers, **self._output_questions.handlers}
         self._sessions = PeerSessions(
             state, self._departures, self._shutdown, from_clients, from_agents, reports.on_heartbeat
@@ -165,6 +173,8 @@ class SchedulerCore:
         marks = self._marks
         if self._jobs.arrived or self._jobs.due:
             self._jobs.turn(self._now)
+        if self._operator_requests.is_busy and not self._shutdown.announced:
+            self._operator_requests.go_on(self._now)
         linked = self._linked_recovery
         if (linked.held or linked.adopting) and not self._shutdown.announced:
             linked.go_on(self._now)
@@ -191,6 +201,7 @@ class SchedulerCore:
         busy = (
             self._marks.placement_due
             or self._rows.is_busy
+            or self._operator_requests.is_busy
             or self._linked_recovery.is_busy
             or ((jobs.arrived or jobs.due) and jobs.is_due)
         )

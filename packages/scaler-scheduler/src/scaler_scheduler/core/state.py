@@ -64,6 +64,8 @@ class SchedulerState:
         self.timers = TaskTimers()
         self.monitor = Monitor(config.incarnation, self.groups)
         self.monitor.standby = not config.is_first
+        self.monitor.scheduler_address = config.address
+        self.monitor.protected = config.protected
         self.outbox = MessageOutbox(self.monitor, self.agents)
         self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""

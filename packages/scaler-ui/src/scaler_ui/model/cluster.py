@@ -24,6 +24,7 @@ from scaler_ui.model.functions import FunctionTable
 from scaler_ui.model.history import History
 from scaler_ui.model.rates import ProgressTable
 from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
+from scaler_ui.model.worker_history import WorkerHistory
 
 MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
 
@@ -94,6 +95,7 @@ class ClusterModel:
         self.failures: deque[FailedTask] = deque(maxlen=self.limits.failures)
         self.failure_count = 0
         """The number of the last failure."""
+        self.worker_history = WorkerHistory()
         self.error_groups = ErrorGroups()
         self.functions = FunctionTable()
         self.client_progress: ProgressTable[bytes] = ProgressTable()
@@ -166,6 +168,7 @@ class ClusterModel:
         self.snapshot = snapshot
         self.snapshot_at = now
         self.history.add(snapshot)
+        self.worker_history.accept(snapshot)
         self._update_progress(snapshot)
         present = {client.incarnation: shown_name(client) for client in snapshot.clients}
         # Keep the names of the clients that left last, because their tasks are still shown.
@@ -241,6 +244,8 @@ class ClusterModel:
                 self.functions.add(row.function, state, at, row.duration_s, waited, max(1, events.stride))
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
+                if row.slot >= 0:
+                    self.worker_history.note_ended(Lane(row.agent, row.slot), max(1, events.stride))
             elif state == _RETURNED:
                 # The task did not begin there.
                 row.agent = ""

@@ -14,7 +14,7 @@ from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts
 from scaler_ui.model.jobs import jobs
 from scaler_ui.model.progress import Said, progress_data, running_progress, said_now
-from scaler_ui.model.tasks import STATES, TaskRow
+from scaler_ui.model.tasks import TaskRow
 
 _PROCESSOR_STATES = {state.value: state.name.lower() for state in ProcessorState}
 
@@ -120,6 +120,7 @@ def workers(model: ClusterModel) -> dict[str, Any]:
                 "last_seen_seconds": round(agent.last_seen_seconds, 1),
                 "draining": agent.draining,
                 "capabilities": agent.capabilities,
+                "version": agent.software_version,
                 "functions": counts(agent.functions),
             }
             for agent in snapshot.agents
@@ -157,6 +158,7 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
             "id": client.incarnation.hex(),
             "name": shown_name(client),
             "hostname": client.hostname,
+            "user": client.user,
             "pid": client.pid,
             "nested": client.nested,
             "parent": client.parent.hex(),
@@ -219,6 +221,7 @@ def objects(model: ClusterModel) -> list[dict[str, Any]]:
             "place": one.place,
             "readers_waiting": one.readers_waiting,
             "tasks": None if one.tasks < 0 else one.tasks,
+            "homes": list(one.homes),
         }
         for one in (model.snapshot.objects if model.snapshot is not None else ())
     ]
@@ -246,7 +249,7 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
     """Return the scaling strategy and all worker adapters."""
     snapshot = model.snapshot
     if snapshot is None:
-        return {"strategy": "", "adapters": []}
+        return {"strategy": "", "adapters": [], "events": []}
     return {
         "strategy": snapshot.scaling_strategy,
         "adapters": [
@@ -262,6 +265,17 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
                 "text": adapter.text,
             }
             for adapter in snapshot.adapters
+        ],
+        "events": [
+            {
+                "number": event.number,
+                "at": event.time_seconds,
+                "kind": event.kind,
+                "adapter": event.adapter,
+                "groups": event.groups,
+                "reason": event.reason,
+            }
+            for event in snapshot.scaling_events
         ],
     }
 
@@ -296,64 +310,6 @@ def task_data(
         "tags": row.tags,
         "progress": progress_data(said.get((row.client, row.number))),
     }
-
-
-def find_tasks(
-    model: ClusterModel,
-    *,
-    search: str = "",
-    state: str = "",
-    function: str = "",
-    client: bytes = b"",
-    order: str = "newest",
-    limit: int = 200,
-    offset: int = 0,
-) -> dict[str, Any]:
-    """Return the tasks whose function, agent, client, capability, number, label or tags contain `search`, in one state or any.
-
-    `function`, `client`: only its tasks. `order`: newest, oldest, longest, waited.
-    """
-    # A task that came back before it began waits like one that was never assigned.
-    states_asked = ("submitted", "returned") if state == "submitted" else (state,)
-    words = search.lower().split()
-    names: dict[bytes, str] = {}
-
-    def matches(row: TaskRow) -> bool:
-        if state and row.state not in states_asked:
-            return False
-        if (function and row.function != function) or (client and row.client != client):
-            return False
-        if not words:
-            return True
-        name = names.get(row.client)
-        if name is None:
-            name = names[row.client] = model.client_name(row.client)
-        text = f"{row.function} {row.agent} {name} {row.capabilities} {row.number} {row.state} {row.label} {row.tags}".lower()
-        return all(word in text for word in words)
-
-    rows = [row for row in model.tasks.newest_first() if matches(row)]
-    if order == "oldest":
-        rows.reverse()
-    elif order == "longest":
-        rows.sort(key=lambda row: row.duration_s, reverse=True)
-    elif order == "waited":
-        rows.sort(key=_waited_s, reverse=True)
-    worker_names, said = model.worker_names(), said_now(model)
-    states = dict.fromkeys(STATES, 0)
-    for row in model.tasks.newest_first():
-        states[row.state] += 1
-    return {
-        "known": len(model.tasks),
-        "matching": len(rows),
-        "states": states,
-        "stride": model.stride,
-        "offset": offset,
-        "tasks": [task_data(model, row, worker_names, said) for row in rows[offset : offset + limit]],
-    }
-
-
-def _waited_s(row: TaskRow) -> float:
-    return row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else -1.0
 
 
 def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:

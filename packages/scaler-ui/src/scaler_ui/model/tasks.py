@@ -32,6 +32,8 @@ class TaskRow:
     label: str = ""
     tags: str = ""
     """As in "desk=rates,run=17"."""
+    sequence: int = 0
+    """Tasks are numbered in the order in which they were first seen."""
 
 
 class TaskTable:
@@ -43,6 +45,7 @@ class TaskTable:
         """The rows whose state is not one of `FINISHED`."""
         # An OrderedDict, because a plain dictionary skips the places of all deleted entries to find its first one.
         self._rows: OrderedDict[tuple[bytes, int], TaskRow] = OrderedDict()
+        self._seen = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -56,7 +59,8 @@ class TaskTable:
         key = (client, number)
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = TaskRow(client, number, function, capabilities)
+            self._seen += 1
+            row = self._rows[key] = TaskRow(client, number, function, capabilities, sequence=self._seen)
             self.unfinished[row] = None
             if len(self._rows) > self.limit:
                 _, oldest = self._rows.popitem(last=False)

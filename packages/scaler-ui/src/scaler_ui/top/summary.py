@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.text import Text
 
 from scaler_protocol.runtime.counted import counted
@@ -91,6 +93,16 @@ def short(count: float) -> str:
     return f"{count / 1_000:.0f}k" if count < 999_500 else f"{count / 1_000_000:.1f}M"
 
 
+def _resources(snapshot: MonitorSnapshot, agents: Collection[str]) -> str:
+    """Return what the hosts of these agents have for tasks that ask for counted resources, and what of it is taken."""
+    hosts = [agent for agent in snapshot.agents if agent.name in agents and agent.resources]
+    offered = sorted({agent.resources for agent in hosts})
+    used = sorted({agent.resources_used for agent in hosts if agent.resources_used})
+    if not offered:
+        return ""
+    return f"; resources {' or '.join(offered)} per host{', in use ' + ' or '.join(used) if used else ''}"
+
+
 def waiting_reason(model: ClusterModel) -> str:
     """Return why tasks wait although somebody could do something about it; empty if none do, or all workers are busy."""
     snapshot = model.snapshot
@@ -111,5 +123,5 @@ def waiting_reason(model: ClusterModel) -> str:
         return harmless_cell(f"{tasks}: as many of group {names} run as may (max_running)")
     offered = sorted({worker.capabilities for worker in idle if worker.capabilities})
     have, offer = ("has", "it offers") if len(idle) == 1 else ("have", "they offer")
-    offers = f"{offer} {', '.join(offered) or 'no capabilities'}"
+    offers = f"{offer} {', '.join(offered) or 'no capabilities'}{_resources(snapshot, {one.agent for one in idle})}"
     return harmless_cell(f"{tasks}, and {counted(len(idle), 'worker')} {have} nothing to do: {offers}")

@@ -25,16 +25,20 @@ from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
 from scaler_protocol.service.web_access import HostNames, WebGuard
 from scaler_protocol.service.web_docs import add_docs
+from scaler_ui.cancellation import NO_KEYS, Operator
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import activity, figures
 from scaler_ui.model.blocks import snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.hosts import hosts
 from scaler_ui.model.jobs import jobs
 from scaler_ui.model.metrics import render_metrics
+from scaler_ui.model.task_pages import ORDERS, SORT_PATTERN, find_tasks, read_cursor
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
 from scaler_ui.web.access import AccessControl
+from scaler_ui.web.cancel_route import add_cancel_route, operator_of
 from scaler_ui.web.head_requests import HeadRequests
 from scaler_ui.web.history_file import HistoryFile
 from scaler_ui.web.sessions import SESSION_SECONDS
@@ -60,6 +64,7 @@ COMPRESSION_LEVEL = 4
 
 Limit = Annotated[int, Query(ge=1, le=5_000)]
 Seen = Annotated[int, Query(ge=0)]
+Cursor = Annotated[str, Query(max_length=4_000)]
 
 
 def create_application(
@@ -72,11 +77,12 @@ def create_application(
     outputs: OutputFeed | None = None,
     stopping: threading.Event | None = None,
     session_s: float = SESSION_SECONDS,
+    operator: Operator = NO_KEYS,
 ) -> FastAPI:
     """Return the application: pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
     `outputs` asks workers for the output of tasks. `stopping` ends the event streams, which would never end by themselves.
-    `session_s`: seconds after which a visitor must sign in again.
+    `session_s`: seconds after which a visitor must sign in again. `operator`: with which keys tasks are cancelled.
     """
     application = FastAPI(title="Scaler", docs_url=None, redoc_url=None, openapi_url=None)
     add_docs(application, base="/api/docs", openapi="/api/openapi.json")
@@ -96,7 +102,8 @@ def create_application(
         silent_s = feed.silent_s()
         with feed.model() as model:
             data = figures.overview(model, silent_s, silent_after_s)
-        return {**data, "monitor_address": str(feed.monitor_address)}
+            refusal = operator.refusal_of(model.snapshot)
+        return {**data, "monitor_address": str(feed.monitor_address), "cancel_refusal": refusal}
 
     @application.get(
         "/api/overview",
@@ -133,6 +140,14 @@ def create_application(
     async def show_workers() -> Response:
         return read(figures.workers)
 
+    @application.get(
+        "/api/hosts", summary="Hosts with what they did in the last ten minutes, and workers of the open ones"
+    )
+    async def show_hosts(
+        open_hosts: Annotated[tuple[str, ...], Query(alias="open", max_length=50)] = (),
+    ) -> Response:
+        return read(lambda model: hosts(model, frozenset(open_hosts)))
+
     @application.get("/api/clients", summary="Connected clients")
     async def show_clients() -> Response:
         return read(figures.clients)
@@ -159,24 +174,37 @@ def create_application(
     async def show_scaling() -> Response:
         return read(figures.scaling)
 
-    @application.get("/api/tasks", summary="The last tasks, filtered by words and state")
+    @application.get(
+        "/api/tasks",
+        summary="The last tasks, filtered and in any order; `after`: the `next` of the page before",
+    )
     async def show_tasks(
         search: Annotated[str, Query(max_length=200)] = "",
         state: Literal["", "submitted", "assigned", "success", "failed", "canceled", "returned"] = "",
         function: Annotated[str, Query(max_length=1_000)] = "",
         client: Annotated[str, Query(max_length=64, pattern="^([0-9a-f]{2})*$")] = "",
+        label: Annotated[str, Query(max_length=1_000)] = "",
         order: Literal["newest", "oldest", "longest", "waited"] = "newest",
+        sort: Annotated[str, Query(pattern=SORT_PATTERN)] = "",
+        after: Cursor = "",
+        before: Cursor = "",
         limit: Limit = 200,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> Response:
+        for cursor in (after, before):
+            if cursor and read_cursor(cursor) is None:
+                raise HTTPException(422, "after and before are what an answer has as next and previous")
         return read(
-            lambda model: figures.find_tasks(
+            lambda model: find_tasks(
                 model,
                 search=search,
                 state=state,
                 function=function,
                 client=bytes.fromhex(client),
-                order=order,
+                label=label,
+                sort=sort or ORDERS[order],
+                after=after,
+                before=before,
                 limit=limit,
                 offset=offset,
             )
@@ -263,6 +291,8 @@ def create_application(
             }
         )
 
+    add_cancel_route(application, feed, operator)
+
     @application.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def show_metrics() -> Response:
         silent_s = feed.silent_s()
@@ -345,6 +375,7 @@ def run(settings: WebSettings) -> int:
             frames=settings.allowed_frames,
             outputs=outputs,
             stopping=stopping,
+            operator=operator_of(settings),
         )
         return run_application(
             application,

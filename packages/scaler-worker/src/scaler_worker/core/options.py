@@ -37,6 +37,10 @@ class AgentOptions:
     object_storage_address: str = ""
     """Overrides what the scheduler says."""
     object_cache_bytes: int = 1024**3
+    memory_bytes: int = 0
+    """The memory of the host or container; 0: not known."""
+    processor_limit_bytes: int = 0
+    """What one processor may use of it; 0: there is no limit."""
     identity_prefix: bytes = b""
     """How the ids of clients inside its tasks begin; empty without keys."""
 
@@ -58,4 +62,6 @@ def hello_of(options: AgentOptions) -> m.Hello:
         takes_chains=True,
         resources=options.resources,
         devices=options.devices,
+        memory_bytes=options.memory_bytes,
+        processor_limit_bytes=options.processor_limit_bytes,
     )

@@ -54,4 +54,5 @@ def _status_of(state: StoreState, stored: StoredObject, now: float) -> m.StoredO
         age_seconds=now - stored.since,
         place="disk" if content.key is None else "shared memory" if content.place else "memory",
         readers_waiting=state.load_waiters.count_for(stored.id),
+        homes=state.homes.names_with(stored.id),
     )

@@ -95,6 +95,8 @@ struct Message {
     outputRequest @54 :OutputRequest;
     outputReply @55 :OutputReply;
     monitorOutput @56 :MonitorOutput;
+    cancelRequest @57 :CancelRequest;
+    cancelReply @58 :CancelReply;
   }
 }
 
@@ -128,6 +130,9 @@ struct Hello {
   term @20 :UInt64;                      # the highest term whose scheduler this peer has obeyed; 0: none yet
   resources @21 :Text;                   # agents: what their host offers for all workers together: "cores=8,gpu=2,mem=64GiB"
   devices @22 :List(Text);               # agents: the GPUs among it
+  user @23 :Text;                        # clients: who runs them, as the system names them; empty: not known
+  memoryBytes @24 :UInt64;               # agents: the memory that their host or container has; 0: not known
+  processorLimitBytes @25 :UInt64;       # agents: what one of their processors may use of it; 0: no limit
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -487,6 +492,7 @@ struct StoredObjectStatus {
   place @5 :Text;                        # "memory", "shared memory" or "disk"
   readersWaiting @6 :UInt32;             # requests that wait until it is read from the disk
   tasks @7 :Int64 = -1;                  # unfinished tasks that name it, which the scheduler counts; -1: not counted
+  homes @8 :List(Text);                  # hosts whose own stores have it too
 }
 
 # Monitor streams. On the monitor socket the envelope is the topic; its `epoch` names the stream. ZeroMQ compares the
@@ -533,6 +539,9 @@ struct MonitorSnapshot {
   progress @28 :List(ProgressStatus);    # running tasks that have said how far they are, at most 1,000: those that spoke last
   jobs @29 :List(JobStatus);             # at most 1,000: those that changed last
   jobCount @30 :UInt64;
+  schedulerAddress @31 :Text;            # where clients connect; a wildcard stands for the host of the monitor address
+  protected @32 :Bool;                   # nobody may cancel tasks of others, or shut the cluster down
+  scalingEvents @33 :List(ScalingEvent); # the last 100
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -585,6 +594,11 @@ struct MonitorSnapshot {
     incarnation @15 :Data;
     resources @16 :Text;                 # what its host offers: "cores=8,gpu=2"
     resourcesUsed @17 :Text;             # what of this its tasks are using
+    devices @18 :List(Text);             # the GPUs of its host
+    softwareVersion @19 :Text;
+    pythonVersion @20 :Text;             # "3.11"
+    memoryBytes @21 :UInt64;             # of its host or container; 0: not known
+    processorLimitBytes @22 :UInt64;     # what one of its processors may use of it; 0: no limit
   }
 
   struct ClientStatus {
@@ -606,6 +620,17 @@ struct MonitorSnapshot {
     parent @15 :Data;                    # nested: the client for which it works, 16 bytes; empty: not known
     parentName @16 :Text;                # nested: the name of that client
     group @17 :Text;                     # the group whose share its tasks count against; empty: the scheduler has no groups
+    user @18 :Text;                      # who runs it; empty: not known
+  }
+
+  struct ScalingEvent {
+    # One thing that happened while workers were started or stopped.
+    number @0 :UInt64;                   # counts the scheduler's events, from 1
+    timeSeconds @1 :Float64;             # Unix time
+    kind @2 :Text;                       # "requested", "connected", "refused", "leaving", "ended" or "failed"
+    adapter @3 :Text;
+    groups @4 :UInt32;                   # how many worker groups it was about
+    reason @5 :Text;                     # for people
   }
 
   struct GroupStatus {
@@ -800,4 +825,20 @@ struct TaskProgress {
   done @2 :Float64;                      # 0 or more
   total @3 :Float64;                     # 0 or more; -1: the task has not said
   note @4 :Text;                         # for people
+}
+
+struct CancelRequest {
+  # C→S, from operators: cancel tasks of others, those that fit everything that is named here. A cancelReply follows.
+  request @0 :UInt64;                    # the answer has the same number
+  owner @1 :Data;                        # the client whose tasks, 16 bytes; empty: any client's
+  numbers @2 :Data;                      # U64: only the owner's tasks of these numbers; empty: of all
+  function @3 :Text;                     # only tasks of functions of this name; empty: of any
+  label @4 :Text;                        # only tasks of this label; empty: of any
+}
+
+struct CancelReply {
+  # S→C
+  request @0 :UInt64;
+  count @1 :UInt64;                      # tasks that were cancelled, or told to stop
+  error @2 :Text;                        # why none was; empty: it was done
 }

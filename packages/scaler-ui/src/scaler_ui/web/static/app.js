@@ -1,6 +1,7 @@
 // Which page is shown, the state of the connection, the theme, and the keyboard.
 
 import { get, parse } from "./address.js";
+import { setRefusal } from "./cancel.js";
 import { history, listen } from "./data.js";
 import { closeDetail, detailClosed, element } from "./elements.js";
 import { elapsed, integer } from "./format.js";
@@ -94,6 +95,7 @@ function describe(data) {
 listen((data) => {
   latest = data;
   lastHeard = Date.now();
+  setRefusal(data.cancel_refusal);
   showStatus(...describe(data));
   if (shownErrors !== data.failures) {
     shownErrors = data.failures;

@@ -1,5 +1,6 @@
 // What opens above a page: one task, one failure.
 
+import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
 import { agentLink, chip, clientLink, copyButton, element, functionLink, labelLink, link, openDetail, taskLink, workerLink } from "./elements.js";
 import { clockFine, integer, seconds } from "./format.js";
@@ -35,5 +36,5 @@ export async function showTask(client, number) {
     ["label", labelLink(task.label)], ["tags", task.tags], ["capabilities", task.capabilities], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
     ["ended", task.ended_at && clockFine(task.ended_at)], ["waited", seconds(task.waited_seconds)], ["ran for", seconds(task.duration_seconds)], ["attempts", task.attempts],
     ["errors like this", failures[0]?.group ? link("errors", { show: failures[0].group }, `${failures[0].kind} in ${failures[0].function}`) : ""],
-  ], [...failures.flatMap(errorParts), new Output(client, number, ["submitted", "assigned", "returned"].includes(task.state)).node], show);
+  ], [...(task.ended_at ? [] : [element("p", { class: "row" }, cancelButton("Cancel this task", `task ${task.number}, ${task.function}, of ${task.client_name}`, { client: task.client, number: task.number }))]), ...failures.flatMap(errorParts), new Output(client, number, ["submitted", "assigned", "returned"].includes(task.state)).node], show);
 }

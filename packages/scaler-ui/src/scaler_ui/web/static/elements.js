@@ -38,7 +38,7 @@ export const taskLink = (client, number) => link("tasks", { show: `${client}/${n
 export const clientLink = (id, name) => (id ? link("clients", { show: id }, name || id.slice(0, 8)) : name);
 export const agentLink = (agent) => (agent ? link("workers", { search: agent }, agent) : "");
 export const workerLink = (agent, worker) => (worker ? link("workers", { show: `${agent}/${worker}` }, worker) : agentLink(agent));
-export const labelLink = (label) => (label ? link("tasks", { search: label }, label) : "");
+export const labelLink = (label) => (label ? link("tasks", { label }, label) : "");
 
 export function meter(share, text) {
   const bar = element("i");
@@ -52,14 +52,14 @@ export function card(heading, note, ...children) {
 
 export function searchField(label, onInput) {
   let timer = null;
-  const field = element("input", { type: "search", placeholder: label, "aria-label": label, maxlength: "200", oninput: () => { clearTimeout(timer); timer = setTimeout(() => { address.set({ search: field.value, page: null }); onInput(field.value); }, 150); } });
+  const field = element("input", { type: "search", placeholder: label, "aria-label": label, maxlength: "200", oninput: () => { clearTimeout(timer); timer = setTimeout(() => { address.set({ search: field.value, after: null, before: null }); onInput(field.value); }, 150); } });
   field.value = address.get("search");
   return field;
 }
 
 // A choice that is kept in the address under `name`.
 export function choice(name, label, options, onChange) {
-  const select = element("select", { "aria-label": label, onchange: () => { address.set({ [name]: select.value === options[0][0] ? null : select.value, page: null }, { push: true }); onChange(select.value); } }, ...options.map(([value, text]) => element("option", { value }, text)));
+  const select = element("select", { "aria-label": label, onchange: () => { address.set({ [name]: select.value === options[0][0] ? null : select.value, after: null, before: null }, { push: true }); onChange(select.value); } }, ...options.map(([value, text]) => element("option", { value }, text)));
   select.value = address.get(name, options[0][0]);
   if (select.selectedIndex < 0) select.selectedIndex = 0;
   return select;
@@ -83,9 +83,11 @@ export const age = (key, label) => ({ key, label, number: true, show: (row) => `
 
 // columns: { key, label, number, wide, mono, value(row) for sorting, show(row) text or element, mark(row) what `show` depends on
 // where that is more than row[key] }. `onOpen(row)` makes rows open something. `name`: where the address keeps the order.
+// `under(row)`: what stands below the row in its full width, or null.
+// `onSort`: called for another order, where the rows come in it already.
 export class Table {
-  constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "no rows", rowsMax = 1000, name = null }) {
-    Object.assign(this, { columns, id, onOpen, rowsMax, empty, name, usual: { sort, descending } });
+  constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "no rows", rowsMax = 1000, name = null, onSort = null, under = null }) {
+    Object.assign(this, { columns, id, onOpen, rowsMax, empty, name, onSort, under, usual: { sort, descending } });
     this.emptyNow = empty;
     this.rows = new Map();
     this.data = null;
@@ -124,7 +126,8 @@ export class Table {
       address.set({ [this.name]: usual ? null : `${this.descending ? "-" : ""}${this.sort}` }, { push: true });
     }
     this.#markSorted();
-    if (this.data) this.show(this.data, this.emptyNow);
+    if (this.onSort) this.onSort();
+    else if (this.data) this.show(this.data, this.emptyNow);
   }
 
   #markSorted() {
@@ -137,7 +140,7 @@ export class Table {
 
   #ordered(data) {
     const column = this.columns.find((candidate) => candidate.key === this.sort);
-    if (!column) return data;
+    if (!column || this.onSort) return data;
     const value = column.value ?? ((row) => row[column.key]);
     const sign = this.descending ? -1 : 1;
     return [...data].sort((a, b) => {
@@ -154,7 +157,7 @@ export class Table {
     const ordered = this.#ordered(data).slice(0, this.rowsMax);
     const present = new Set(ordered.map(this.id));
     for (const [id, row] of this.rows) {
-      if (!present.has(id)) { row.node.remove(); this.rows.delete(id); }
+      if (!present.has(id)) { row.node.remove(); row.below?.remove(); this.rows.delete(id); }
     }
     let previous = null;
     for (const item of ordered) {
@@ -162,6 +165,13 @@ export class Table {
       const expected = previous === null ? this.body.firstChild : previous.nextSibling;
       if (row.node !== expected) this.body.insertBefore(row.node, expected);
       previous = row.node;
+      const under = this.under?.(item);
+      if (under) {
+        row.below ??= element("tr", { role: "row", class: "below" }, element("td", { role: "cell", colspan: String(this.columns.length) }));
+        if (row.below.firstChild.firstChild !== under) row.below.firstChild.replaceChildren(under);
+        if (row.below !== previous.nextSibling) this.body.insertBefore(row.below, previous.nextSibling);
+        previous = row.below;
+      } else row.below?.remove();
     }
     this.note.classList.remove("loading");
     this.note.textContent = data.length ? `${data.length - ordered.length} more rows are not shown` : empty;

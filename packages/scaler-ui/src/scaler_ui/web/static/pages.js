@@ -2,6 +2,7 @@
 // `addressChanged()` when the address names another view of the same page.
 
 import * as address from "./address.js";
+import { cancelButton } from "./cancel.js";
 import { Chart } from "./charts.js";
 import { fetchJson } from "./data.js";
 import { showTask } from "./details.js";
@@ -11,69 +12,10 @@ import { bytes, clock, colours, elapsed, integer, percent, plural, seconds, whol
 import { Functions } from "./functions.js";
 import { Jobs } from "./jobs.js";
 import { Overview, SchedulerPage } from "./overview.js";
+import { scalingEvents } from "./scaling-events.js";
 import { TaskStream } from "./stream.js";
 import { Tasks } from "./tasks.js";
-
-class Workers {
-  constructor() {
-    this.agents = new Table({ label: "Agents", id: (row) => `${row.hostname}/${row.name}/${row.pid}`, sort: "name", name: "agents", onOpen: (row) => this.openAgent(row), empty: "no agent is connected", columns: [
-      { key: "name", label: "agent" }, { key: "hostname", label: "host" }, count("workers", "workers"), count("assigned", "tasks"), count("queued", "queued"), count("capacity", "capacity"),
-      { key: "cpu_percent", label: "agent CPU", number: true, show: (row) => percent(row.cpu_percent) }, size("rss_bytes", "agent memory"), size("rss_free_bytes", "host memory free"), time("latency_seconds", "latency"),
-      age("last_seen_seconds", "last seen"), { key: "capabilities", label: "capabilities" }, { key: "draining", label: "draining", show: (row) => (row.draining ? chip("draining") : "") },
-    ] });
-    this.workers = new Table({ label: "Workers", id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", name: "sort", onOpen: (row) => this.openWorker(row), empty: "no worker is connected", columns: [
-      { key: "name", label: "worker" }, { key: "state", label: "state", show: (row) => chip(row.state) },
-      { key: "cpu_percent", label: "CPU", number: true, show: (row) => meter(row.cpu_percent / 100, percent(row.cpu_percent)) }, size("rss_bytes", "memory"),
-      { key: "function", label: "running function", mono: true, show: (row) => functionLink(row.function) }, { key: "task_seconds", label: "running for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
-      count("sent", "tasks"), count("working", "begun"), count("queued", "queued"), count("free", "free"), { key: "pid", label: "pid", number: true }, { key: "agent", label: "agent", show: (row) => agentLink(row.agent) },
-    ] });
-    this.words = address.get("search").toLowerCase();
-    this.search = searchField("search workers, functions, agents", (text) => { this.words = text.toLowerCase(); this.show(); });
-    this.node = element("div", {}, title("Workers"), element("div", { class: "row" }, this.search), this.workers.node, element("h2", { class: "section" }, "Agents"), this.agents.node);
-  }
-
-  addressChanged() {
-    this.search.value = address.get("search");
-    this.words = this.search.value.toLowerCase();
-    this.workers.readAddress();
-    this.agents.readAddress();
-    this.show();
-    this.openShown();
-  }
-
-  openShown() {
-    this.opened = true;
-    const show = address.get("show");
-    if (!show) { closeDetail(); return; }
-    const row = this.data?.workers.find((one) => `${one.agent}/${one.name}` === show || `${one.agent}/${one.name} (${one.agent})` === show);
-    if (row) this.openWorker(row);
-    else openDetail(`Worker ${show.split("/").at(-1)}`, [["", "no worker of this name is connected now"]], [], show);
-  }
-
-  async update() {
-    this.data = await fetchJson("/api/workers");
-    this.show();
-    if (!this.opened) this.openShown();
-  }
-
-  show() {
-    if (!this.data) return;
-    const has = (...texts) => texts.join(" ").toLowerCase().includes(this.words);
-    this.agents.show(this.data.agents.filter((row) => !this.words || has(row.name, row.hostname, row.capabilities) || this.data.workers.some((worker) => worker.agent === row.name && has(worker.name, worker.function))), this.words ? "no agent matches" : undefined);
-    this.workers.show(this.data.workers.filter((row) => has(row.name, row.agent, row.hostname, row.function, row.state, row.capabilities)), this.words ? "no worker matches" : undefined);
-  }
-
-  openAgent(row) {
-    const functions = new Table({ label: "Functions of the agent", id: (one) => one.name, sort: "tasks", descending: true, columns: [{ key: "name", label: "function", mono: true, show: (one) => functionLink(one.name) }, count("tasks", "tasks")], empty: "it has no tasks" });
-    functions.show(Object.entries(row.functions).map(([name, tasks]) => ({ name, tasks })));
-    openDetail(`Agent ${row.name}`, [["host", row.hostname], ["pid", row.pid], ["workers", link("workers", { search: row.name }, integer(row.workers))], ["capabilities", row.capabilities], ["tasks", integer(row.assigned)], ["not started", integer(row.queued)], ["memory free", bytes(row.rss_free_bytes)]], [functions.node]);
-  }
-
-  openWorker(row) {
-    openDetail(`Worker ${row.name}`, [["agent", agentLink(row.agent)], ["host", row.hostname], ["pid", row.pid], ["state", chip(row.state)], ["CPU", percent(row.cpu_percent)], ["memory", bytes(row.rss_bytes)], ["running", row.function && `${row.function}, task ${row.task}, for ${seconds(row.task_seconds)}`], ["tasks", integer(row.sent)], ["queued", integer(row.queued)], ["capabilities", row.capabilities], ["set up by clients", row.environment], ["last seen", `${seconds(row.last_seen_seconds)} ago`]],
-      [element("p", { class: "row" }, row.function && link("functions", { show: row.function }, "its function"), link("tasks", { search: row.agent }, "tasks of its agent"))], `${row.agent}/${row.name}`);
-  }
-}
+import { Workers } from "./workers.js";
 
 class Stream {
   constructor() {
@@ -128,11 +70,13 @@ class Stream {
 
 class Clients {
   constructor() {
-    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", name: "sort", empty: "no client is connected", onOpen: (row) => this.open(row), columns: [
-      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
+    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", name: "sort", empty: "no client is connected", onOpen: (row) => this.open(row), under: (row) => this.under(row), columns: [
+      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "user", label: "user" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
       count("waiting", "waiting"), count("running", "assigned"), count("finished", "succeeded"), count("failed", "failed"), count("failed_items", "failed items"), count("graphs", "graphs"), count("object_count", "objects"), size("object_bytes", "bytes"),
-      { key: "nested_clients", label: "nested", number: true, show: (row) => (row.nested_clients ? integer(row.nested_clients) : "") }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, age("last_seen_seconds", "last seen"),
+      { key: "nested_clients", label: "clients inside its tasks", number: true, mark: (row) => `${row.nested_clients}/${this.unfolded.has(row.id)}`, show: (row) => this.fold(row) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, age("last_seen_seconds", "last seen"),
     ] });
+    this.unfolded = new Set();
+    this.inside = new Map();
     this.nested = element("input", { type: "checkbox", "aria-label": "show nested clients", onchange: () => { address.set({ nested: this.nested.checked ? "1" : null }, { push: true }); this.show(); } });
     this.nestedRow = element("label", { class: "row" }, this.nested, "show clients inside tasks, which are counted with their parent");
     this.nested.checked = address.get("nested") === "1";
@@ -162,6 +106,26 @@ class Clients {
     if (!this.opened) this.openShown();
   }
 
+  fold(row) {
+    if (!row.nested_clients || this.nested.checked) return row.nested_clients ? integer(row.nested_clients) : "";
+    const open = this.unfolded.has(row.id);
+    const toggle = (event) => { event.stopPropagation(); if (!this.unfolded.delete(row.id)) this.unfolded.add(row.id); this.show(); };
+    return element("button", { type: "button", class: "fold", "aria-expanded": String(open), "aria-label": `${row.nested_clients} clients inside tasks of ${row.name}`, onclick: toggle }, `${open ? "▾" : "▸"} ${integer(row.nested_clients)}`);
+  }
+
+  under(row) {
+    if (!this.unfolded.has(row.id) || this.nested.checked || !this.members?.has(row.id)) return null;
+    let table = this.inside.get(row.id);
+    if (!table) {
+      table = new Table({ label: `Clients inside tasks of ${row.name}`, id: (one) => one.id, sort: "name", onOpen: (one) => this.open(one), columns: [
+        { key: "name", label: "client" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true }, count("waiting", "waiting"), count("running", "assigned"), count("finished", "succeeded"), count("failed", "failed"), age("last_seen_seconds", "last seen"),
+      ] });
+      this.inside.set(row.id, table);
+    }
+    table.show(this.members.get(row.id));
+    return table.node;
+  }
+
   // Clients inside tasks are folded under the client that they work for, as long as that is connected.
   show() {
     if (!this.data) return;
@@ -173,6 +137,8 @@ class Clients {
       parent.nested_clients += 1;
       if (!this.nested.checked) for (const key of ["waiting", "running", "object_count", "object_bytes"]) parent[key] += row[key];
     }
+    this.members = new Map();
+    for (const row of this.data) if (folded(row)) this.members.set(row.parent, [...(this.members.get(row.parent) ?? []), row]);
     const rows = [...own.values()];
     this.nestedRow.hidden = !rows.some(folded);
     this.table.show(this.nested.checked ? rows : rows.filter((row) => !folded(row)));
@@ -188,8 +154,9 @@ class Clients {
   }
 
   open(row) {
-    openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected for", elapsed(row.connected_seconds)], ["waiting", integer(row.waiting)], ["assigned", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? element("span", {}, "runs inside a task of ", clientLink(row.parent, row.parent_name)) : ""]],
-      [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks"))], row.id);
+    openDetail(`Client ${row.name}`, [["id", row.id], ["user", row.user], ["host", row.hostname], ["pid", row.pid], ["connected for", elapsed(row.connected_seconds)], ["waiting", integer(row.waiting)], ["assigned", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? element("span", {}, "runs inside a task of ", clientLink(row.parent, row.parent_name)) : ""]],
+      [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks")),
+        ...(row.waiting || row.running ? [element("p", { class: "row" }, cancelButton("Cancel its tasks", `all unfinished tasks of ${row.name}`, { client: row.id }))] : [])], row.id);
   }
 }
 
@@ -221,7 +188,7 @@ class Objects {
       { key: "name", label: "client", show: (row) => clientLink(row.id, row.name) }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes (shared objects counted for each client)", number: true, show: (row) => bytes(row.object_bytes) },
     ] });
     this.largest = new Table({ label: "Largest objects", name: "sort", id: (row) => row.id, sort: "size_bytes", descending: true, empty: "nothing is in object storage", columns: [
-      { key: "name", label: "name", show: (row) => row.name || row.id.slice(0, 8) }, { key: "owner_name", label: "owner", show: (row) => clientLink(row.owner, row.owner_name) }, { key: "size_bytes", label: "size", number: true, show: (row) => bytes(row.size_bytes) }, { key: "age_seconds", label: "stored for", number: true, show: (row) => elapsed(row.age_seconds) }, { key: "place", label: "where" }, { key: "tasks", label: "unfinished tasks", number: true, show: (row) => row.tasks === null ? "not counted" : integer(row.tasks) }, { key: "readers_waiting", label: "readers waiting", number: true, show: (row) => integer(row.readers_waiting) },
+      { key: "name", label: "name", show: (row) => row.name || row.id.slice(0, 8) }, { key: "owner_name", label: "owner", show: (row) => clientLink(row.owner, row.owner_name) }, { key: "size_bytes", label: "size", number: true, show: (row) => bytes(row.size_bytes) }, { key: "age_seconds", label: "stored for", number: true, show: (row) => elapsed(row.age_seconds) }, { key: "place", label: "where" }, { key: "homes", label: "also on hosts", value: (row) => row.homes.length, mark: (row) => row.homes.join(), show: (row) => row.homes.join(", ") }, { key: "tasks", label: "unfinished tasks", number: true, show: (row) => row.tasks === null ? "not counted" : integer(row.tasks) }, { key: "readers_waiting", label: "readers waiting", number: true, show: (row) => integer(row.readers_waiting) },
     ] });
     this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)), card("Largest objects", "100 at most; unfinished tasks of the owner that name the object", this.largest.node));
   }
@@ -253,7 +220,8 @@ class Scaling {
       { key: "url", label: "adapter" }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "groups", label: "groups", number: true }, { key: "requested_groups", label: "requested", number: true }, { key: "starting_groups", label: "starting", number: true },
       { key: "groups_max", label: "limit", number: true, show: (row) => row.groups_max ?? "no limit" }, { key: "workers_per_group", label: "workers per group", number: true }, { key: "capabilities", label: "capabilities" }, { key: "text", label: "last error", wide: true },
     ] });
-    this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Requested and connected workers", "last hour", this.holder)));
+    this.events = scalingEvents();
+    this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Requested and connected workers", "last hour", this.holder)), card("What happened", "the last 100 events, and why", this.events.node));
   }
 
   addressChanged() { this.table.readAddress(); }
@@ -264,6 +232,7 @@ class Scaling {
     const data = await fetchJson("/api/scaling");
     this.note.textContent = data.strategy ? `Strategy: ${data.strategy}` : "The scheduler does not start or stop workers: it has neither a scaling strategy nor an adapter.";
     this.table.show(data.adapters);
+    this.events.show(data.events);
     this.chart?.update();
   }
 

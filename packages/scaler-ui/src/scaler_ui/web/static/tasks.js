@@ -1,6 +1,7 @@
 // Single tasks: search, state, order, pages.
 
 import * as address from "./address.js";
+import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
 import { showTask } from "./details.js";
 import { agentLink, chip, choice, clientLink, closeDetail, element, functionLink, labelLink, searchField, Table, taskLink, time, title, workerLink } from "./elements.js";
@@ -9,19 +10,23 @@ import { progress } from "./progress.js";
 
 const PAGE_ROWS = 200;
 const STATES = [["", "any state"], ["submitted", "waiting"], ["assigned", "assigned"], ["success", "succeeded"], ["failed", "failed"], ["canceled", "canceled"]];
-const ORDERS = [["newest", "newest first"], ["oldest", "oldest first"], ["longest", "longest first"], ["waited", "waited longest first"]];
+const ENDED = ["success", "failed", "canceled"];
+// Orders of links that were passed on before columns could be sorted.
+const ORDERS = { oldest: "submitted_at", longest: "-duration_seconds", waited: "-waited_seconds" };
+// The filters that a link may set; the first word is that of the address.
+const FILTERS = ["function", "client", "label"];
 
 export class Tasks {
   constructor() {
+    this.readOrder();
     this.note = element("span", { class: "note", role: "status" });
     this.only = element("span", { class: "row only" });
-    const again = () => this.again();
-    this.search = searchField("search function, agent, client, label, tag, capability, number", again);
+    const again = () => { address.set({ after: null, before: null }); this.again(); };
+    this.search = searchField("search function, worker, client, label, tag, capability, number", again);
     this.states = choice("state", "State", STATES, again);
-    this.order = choice("order", "Order", ORDERS, again);
-    this.newer = element("button", { type: "button", onclick: () => this.turn(-1) }, "Previous page");
-    this.older = element("button", { type: "button", onclick: () => this.turn(1) }, "Next page");
-    this.table = new Table({ label: "Tasks", id: (row) => `${row.client}/${row.number}`, onOpen: (row) => showTask(row.client, row.number), empty: "no task matches", columns: [
+    this.newer = element("button", { type: "button", onclick: () => this.turn({ before: this.data?.previous }) }, "Previous page");
+    this.older = element("button", { type: "button", onclick: () => this.turn({ after: this.data?.next }) }, "Next page");
+    this.table = new Table({ label: "Tasks", name: "sort", sort: "submitted_at", descending: true, onSort: again, id: (row) => `${row.client}/${row.number}`, onOpen: (row) => showTask(row.client, row.number), empty: "no task matches", columns: [
       { key: "number", label: "task", number: true, show: (row) => taskLink(row.client, row.number) }, { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "state", label: "state", show: (row) => chip(row.state) },
       time("duration_seconds", "ran for"), time("waited_seconds", "waited"),
       { key: "worker", label: "worker", mark: (row) => `${row.agent}/${row.worker}`, show: (row) => (row.worker ? workerLink(row.agent, row.worker) : agentLink(row.agent)) },
@@ -29,24 +34,28 @@ export class Tasks {
       { key: "client_name", label: "client", show: (row) => clientLink(row.client, row.client_name) }, { key: "label", label: "label", show: (row) => labelLink(row.label) }, { key: "tags", label: "tags" }, { key: "capabilities", label: "capabilities" },
       { key: "submitted_at", label: "submitted", show: (row) => (row.submitted_at ? clockFine(row.submitted_at) : "") }, { key: "ended_at", label: "ended", show: (row) => (row.ended_at ? clockFine(row.ended_at) : "") },
     ] });
-    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, this.search, this.states, this.order), element("div", { class: "row" }, this.note, this.only, this.newer, this.older), this.table.node);
+    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, this.search, this.states), element("div", { class: "row" }, this.note, this.only, this.newer, this.older), this.table.node);
     this.newer.hidden = this.older.hidden = true;
   }
 
   // A request that fails is made again with the next second's update.
   again() { this.update().catch(() => {}); }
 
-  get page() { return Math.max(1, Math.floor(Number(address.get("page", "1"))) || 1); }
-
-  turn(by) {
-    address.set({ page: this.page + by > 1 ? this.page + by : null }, { push: true });
+  turn(to) {
+    address.set({ after: null, before: null, ...to }, { push: true });
     this.again();
   }
 
+  readOrder() {
+    const sort = ORDERS[address.get("order")];
+    if (sort) address.set({ order: null, sort });
+  }
+
   addressChanged() {
+    this.readOrder();
     this.search.value = address.get("search");
     this.states.value = address.get("state");
-    this.order.value = address.get("order", "newest");
+    this.table.readAddress();
     this.openShown();
     this.again();
   }
@@ -59,25 +68,34 @@ export class Tasks {
   }
 
   async update() {
-    const [fn, client] = [address.get("function"), address.get("client")];
-    const asked = new URLSearchParams({ search: address.get("search"), state: this.states.value, order: this.order.value, function: fn, client, limit: PAGE_ROWS, offset: (this.page - 1) * PAGE_ROWS }).toString();
+    const filters = Object.fromEntries(FILTERS.map((name) => [name, address.get(name)]));
+    const asked = new URLSearchParams({ search: address.get("search"), state: this.states.value, sort: `${this.table.descending ? "-" : ""}${this.table.sort}`, after: address.get("after"), before: address.get("before"), limit: PAGE_ROWS, ...filters }).toString();
     this.asked = asked;
     if (!this.opened) this.openShown();
     const data = await fetchJson(`/api/tasks?${asked}`);
     if (asked !== this.asked) return;
-    const pages = Math.max(1, Math.ceil(data.matching / PAGE_ROWS));
-    this.note.textContent = `${integer(data.matching)} of the last ${integer(data.known)} tasks${data.stride > 1 ? ` (too many to show all: 1 of ${data.stride} is shown)` : ""}${pages > 1 ? `, page ${this.page} of ${pages}` : ""}`;
-    this.newer.hidden = this.older.hidden = pages === 1 && this.page === 1;
-    this.newer.disabled = this.page === 1;
-    this.older.disabled = this.page >= pages;
-    this.showOnly(fn, client, data);
+    this.data = data;
+    const pages = data.previous || data.next;
+    const shown = data.tasks.length ? `, ${integer(data.offset + 1)} to ${integer(data.offset + data.tasks.length)}` : "";
+    this.note.textContent = `${integer(data.matching)} of the last ${integer(data.known)} tasks${data.stride > 1 ? ` (too many to show all: 1 of ${data.stride} is shown)` : ""}${pages ? shown : ""}`;
+    this.newer.hidden = this.older.hidden = !pages;
+    this.newer.disabled = !data.previous;
+    this.older.disabled = !data.next;
+    this.showOnly(filters, data);
     this.table.show(data.tasks, data.known ? undefined : "no task was submitted since scaler_ui started");
   }
 
-  showOnly(fn, client, data) {
-    if (this.shownOnly === `${fn}/${client}`) return;
-    this.shownOnly = `${fn}/${client}`;
-    const chipOf = (name, text) => element("button", { type: "button", class: "filter", "aria-label": `Show not only ${text}`, onclick: () => { address.set({ [name]: null, page: null }, { push: true }); this.again(); } }, `only ${text} ✕`);
-    this.only.replaceChildren(...(fn ? [chipOf("function", fn)] : []), ...(client ? [chipOf("client", data.tasks[0]?.client_name ?? `client ${client.slice(0, 8)}`)] : []));
+  showOnly(filters, data) {
+    const name = data.tasks[0]?.client_name ?? `client ${filters.client.slice(0, 8)}`;
+    const words = { function: filters.function, client: name, label: `label ${filters.label}` };
+    const set = FILTERS.filter((one) => filters[one]);
+    // Words are searched here, and the scheduler does not know them: what is cancelled would be more than what is shown.
+    const cancels = set.length > 0 && !address.get("search") && !ENDED.includes(this.states.value);
+    const mark = JSON.stringify([filters, words, cancels]);
+    if (this.shownOnly === mark) return;
+    this.shownOnly = mark;
+    const chipOf = (one) => element("button", { type: "button", class: "filter", "aria-label": `Show not only ${words[one]}`, onclick: () => { address.set({ [one]: null, after: null, before: null }, { push: true }); this.again(); } }, `only ${words[one]} ✕`);
+    const what = `all unfinished tasks of ${set.map((one) => words[one]).join(", and of ")}`;
+    this.only.replaceChildren(...set.map(chipOf), ...(cancels ? [cancelButton("Cancel them", what, Object.fromEntries(set.map((one) => [one, filters[one]])))] : []));
   }
 }

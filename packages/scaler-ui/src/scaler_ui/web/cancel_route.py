@@ -1,0 +1,81 @@
+"""The one request that changes something: `POST /api/cancel`.
+
+`WebGuard` refuses it from pages of other sites, `AccessControl` from strangers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Request
+from pydantic import BaseModel, Field
+
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.security_settings import peer_security
+from scaler_protocol.service.web_access import address_of
+from scaler_protocol.wire.messages import CancelRequest
+from scaler_ui.cancellation import CancellationRefusedError, NoAnswerError, Operator
+from scaler_ui.feed import MonitorFeed
+from scaler_ui.web.settings import WebSettings
+
+logger = logging.getLogger(__name__)
+
+
+class CancelBody(BaseModel):
+    """Which tasks: those that fit everything that is named."""
+
+    client: Annotated[str, Field(max_length=32, pattern="^([0-9a-f]{32})?$")] = ""
+    number: Annotated[int | None, Field(ge=0, lt=2**63)] = None
+    function: Annotated[str, Field(max_length=1_000)] = ""
+    label: Annotated[str, Field(max_length=1_000)] = ""
+
+
+class Canceled(BaseModel):
+    """How many tasks were cancelled, or told to stop."""
+
+    canceled: int
+
+
+def operator_of(settings: WebSettings) -> Operator:
+    """Return what this service may do as an operator: with keys, it needs one of that role."""
+    try:
+        return Operator(peer_security(settings, "operator"))
+    except ConfigurationError:
+        return Operator(refusal="cancelling needs the key of an operator, and this service has none (--security-dir)")
+
+
+def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator) -> None:
+    """Add the request."""
+    answers: dict[int | str, dict[str, Any]] = {
+        403: {"description": "The scheduler, or this service, may not cancel tasks; the text says why"},
+        415: {"description": "The request is no JSON"},
+        503: {"description": "The scheduler does not answer"},
+    }
+
+    @application.post(
+        "/api/cancel",
+        summary="Cancel a task, or all unfinished tasks of a client, a function or a label; their clients are told",
+        responses=answers,
+    )
+    async def cancel(request: Request, which: CancelBody) -> Canceled:
+        # A form of another site cannot send this type, also from a browser that does not say where it comes from.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send application/json")
+        if not (which.client or which.function or which.label):
+            raise HTTPException(422, "name a client, a function or a label")
+        if which.number is not None and not which.client:
+            raise HTTPException(422, "a task's number needs its client")
+        with feed.model() as model:
+            snapshot = model.snapshot
+        numbers = () if which.number is None else (which.number,)
+        wanted = CancelRequest(0, bytes.fromhex(which.client), numbers, which.function, which.label)
+        try:
+            count = await asyncio.to_thread(operator.cancel, snapshot, str(feed.monitor_address), wanted)
+        except CancellationRefusedError as error:
+            raise HTTPException(403, str(error)) from None
+        except NoAnswerError as error:
+            raise HTTPException(503, str(error)) from None
+        logger.info("%s has had %d tasks cancelled: %s", address_of(request.scope), count, which)
+        return Canceled(canceled=count)
