@@ -6,7 +6,7 @@ import { age, agentLink, chip, choice, closeDetail, count, element, functionLink
 import { bytes, integer, percent, plural, seconds } from "./format.js";
 import { sparkline } from "./sparklines.js";
 
-const VIEWS = [["", "by host"], ["all", "all workers and agents"]];
+const VIEWS = [["", "hosts"], ["all", "all workers and agents"]];
 
 const last = (values) => values.at(-1) ?? 0;
 
@@ -26,10 +26,10 @@ class HostWorkers {
   constructor(host, onOpen) {
     this.table = new Table({ label: `Workers of ${host}`, id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", onOpen, empty: "it has no workers", columns: [
       { key: "name", label: "worker" }, { key: "state", label: "state", mark: (row) => `${row.state}${row.reasons.length}`, show: (row) => element("span", {}, chip(row.state), row.reasons.length ? " " : "", row.reasons.length ? element("span", { class: "chip sick" }, "sick") : "") },
+      { key: "reasons", label: "what is wrong", wide: true, value: (row) => row.reasons.length, mark: (row) => row.reasons.join(), show: (row) => reasonList(row.reasons) },
       { key: "busy", label: "busy", number: true, value: (row) => last(row.busy), mark: (row) => row.busy.join(), show: busy }, { key: "rss_bytes", label: "memory", number: true, mark: (row) => `${row.memory.join()}/${row.limit_bytes}`, show: (row) => memory(row, row.limit_bytes) },
       { key: "function", label: "running function", mono: true, show: (row) => functionLink(row.function) }, { key: "task_seconds", label: "running for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
       count("ended", "ended in 10 min"), count("queued", "queued"), { key: "replaced", label: "processes replaced", number: true, show: (row) => (row.replaced ? integer(row.replaced) : "") },
-      { key: "reasons", label: "what is wrong", wide: true, value: (row) => row.reasons.length, mark: (row) => row.reasons.join(), show: (row) => reasonList(row.reasons) },
     ] });
     this.node = this.table.node;
   }
