@@ -20,6 +20,7 @@ from scaler.errors import ProcessorDiedError
 from scaler_protocol.address import Address
 from scaler_protocol.monitoring.kept_output import ARGUMENTS, LOG, NOTE, STDERR, STDOUT
 from scaler_protocol.monitoring.topics import ANY_CLIENT, OutputTopic
+from scaler_ui.feed import MonitorFeed
 from scaler_ui.outputs import OutputFeed, output_data
 from tests.integration.deployment import Deployment, Service, wait_for
 
@@ -265,6 +266,26 @@ def test_what_a_client_listens_to_is_kept_too(
     future.result()
     # Another client's task may have the same number, and may have been looked at just now.
     wait_for("it is kept", lambda: "both ways\nboth ways to stderr\n" in pieces(answer(feed, future)))
+
+
+def test_the_log_of_an_agent_has_what_its_processors_write(
+    scheduler: Service, client: Client, feed: OutputFeed
+) -> None:
+    client.submit(warn, "a line for the agent's log").result()
+    with MonitorFeed(feed.monitor_address) as monitor:
+
+        def agent() -> bytes:
+            with monitor.model() as model:
+                return b"" if model.snapshot is None else model.snapshot.agents[0].incarnation
+
+        topic = OutputTopic(0, wait_for("a snapshot has the agent", agent))
+
+    def log() -> str:
+        message = feed.look(topic)
+        return "" if message is None else pieces(output_data(message))
+
+    wait_for("the agent's own lines are there", lambda: "registered with the scheduler" in log())
+    wait_for("so are those of its processors", lambda: "a line for the agent's log is logged" in log())
 
 
 def test_an_agent_that_is_gone_or_keeps_nothing(deployment: Deployment) -> None:

@@ -13,7 +13,7 @@ from stage import Stage, stage_at_work
 from synthetic_cluster import ALICE, UNIX, events
 
 from scaler_protocol.monitoring.kept_output import KeptPart, Piece, write_parts
-from scaler_protocol.monitoring.topics import OutputTopic, topic_of
+from scaler_protocol.monitoring.topics import OutputTopic, output_topic, topic_of
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.columns import Packed
@@ -125,6 +125,33 @@ def test_errors_show_the_output_of_the_last_one(visit: Visit, stage: Stage) -> N
     told = MonitorOutput(UNIX, *topic, ("node00",), Packed.of([write_parts([part((2, "why it failed\n"))])]), 4)
     stage.scheduler.publish_raw(topic_of(topic), *encode(told))
     visit.wait(f"{TEXT}.includes('why it failed')")
+
+
+def test_the_log_of_an_agent(visit: Visit, stage: Stage, tmp_path: Path) -> None:
+    page = visit.open("logs")
+    visit.wait("document.querySelectorAll('select[aria-label=\"Whose log\"] option').length === 5")
+    page.get_by_label("Whose log").select_option("node01")
+    found: list[OutputTopic] = []
+
+    def asked() -> bool:
+        found[:] = [topic for each in stage.scheduler.topics() if (topic := output_topic(each)) and not topic.number]
+        return bool(found)
+
+    wait_until(asked, 20)
+    log = KeptPart("", 1, "", False, (Piece(20, UNIX, "workers started"), Piece(30, UNIX, "processor 7: careful")))
+    told = MonitorOutput(UNIX, *found[0], ("node01",), Packed.of([write_parts([log])]), 1)
+    stage.scheduler.publish_raw(topic_of(found[0]), *encode(told))
+    visit.wait("document.querySelector('.log').innerText.includes('processor 7: careful')")
+    assert "of=node01" in page.evaluate("location.hash")
+    page.get_by_label("Least severe level").select_option("30")
+    visit.wait("!document.querySelector('.log').innerText.includes('workers started')")
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Download").click()
+    begun.value.save_as(tmp_path / "log.txt")
+    assert "processor 7: careful" in (tmp_path / "log.txt").read_text()
+    page.get_by_label("Least severe level").select_option("0")
+    page.get_by_label("Whose log").select_option("")
+    visit.wait("document.querySelector('.log').innerText.includes('scheduler listens on')")
 
 
 def test_closing_the_detail_ends_the_subscription(visit: Visit, stage: Stage) -> None:

@@ -37,7 +37,7 @@ class OutputFeed:
         security: PeerSecurity | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._monitor_address = monitor_address
+        self.monitor_address = monitor_address
         self._security = security
         self._clock = clock
         self._guard = threading.Lock()
@@ -71,7 +71,7 @@ class OutputFeed:
         self._answers.pop(topic, None)
 
     def _receive(self) -> None:
-        subscriber = Subscriber(str(self._monitor_address), (), security=self._security)
+        subscriber = Subscriber(str(self.monitor_address), (), security=self._security)
         subscribed: set[OutputTopic] = set()
         try:
             while not self._closing.is_set():

@@ -42,6 +42,7 @@ from scaler_worker.host_resources import offered_resources
 from scaler_worker.processor.kept_output import capacity_for
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
+from scaler_worker.shell.agent_log import AgentLog
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
 from scaler_worker.shell.home_process import HomeProcess
 from scaler_worker.shell.host_storage import HostStorage
@@ -124,6 +125,8 @@ class Agent:
         template: TemplateProcess,
         fences: Fences,
     ) -> None:
+        self._log = AgentLog()
+        logging.getLogger().addHandler(self._log)
         self._security = peer_security(settings, "worker")
         prefix = self._security.identity_prefix if self._security is not None else b""
         incarnation = new_id(prefix)
@@ -211,6 +214,7 @@ class Agent:
             self._report,
             lambda reason: self._end(effects.Stop(reason, 1)),
             lambda: self._link.has_queued,
+            self._log.note_stderr,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             effects.Send: self._send,
@@ -271,6 +275,7 @@ class Agent:
         """Close all links and end all processors."""
         if self._timer is not None:
             self._timer.cancel()
+        logging.getLogger().removeHandler(self._log)
         self._storage.close("the worker stops")
         self._pool.close()
         if self._gate is not None:
@@ -417,7 +422,7 @@ class Agent:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
     def _read_output(self, effect: effects.ReadOutput) -> None:
-        data = self._pool.output_of(effect.number, effect.client) if effect.number else b""
+        data = self._pool.output_of(effect.number, effect.client) if effect.number else self._log.answer()
         self._report(events.OutputRead(effect.request, data))
 
     def _move_link(self, effect: effects.MoveLink) -> None:

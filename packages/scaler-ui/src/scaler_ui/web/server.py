@@ -258,6 +258,16 @@ def create_application(
             lambda model: [figures.failure_data(model, one) for one in activity.failures_of_group(model, group)]
         )
 
+    @application.get("/api/agents/log", summary="The last log lines of an agent and of its processors")
+    async def show_agent_log(agent: Annotated[str, Query(max_length=1_000)]) -> Response:
+        with feed.model() as model:
+            agents = model.snapshot.agents if model.snapshot is not None else ()
+            found = next((each.incarnation for each in agents if each.name == agent), b"")
+        if len(found) != ID_BYTES:
+            return Response(json.dumps({**NO_ANSWER, "parts": [], "gone": agent}), media_type="application/json")
+        data = await _answer_of(outputs, OutputTopic(0, found))
+        return Response(json.dumps({**data, "gone": ""}), media_type="application/json")
+
     @application.get("/api/logs", summary="The scheduler's log lines after number `seen`")
     async def show_logs(seen: Seen = 0) -> Response:
         return read(lambda model: figures.log_after(model, seen))

@@ -43,7 +43,8 @@ REMOVE_SECONDS = 2.0
 class ProcessorPool:
     """Starts, finds and removes processors. `report` takes the events, `give_up` why there can be none.
 
-    `is_behind` says whether the scheduler has not taken all that was sent to it.
+    `is_behind` says whether the scheduler has not taken all that was sent to it. `note_stderr` is given what processors write to
+    their standard error, with their process ids.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class ProcessorPool:
         report: Callable[[events.Event], None],
         give_up: Callable[[str], None],
         is_behind: Callable[[], bool],
+        note_stderr: Callable[[int, bytes], None] = lambda _pid, _data: None,
     ) -> None:
         self._options = options
         self._reactor = reactor
         self._report = report
+        self._note_stderr = note_stderr
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
@@ -92,6 +95,7 @@ class ProcessorPool:
             self._arriving,
             self._unsent,
             self._options.kept_output_bytes,
+            self._note_stderr,
         )
         self._links[number] = link
         try:

@@ -128,7 +128,8 @@ class ProcessorLink:
     """One processor, from its start to its end.
 
     `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs. `arriving` and `unsent`
-    are those of all processors. `kept_bytes`: how much of what its tasks print is kept.
+    are those of all processors. `kept_bytes`: how much of what its tasks print is kept. `note_stderr` is given what it writes to
+    its standard error.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class ProcessorLink:
         arriving: ArrivingRecords,
         unsent: UnsentMessages,
         kept_bytes: int = 0,
+        note_stderr: Callable[[int, bytes], None] = lambda _pid, _data: None,
     ) -> None:
         self.number = number
         self.slot = slot
@@ -149,6 +151,7 @@ class ProcessorLink:
         """Whether it is killed because it was stopped, and nothing let it go on."""
         self._reactor = reactor
         self._report = report
+        self._tell_stderr = note_stderr
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
         self._unsent = unsent
@@ -370,6 +373,7 @@ class ProcessorLink:
             self._loop.remove_reader(self._stderr)
             return False
         self._note_stderr(data)
+        self._tell_stderr(self.pid, data)
         # A terminal may be gone, and a pipe without a reader.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(data.decode(errors="backslashreplace"))

@@ -16,6 +16,7 @@ import { scalingEvents } from "./scaling-events.js";
 import { TaskStream } from "./stream.js";
 import { Tasks } from "./tasks.js";
 import { Workers } from "./workers.js";
+import { LogSource } from "./logs.js";
 
 class Stream {
   constructor() {
@@ -249,17 +250,18 @@ class Logs {
   constructor() {
     this.seen = 0;
     this.lines = [];
-    this.list = element("div", { class: "log card", tabindex: "0", role: "log", "aria-label": "Log of the scheduler" });
+    this.list = element("div", { class: "log card", tabindex: "0", role: "log", "aria-label": "Log" });
     this.levels = choice("level", "Least severe level", [["0", "all levels"], ...LEVELS.slice(1).map(([value, name]) => [String(value), `${name} and worse`])], () => this.show());
     this.search = searchField("search the log", () => this.show());
-    this.node = element("div", {}, title("Log of the scheduler"), element("div", { class: "row" }, this.search, this.levels, element("button", { type: "button", onclick: () => this.download() }, "Download")), this.list);
+    this.source = new LogSource(() => { this.show(); this.update(this.latest).catch(() => {}); });
+    this.node = element("div", {}, title("Log"), element("div", { class: "row" }, this.source.node, this.search, this.levels, element("button", { type: "button", onclick: () => this.download() }, "Download")), this.list);
   }
 
   addressChanged() { this.search.value = address.get("search"); this.levels.value = address.get("level", "0"); this.show(); }
 
   matching() {
     const words = this.search.value.toLowerCase();
-    return this.lines.filter((line) => line.level >= Number(this.levels.value) && line.text.toLowerCase().includes(words));
+    return (this.source.agent ? this.source.lines : this.lines).filter((line) => line.level >= Number(this.levels.value) && line.text.toLowerCase().includes(words));
   }
 
   download() {
@@ -270,7 +272,10 @@ class Logs {
   }
 
   async update(data) {
-    if (data.log_lines === this.seen && this.lines.length) return;
+    this.latest = data;
+    await this.source.update();
+    if (this.source.agent) { this.show(); return; }
+    if (data.log_lines === this.seen && this.lines.length) { if (this.shownOf) this.show(); return; }
     const answer = await fetchJson(`/api/logs?seen=${data.log_lines < this.seen ? 0 : this.seen}`);
     if (data.log_lines < this.seen) this.lines = [];
     this.lines = [...this.lines, ...answer.lines].slice(-2000);
@@ -281,8 +286,9 @@ class Logs {
   show() {
     const atEnd = this.list.scrollTop + this.list.clientHeight >= this.list.scrollHeight - 30;
     const shown = this.matching();
+    this.shownOf = this.source.agent;
     this.list.replaceChildren(...shown.map((line) => element("div", { class: `l${line.level}` }, element("span", { class: "time" }, clock(line.at)), `${levelName(line.level)}  ${line.text}`)));
-    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, this.lines.length ? "no line matches" : "the scheduler has logged nothing yet"));
+    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, this.source.agent ? (this.source.lines.length ? "no line matches" : this.source.empty) : this.lines.length ? "no line matches" : "the scheduler has logged nothing yet"));
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
 }
