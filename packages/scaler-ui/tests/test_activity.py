@@ -260,6 +260,24 @@ def test_error_groups_are_searched_and_lead_to_their_failures() -> None:
     assert json.dumps(shown)
 
 
+def test_of_error_groups_what_has_changed_is_asked_for() -> None:
+    model = model_of()
+    texts = [f"case {'abcdefghij'[n // 100]}{'abcdefghij'[n // 10 % 10]}{'abcdefghij'[n % 10]} " for n in range(1000)]
+    payloads = Packed.of([failure_payload("ValueError", text + "x" * 200) for text in texts])
+    model.accept(failures(1, 1000, payloads=payloads), 1.0)
+    first = activity.error_groups(model, limit=500)
+    assert first["whole"]
+    model.accept(failures(1001, 3, payloads=Packed.of([failure_payload("KeyError", "'k'")] * 3)), 2.0)
+    then = activity.error_groups(model, limit=500, seen=first["changes"])
+    assert not then["whole"]
+    assert [(row["kind"], row["count"]) for row in then["groups"]] == [("KeyError", 3)]
+    # What each second asks for while tasks fail: thousands of bytes instead of hundreds of thousands.
+    assert len(json.dumps(then)) < 1_000 < 200_000 < len(json.dumps(first))
+    assert activity.error_groups(model, seen=then["changes"])["groups"] == []
+    # The monitor was started anew, and has counted fewer.
+    assert activity.error_groups(model, seen=then["changes"] + 1)["whole"]
+
+
 def test_tasks_are_filtered_and_paged() -> None:
     model = model_of()
     rows = [(UNIX, ALICE if n % 2 else BOB, n, T.SUBMITTED, "", f"f{n % 3}", 0, -1) for n in range(30)]

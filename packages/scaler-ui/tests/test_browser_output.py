@@ -10,7 +10,7 @@ import httpx
 import pytest
 from browser import Visit, chromium
 from stage import Stage, stage_at_work
-from synthetic_cluster import ALICE, UNIX, events
+from synthetic_cluster import ALICE, UNIX, events, failure_payload, failures
 
 from scaler_protocol.monitoring.kept_output import KeptPart, Piece, write_parts
 from scaler_protocol.monitoring.topics import OutputTopic, output_topic, topic_of
@@ -152,6 +152,19 @@ def test_the_log_of_an_agent(visit: Visit, stage: Stage, tmp_path: Path) -> None
     page.get_by_label("Least severe level").select_option("0")
     page.get_by_label("Whose log").select_option("")
     visit.wait("document.querySelector('.log').innerText.includes('scheduler listens on')")
+
+
+def test_errors_ask_for_what_has_changed(visit: Visit, stage: Stage) -> None:
+    asked: list[str] = []
+    page = visit.open("errors")
+    visit.wait("document.querySelectorAll('table[aria-label=Errors] tbody tr').length > 0")
+    before = page.evaluate("document.querySelectorAll('table[aria-label=Errors] tbody tr').length")
+    page.on("request", lambda request: asked.append(request.url) if "/api/errors?" in request.url else None)
+    payload = failure_payload("LookupError", "new")
+    stage.scheduler.publish(failures(4, 1, payloads=Packed.of([payload])))
+    visit.wait(f"document.querySelectorAll('table[aria-label=Errors] tbody tr').length === {before + 1}")
+    assert asked
+    assert not asked[-1].endswith("seen=0")
 
 
 def test_closing_the_detail_ends_the_subscription(visit: Visit, stage: Stage) -> None:

@@ -231,13 +231,19 @@ def functions(model: ClusterModel) -> dict[str, Any]:
     return {"functions": rows, "stride": model.stride, "omitted_events": model.omitted_events}
 
 
-def error_groups(model: ClusterModel, *, search: str = "", limit: int = 200) -> dict[str, Any]:
-    """Return failures in groups, the group with the newest failure first."""
+def error_groups(model: ClusterModel, *, search: str = "", limit: int = 200, seen: int = 0) -> dict[str, Any]:
+    """Return failures in groups, the group with the newest failure first.
+
+    `seen`: the `changes` of an earlier answer. Then only groups are returned that have changed since, unless `whole` says all.
+    """
+    changes = model.error_groups.changes
+    whole = not 0 < seen <= changes
     words = search.lower().split()
     groups = [
         group
         for group in model.error_groups.newest_first()
-        if all(word in f"{group.kind} {group.function} {group.shape}".lower() for word in words)
+        if (whole or group.changed > seen)
+        and all(word in f"{group.kind} {group.function} {group.shape}".lower() for word in words)
     ]
     now = model.snapshot.time_seconds if model.snapshot is not None else 0.0
     # A failure may be told before the snapshot of its second.
@@ -245,6 +251,8 @@ def error_groups(model: ClusterModel, *, search: str = "", limit: int = 200) -> 
     return {
         "failures": model.failure_count,
         "matching": len(groups),
+        "changes": changes,
+        "whole": whole,
         "groups": [_group_data(model, group, now) for group in groups[:limit]],
     }
 

@@ -45,6 +45,8 @@ class ErrorGroup:
     first_at: float = 0.0
     last_at: float = 0.0
     last: FailedTask | None = None
+    changed: int = 0
+    """What `ErrorGroups.changes` was when it was counted last."""
     minutes: dict[int, int] = field(default_factory=dict)
     """Failures by minute of Unix time; the last hour is kept."""
 
@@ -61,6 +63,8 @@ class ErrorGroups:
         self.limit = limit
         self.count = 0
         """How many groups there ever were; groups are numbered from 1."""
+        self.changes = 0
+        """How many failures were counted: what has changed since can be told by it."""
         self._groups: OrderedDict[tuple[str, str, str], ErrorGroup] = OrderedDict()
 
     def __len__(self) -> int:
@@ -80,6 +84,8 @@ class ErrorGroups:
             if len(self._groups) > self.limit:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
+        self.changes += 1
+        group.changed = self.changes
         group.count += 1
         group.items += failure.items
         group.first_at = min(group.first_at, failure.at)

@@ -248,9 +248,14 @@ def create_application(
     async def show_functions() -> Response:
         return read(activity.functions)
 
-    @application.get("/api/errors", summary="Failures in groups of the same type, function and shape of the message")
-    async def show_errors(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
-        return read(lambda model: activity.error_groups(model, search=search, limit=limit))
+    @application.get(
+        "/api/errors",
+        summary="Failures in groups of one type, function and shape of message: those that changed after `seen`",
+    )
+    async def show_errors(
+        search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200, seen: Seen = 0
+    ) -> Response:
+        return read(lambda model: activity.error_groups(model, search=search, limit=limit, seen=seen))
 
     @application.get("/api/errors/{group}", summary="The last failures of one group")
     async def show_error_group(group: Annotated[int, Path(ge=1, le=2**53)]) -> Response:

@@ -51,7 +51,9 @@ export class Errors {
     const minute = Math.floor((data.time ?? 0) / 60);
     // Nothing is asked for until something has failed, or a minute is over.
     if (this.seen !== `${data.incarnation}/${data.failures}/${minute}`) {
-      await this.load();
+      // The last hour moves on with each minute: then all are asked for, and otherwise what has changed.
+      await this.load(this.base !== `${data.incarnation}/${minute}`);
+      this.base = `${data.incarnation}/${minute}`;
       this.seen = `${data.incarnation}/${data.failures}/${minute}`;
     }
     if (!this.opened) this.openShown();
@@ -60,10 +62,14 @@ export class Errors {
   // A request that fails is made again with the next second's update.
   again() { this.load().catch(() => { this.seen = ""; }); }
 
-  async load() {
+  async load(whole = true) {
     const asked = this.words;
-    const data = await fetchJson(`/api/errors?limit=500&search=${encodeURIComponent(asked)}`);
-    if (asked === this.words) this.table.show(data.groups, asked ? "no error matches" : undefined);
+    const data = await fetchJson(`/api/errors?limit=500&search=${encodeURIComponent(asked)}&seen=${whole ? 0 : this.changes ?? 0}`);
+    if (asked !== this.words) return;
+    if (data.whole) this.groups = new Map();
+    for (const group of data.groups) this.groups.set(group.group, group);
+    this.changes = data.changes;
+    this.table.show([...this.groups.values()], asked ? "no error matches" : undefined);
   }
 
   openShown() {
