@@ -26,8 +26,8 @@ from scaler_objstore.tiers.port import (
 from scaler_objstore.tiers.redis_values import RedisValues
 from scaler_objstore.tiers.remote import RemoteTier
 from scaler_objstore.tiers.s3_values import S3Values
-from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
 from scaler_objstore.tiers.values import RejectedError, ValueStore
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
 from scaler_protocol.testing.real_stores import (
     ACCESS_KEY,
     BUCKET,

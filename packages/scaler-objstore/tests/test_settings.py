@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scaler_objstore.settings import ObjectStorageSettings
-from scaler_objstore.tiers.url import RedisUrl
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.storage_url import RedisUrl
 from scaler_protocol.testing.settings import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 
 HALF_OF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -18,7 +18,7 @@ from scaler_objstore.tiers.port import NAME_CHARACTERS_MAX, NotStoredError, Stor
 from scaler_objstore.tiers.redis_values import RedisValues
 from scaler_objstore.tiers.remote import RemoteTier
 from scaler_objstore.tiers.s3_values import S3Values
-from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
 from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, RealServer, S3Server
 from scaler_protocol.wire.envelope import Frame
 

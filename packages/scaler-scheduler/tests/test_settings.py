@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ FLAGS = [
     DocumentedFlag("storage_path", ("--storage-path", "-sp"), "/var/a", Path("/var/a"), None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("standby_of", ("--standby-of", "-so"), "tcp://h:1", Address.parse("tcp://h:1"), None),
+    DocumentedFlag("standby_lease", ("--standby-lease", "-sl"), "valkey://h/0/name", "valkey://h/0/name", None),
+    DocumentedFlag(
+        "standby_lease_password_file",
+        ("--standby-lease-password-file", "-slpf"),
+        "/etc/word",
+        Path("/etc/word"),
+        None,
+    ),
     DocumentedFlag("dashboard_url", ("--dashboard-url", "-du"), "http://h:50001", "http://h:50001", ""),
     DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
     DocumentedFlag(
@@ -85,6 +94,7 @@ NEEDED = {
     "object_storage_endpoint": URL,
     "object_storage_password_file": URL,
     "object_storage_timeout_seconds": URL,
+    "standby_lease_password_file": ["--standby-lease", "redis://a"],
 }
 """Flags that others go with."""
 
@@ -109,6 +119,40 @@ def test_a_standby_needs_another_scheduler_that_it_comes_after() -> None:
         SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--standby-of", "tcp://127.0.0.1:2345"])
     with pytest.raises(ConfigurationError, match="--ends-cluster says that no scheduler comes after this one"):
         SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--standby-of", "tcp://h:1", "--ends-cluster"])
+
+
+LEASE = ["--standby-lease", "redis://h"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--standby-lease", "s3://bucket"], "a lease needs a Redis or Valkey server"),
+        (["--standby-lease", "h:6379"], "expected redis://"),
+        (["--standby-lease", "redis://:secret@h"], "write it to a --standby-lease-password-file"),
+        ([*LEASE, "--standby-of", "tcp://h:1"], "--standby-of and --standby-lease are both given"),
+        ([*LEASE, "--ends-cluster"], "--ends-cluster says that no scheduler comes after this one"),
+        (["--standby-lease-password-file", "/a"], "is for a --standby-lease, which is not given"),
+    ],
+)
+def test_a_lease_is_in_a_redis_server_and_decides_alone(given: list[str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        SchedulerSettings.from_command_line([*ARGUMENTS, *given])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_lease_needs_its_client_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    with pytest.raises(ConfigurationError, match="--standby-lease-password-file"):
+        checked(SchedulerSettings.from_command_line([*ARGUMENTS, *LEASE, "-slpf", str(password)]))
+    password.write_text("secret")
+    password.chmod(0o600)
+    url = SchedulerSettings.from_command_line([*ARGUMENTS, *LEASE, "-slpf", str(password)]).read_standby_lease()
+    assert url is not None
+    assert url.password == "secret"
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigurationError, match=r"needs the package redis: pip install 'scaler-scheduler\[redis\]'"):
+        checked(SchedulerSettings.from_command_line([*ARGUMENTS, *LEASE]))
 
 
 def test_a_named_object_storage_server_is_not_started_again() -> None:

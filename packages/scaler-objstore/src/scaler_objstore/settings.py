@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
 from scaler_protocol.runtime.memory_limit import memory_limit_bytes
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
@@ -16,6 +15,7 @@ from scaler_protocol.service.late_address import LateBindAddressSetting
 from scaler_protocol.service.secret_files import read_secret
 from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import AlsoKey, BytesSetting, CliPositionalArg, Short
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
 
 
 def _half_of_memory() -> int:

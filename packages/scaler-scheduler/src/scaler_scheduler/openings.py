@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scaler_protocol.security.authority import Authority
     from scaler_protocol.security.credentials import ServerSecurity
     from scaler_scheduler.core import events
+    from scaler_scheduler.lease_link import LeaseLink
+    from scaler_scheduler.succession_link import SuccessionLink
     from scaler_scheduler.webhooks import Webhooks
 
 
@@ -47,6 +49,21 @@ def publish_at(
         )
     except TransportError as error:
         raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
+
+
+def succession_for(
+    settings: SchedulerSettings, security: ServerSecurity | None, on_change: Callable[[], None]
+) -> SuccessionLink | LeaseLink:
+    """Return what says whether this scheduler is first. Raises ConfigurationError."""
+    lease = settings.read_standby_lease()
+    if lease is None:
+        from scaler_scheduler.succession_link import SuccessionLink
+
+        return SuccessionLink(settings.standby_of, settings.standby_lease_seconds, security, on_change)
+    # Imported late: it needs a library that is installed only where it is used.
+    from scaler_scheduler.lease_link import LeaseLink
+
+    return LeaseLink(lease, settings.standby_lease_seconds, on_change)
 
 
 def webhooks_for(

@@ -34,15 +34,16 @@ from scaler_scheduler.guard import Guard, open_guard
 from scaler_scheduler.job_journals import JobJournals, JournalsInUseError, sync_files
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
-from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, webhooks_for
+from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, succession_for, webhooks_for
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_link import StoreLink
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
-from scaler_scheduler.succession_link import SuccessionLink
 from scaler_scheduler.turn_times import timed
 
 if TYPE_CHECKING:
     from scaler_protocol.security.authority import Authority
+    from scaler_scheduler.lease_link import LeaseLink
+    from scaler_scheduler.succession_link import SuccessionLink
     from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class _Server:
         self._publisher: Publisher
         self._feed: MonitorFeed
         self._recent_log = RecentLog()
-        self._succession: SuccessionLink
+        self._succession: SuccessionLink | LeaseLink
         """Says whether this scheduler is first, or the standby of another one."""
         self._first_config: SchedulerConfig
         """What the core is told whenever this scheduler is first, but for its incarnation and term."""
@@ -153,12 +154,7 @@ class _Server:
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
             store_address = self._object_storage()
-            self._succession = SuccessionLink(
-                self._settings.standby_of,
-                self._settings.standby_lease_seconds,
-                self._security,
-                self._registration.schedule,
-            )
+            self._succession = succession_for(self._settings, self._security, self._registration.schedule)
             stack.callback(self._succession.close)
             self._first_config = replace(
                 self._settings.core_config(new_id(), str(store_address), self._publisher.address),

@@ -5,6 +5,7 @@ What only the process needs is declared here. What the core needs is declared in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from scaler_protocol.address import Address
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
+from scaler_protocol.service.secret_files import read_secret
 from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
@@ -26,6 +28,7 @@ from scaler_protocol.service.settings import (
     TakesSeveral,
     TextListSetting,
 )
+from scaler_protocol.service.storage_url import RedisUrl, parse_storage_url
 from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
 from scaler_scheduler.group_shares import parse_shares, share_texts
 
@@ -130,6 +133,14 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         default=None,
         description="address of the first scheduler: this one accepts nobody until that one is gone, and then takes over",
     )
+    standby_lease: Annotated[str | None, Short("sl")] = Field(
+        default=None,
+        description="a Redis or Valkey server, as in redis://host:6379/0/scaler: of all schedulers that name the same one, the "
+        "first is the one that has a lease there, and the others are standbys",
+    )
+    standby_lease_password_file: Annotated[Path | None, Short("slpf")] = Field(
+        default=None, description="file with the password for --standby-lease, which only its owner may read"
+    )
     dashboard_url: Annotated[str, Short("du")] = Field(
         default="",
         description="where scaler_ui shows this cluster, as in http://host:50001; clients tell it to people "
@@ -180,6 +191,13 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
                 raise ValueError(f"{url!r} is not of the form http://127.0.0.1:8080")
         return urls
 
+    @field_validator("standby_lease")
+    @classmethod
+    def _check_lease(cls, text: str | None) -> str | None:
+        if text is not None and not isinstance(parse_storage_url(text, "--standby-lease-password-file"), RedisUrl):
+            raise ValueError("a lease needs a Redis or Valkey server, as in redis://host:6379/0/scaler")
+        return text
+
     @field_validator("dashboard_url")
     @classmethod
     def _check_dashboard_url(cls, url: str) -> str:
@@ -213,6 +231,16 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
 
     @model_validator(mode="after")
     def _check_standby(self) -> Self:
+        if self.standby_lease is None and self.standby_lease_password_file is not None:
+            raise ValueError("--standby-lease-password-file is for a --standby-lease, which is not given")
+        if self.standby_lease is not None and self.standby_of is not None:
+            raise ValueError(
+                "--standby-of and --standby-lease are both given: one of them decides which scheduler is first"
+            )
+        if self.standby_lease is not None and getattr(self, "ends_cluster"):  # noqa: B009 - a field of the class below
+            raise ValueError(
+                "--ends-cluster says that no scheduler comes after this one, and --standby-lease that there may be one"
+            )
         if self.standby_of is not None and self.standby_of == self.address:
             raise ValueError(f"--standby-of names {self.standby_of}, the address of this scheduler itself")
         if self.standby_of is not None and getattr(self, "ends_cluster"):  # noqa: B009 - a field of the class below
@@ -245,6 +273,16 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     def own_object_storage_address(self) -> Address | None:
         """Where to start an object storage server; None when an existing one was named."""
         return self.address.with_port_offset(1) if self.object_storage_address is None else None
+
+    def read_standby_lease(self) -> RedisUrl | None:
+        """Return `standby_lease` with its password. Raises ConfigurationError if that cannot be read."""
+        if self.standby_lease is None:
+            return None
+        url = parse_storage_url(self.standby_lease)
+        assert isinstance(url, RedisUrl)
+        if self.standby_lease_password_file is None:
+            return url
+        return replace(url, password=read_secret(self.standby_lease_password_file, "--standby-lease-password-file"))
 
     def core_config(self, incarnation: bytes, object_storage_address: str, monitor_address: str) -> SchedulerConfig:
         """What the core is told: these addresses, and every setting that it declares."""

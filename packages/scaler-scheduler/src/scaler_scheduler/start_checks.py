@@ -20,6 +20,8 @@ def checked(settings: SchedulerSettings) -> SchedulerSettings:
         server_security(settings)
     with problems.noted():
         require_writable_audit_log(settings)
+    with problems.noted():
+        _require_lease_client(settings)
     problems.raise_if_any()
     return settings
 
@@ -34,6 +36,18 @@ def _require_reachable_storage(settings: SchedulerSettings) -> None:
             f"tcp://10.0.0.5:{example}; or start scaler_object_storage_server, and give its address as "
             "--object-storage-address"
         )
+
+
+def _require_lease_client(settings: SchedulerSettings) -> None:
+    url = settings.read_standby_lease()
+    if url is None:
+        return
+    try:
+        import redis  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            f"--standby-lease {url} needs the package redis: pip install 'scaler-scheduler[redis]'"
+        ) from None
 
 
 def _with_checked_binds(settings: SchedulerSettings) -> SchedulerSettings:

@@ -8,9 +8,9 @@ from scaler_objstore.tiers.lease import Lease, LeasedValues, LeaseStore
 from scaler_objstore.tiers.patience import Patience
 from scaler_objstore.tiers.port import TierError, TierFullError
 from scaler_objstore.tiers.remote import RETRY_SECONDS, RemoteTier
-from scaler_objstore.tiers.url import RedisUrl, S3Url
 from scaler_objstore.tiers.values import RejectedError
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
+from scaler_protocol.service.storage_url import RedisUrl, S3Url
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from redis.retry import Retry
 
 from scaler_objstore.tiers.lease import Found
 from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
-from scaler_objstore.tiers.url import RedisUrl
 from scaler_objstore.tiers.values import RejectedError
+from scaler_protocol.service.storage_url import RedisUrl
 from scaler_protocol.wire.envelope import Frame
 
 PART_BYTES = 8 * 1024 * 1024

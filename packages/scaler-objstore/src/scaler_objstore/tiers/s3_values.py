@@ -22,8 +22,8 @@ from obstore.store import S3Store
 
 from scaler_objstore.tiers.lease import Found
 from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
-from scaler_objstore.tiers.url import S3Url
 from scaler_objstore.tiers.values import RejectedError
+from scaler_protocol.service.storage_url import S3Url
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reading `--storage-url`: where a remote tier is. No text that these classes make of themselves has a secret in it."""
+"""URLs of remote stores, as `--storage-url` names them. No text that these classes make has a secret in it."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ class S3Url:
 StorageUrl = RedisUrl | S3Url
 
 
-def parse_storage_url(text: str) -> StorageUrl:
-    """Return what a URL means. Raises ValueError, with a text in which no secret is."""
+def parse_storage_url(text: str, password_flag: str = "--storage-password-file") -> StorageUrl:
+    """Return what a URL means. Raises ValueError, with a text in which no secret is; `password_flag`: where one belongs."""
     try:
         url = urlsplit(text)
         port = url.port
     except ValueError:
         raise ValueError("it is not a URL") from None
     if url.scheme in REDIS_SCHEMES + REDIS_TLS_SCHEMES:
-        return _redis_url(url, port)
+        return _redis_url(url, port, password_flag)
     if url.scheme == "s3":
         return _s3_url(url, port)
     raise ValueError("expected redis://, rediss://, valkey://, valkeys:// or s3:// at its beginning")
 
 
-def _redis_url(url: SplitResult, port: int | None) -> RedisUrl:
+def _redis_url(url: SplitResult, port: int | None, password_flag: str) -> RedisUrl:
     if not url.hostname:
         raise ValueError(f"{url.scheme}:// needs a host, as in {url.scheme}://127.0.0.1:{REDIS_PORT}/0")
     if url.password is not None:
-        raise ValueError("a URL has no password, which others could see: write it to a --storage-password-file")
+        raise ValueError(f"a URL has no password, which others could see: write it to a {password_flag}")
     options = dict(parse_qsl(url.query, keep_blank_values=True))
     unknown = [name for name in options if name not in TLS_OPTIONS]
     if unknown or (options and url.scheme not in REDIS_TLS_SCHEMES):

@@ -1,0 +1,192 @@
+"""Which of several schedulers is first, where a lease in Redis or Valkey decides (`--standby-lease`). `core.lease` has the rules.
+
+A thread of its own asks the store, so that a scheduler that is busy for seconds keeps the lease: while it takes up many jobs,
+say. It tells the event loop what this scheduler becomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.service.storage_url import RedisUrl
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
+from scaler_scheduler.config import SchedulerConfig
+from scaler_scheduler.core.lease import NOBODY, Exchange, Lease
+from scaler_scheduler.core.succession import Change
+from scaler_scheduler.lease_store import LeaseStore, LeaseStoreError
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 2.0
+"""How long to wait at the end until the lease is given back."""
+
+NO_STANDBY_TEXT = "a lease decides which scheduler is first here (--standby-lease), so none takes --standby-of it"
+
+
+class LeaseLink:
+    """What the shell of a scheduler asks, as it asks `SuccessionLink` where there is no lease."""
+
+    def __init__(self, url: RedisUrl, lease_seconds: float, on_change: Callable[[], None]) -> None:
+        """`on_change`: called when `change` is set."""
+        self._url = url
+        self._lease_seconds = lease_seconds
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._store = LeaseStore(url, lease_seconds)
+        name = f"process {os.getpid()} on {socket.gethostname()}"
+        self._rules = Lease(new_id(), name, lease_seconds=lease_seconds, now=time.monotonic())
+        """The thread's alone."""
+        self._is_first = False
+        self._known_term = 0
+        self._changes: deque[tuple[Change, int]] = deque()
+        """What this scheduler is to become, in order, and with which term."""
+        self._asked_term = 0
+        self._closes = False
+        self._trouble = ""
+        """What the log says last; empty while the store answers."""
+        self._told_of = ""
+        """Which other holder the log has named."""
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scaler-standby-lease", daemon=True)
+        self.standby: bytes | None = None
+        """No other scheduler is connected here."""
+        self._thread.start()
+
+    @property
+    def term(self) -> int:
+        """The term of this scheduler, or the highest that it knows of."""
+        return self._known_term
+
+    @property
+    def change(self) -> Change | None:
+        """What this scheduler is to become; None once it is. The shell takes it with `take_change`."""
+        return self._changes[0][0] if self._changes else None
+
+    def log_start(self) -> None:
+        """Say in the log that this scheduler waits for the lease."""
+        logger.info(
+            "the lease at %s decides which scheduler is first; it is free when it was not renewed for %g s",
+            self._url,
+            self._lease_seconds,
+        )
+
+    def take_change(self) -> Change | None:
+        """Return, and forget, what this scheduler is to become next."""
+        change, self._known_term = self._changes.popleft()
+        self._is_first = change is Change.TAKE_OVER
+        if self._is_first:
+            logger.warning("this scheduler has the lease: it is first now (term %d)", self.term)
+        else:
+            logger.warning("this scheduler has the lease at %s no more: it is a standby now", self._url)
+        if self._changes:
+            self._loop.call_soon(self._on_change)
+        return change
+
+    def config(self, of_first: SchedulerConfig) -> SchedulerConfig:
+        """Return what a new core is told now: this if it is first; a standby asks nobody for workers."""
+        scaling = of_first.scaling if self._is_first else None
+        return replace(of_first, is_first=self._is_first, term=self.term, incarnation=new_id(), scaling=scaling)
+
+    def on_asked(self, term: int) -> None:
+        """A peer says hello to a scheduler that is not first, or that has a lower term than the peer has obeyed."""
+        if term > max(self._asked_term, self._known_term):
+            self._asked_term = term
+            self._wake.set()
+
+    def answer(self, peer: bytes, status: m.SchedulerStatus) -> list[Frame]:
+        """Another scheduler has connected. Return the message that answers it: there is nothing to say."""
+        return [encode_envelope(UNSEQUENCED), *encode(m.Refused(NO_STANDBY_TEXT))]
+
+    def last_words(self) -> None:
+        """Nobody waits for any."""
+
+    def close(self) -> None:
+        """Give the lease back, if it is this scheduler's."""
+        self._closes = True
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    # --- the thread's
+
+    def _run(self) -> None:
+        rules = self._rules
+        while True:
+            closes = self._closes
+            now = time.monotonic()
+            if closes:
+                rules.on_end()
+            else:
+                self._note(rules.on_asked(self._asked_term, now))
+                self._note(rules.tick(now))
+            request = rules.next_request(now)
+            if request is not None:
+                self._ask(request, now)
+            elif closes:
+                self._store.close()
+                return
+            if not closes:
+                self._wake.wait(max(0.0, rules.next_deadline() - time.monotonic()))
+                self._wake.clear()
+
+    def _ask(self, request: Exchange, began: float) -> None:
+        rules = self._rules
+        try:
+            found = self._store.exchange(request)
+        except LeaseStoreError as error:
+            rules.on_silence(request)
+            if str(error) != self._trouble and not self._closes:
+                self._trouble = str(error)
+                logger.error(
+                    "the lease at %s cannot be asked for: %s. It is tried again; who cannot renew it is first no more",
+                    self._url,
+                    error,
+                )
+            return
+        change = rules.on_answer(request, found, began, time.monotonic())
+        if self._closes:
+            return
+        if found is not None and rules.holder is None:
+            self._tell(
+                "what is stored there is no lease of a scheduler: nobody can be first. Delete it, or name another prefix"
+            )
+            return
+        if self._trouble:
+            self._trouble = ""
+            logger.info("the lease at %s answers", self._url)
+        self._note(change)
+        self._tell_holder()
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            logger.error("the lease at %s: %s", self._url, trouble)
+
+    def _tell_holder(self) -> None:
+        rules, holder = self._rules, self._rules.holder
+        if rules.is_first:
+            self._told_of = ""
+            return
+        if holder is None or holder.is_returned or holder.holder.startswith(NOBODY):
+            return
+        if holder.holder not in (self._told_of, rules.incarnation):
+            self._told_of = holder.holder
+            logger.info("another scheduler has the lease at %s (%s): this one is its standby", self._url, holder.name)
+
+    def _note(self, change: Change | None) -> None:
+        if change is not None:
+            self._loop.call_soon_threadsafe(self._on_changed, change, self._rules.term)
+
+    def _on_changed(self, change: Change, term: int) -> None:
+        self._changes.append((change, term))
+        self._on_change()
