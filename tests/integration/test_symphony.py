@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scaler import Client
-from scaler.errors import ProcessorDiedError
+from scaler import Client, Retries
+from scaler.errors import ProcessorDiedError, TaskNotRunError, TaskTimeoutError
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
 from tests.integration.functions import fail, keyword_only, mark_and_sleep, mark_and_wait, sleep_and_return, square
 from tests.integration.main_program import run_program
@@ -146,6 +146,32 @@ def test_a_service_process_that_dies_is_tried_again(symphony: Symphony, tmp_path
     assert symphony.client.submit(exit_once, str(tmp_path / "marker")).result(timeout=30) == 1
     with pytest.raises(ProcessorDiedError, match=r"attempt 3 of 3.*exited with status 7"):
         symphony.client.submit(os._exit, 7).result(timeout=40)
+
+
+def fail_until(marker: str, times: int) -> int:
+    """Raise so many times, then return how often it ran."""
+    with open(marker, "a", buffering=1) as file:
+        file.write("x")
+    runs = os.path.getsize(marker)
+    if runs <= times:
+        raise ConnectionError(f"run {runs}")
+    return runs
+
+
+def test_options_of_calls_are_kept_or_refused(symphony: Symphony, tmp_path: Path) -> None:
+    client = symphony.client
+    retried = client.with_options(retries=Retries(2, on=ConnectionError))
+    assert retried.submit(fail_until, str(tmp_path / "a"), 2).result(timeout=40) == 3
+    with pytest.raises(ConnectionError, match="run 3"):
+        retried.submit(fail_until, str(tmp_path / "b"), 9).result(timeout=40)
+    assert retried.starmap(fail_until, [(str(tmp_path / "c"), 1)]) == [2]
+    with pytest.raises(ConnectionError, match="run 1"):
+        client.submit_verbose(fail_until, (str(tmp_path / "d"), 9), retries=Retries(2, on=KeyError)).result(timeout=40)
+    with pytest.raises(TaskTimeoutError, match=r"timeout_seconds.*; Symphony may go on with it"):
+        client.submit_verbose(time.sleep, (3,), timeout_seconds=0.5).result(timeout=40)
+    with pytest.raises(TaskNotRunError, match="idempotent=False cannot be kept in Symphony"):
+        client.submit_verbose(square, (3,), idempotent=False).result(timeout=40)
+    assert client.submit_verbose(square, (3,), priority=1, label="curves", deadline_seconds=60).result(timeout=40) == 9
 
 
 def test_nested_tasks_exceed_the_base_concurrency(symphony: Symphony) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.core.agent import SymphonyCore
 from scaler_adapters.symphony.core.options import SymphonyOptions
@@ -9,6 +11,7 @@ from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol.ids import content_id
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS
 from scaler_protocol.wire.columns import Packed
 
 BASE = 2
@@ -53,9 +56,20 @@ class Harness:
                 self.others.append(effect)
         self.core.check_invariants()
 
-    def submit(self, *numbers: int, depth: int = 0) -> None:
+    def submit(self, *numbers: int, depth: int = 0, capabilities: m.Capabilities = (), **options: Any) -> None:
+        """`options`: those of the call."""
+        asked = NO_OPTIONS.with_given(options, "test")
         self.incoming(
-            m.TaskBatch(CLIENT, list(numbers), (FUNCTION,), Packed.of([b"P"] * len(numbers)), depth=depth, attempts=())
+            m.TaskBatch(
+                CLIENT,
+                list(numbers),
+                (FUNCTION,),
+                Packed.of([b"P"] * len(numbers)),
+                depth=depth,
+                attempts=(),
+                capabilities=capabilities,
+                options=asked.for_agents if options else b"",
+            )
         )
 
     def key_of(self, number: int) -> int:

@@ -17,10 +17,12 @@ from symphony_harness import BASE, CLIENT, FUNCTION, Harness
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
+from scaler_protocol.capabilities import pin_to
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import OBJECT, PER_CALL, PICKLED
 from scaler_protocol.runtime.task_context import set_task_context
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import Retries
 from scaler_protocol.wire.columns import Packed
 
 
@@ -145,6 +147,79 @@ def test_a_task_over_its_time_is_answered(harness: Harness) -> None:
     harness.submit(1)
     harness.advance(100.0)
     assert harness.answers() == {1: m.Status.TIMED_OUT}
+
+
+def test_a_task_has_the_shorter_of_two_time_limits(harness: Harness) -> None:
+    harness.submit(1, timeout_seconds=3)
+    harness.submit(2, timeout_seconds=1000)
+    assert harness.core.next_deadline() <= harness.now + 3
+    harness.advance(2.9)
+    assert harness.answers() == {}
+    harness.advance(0.1)
+    (batch,) = harness.take(m.ResultBatch)
+    assert isinstance(batch, m.ResultBatch)
+    assert (list(batch.numbers), list(batch.statuses)) == ([1], [m.Status.TIMED_OUT])
+    assert batch.payloads.split() == [b"the task ran for more than 3 s (timeout_seconds); Symphony may go on with it"]
+    harness.advance(97.0)
+    assert harness.answers() == {2: m.Status.TIMED_OUT}
+
+
+def test_the_runner_is_told_after_which_errors_a_task_is_tried_again(harness: Harness) -> None:
+    harness.submit(1, retries=Retries(2, on=("builtins.OSError", "mine.Error")))
+    harness.submit(2)
+    assert [harness.running[harness.key_of(number)].retried_after for number in (1, 2)] == [
+        ("builtins.OSError", "mine.Error"),
+        (),
+    ]
+    harness.end(1, status=m.Status.RETRY)
+    assert harness.answers() == {1: m.Status.RETRY}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"idempotent": False}, b"idempotent=False cannot be kept in Symphony"),
+        ({"capabilities": pin_to(b"a" * 16, 1)}, b"worker=\xe2\x80\xa6 cannot be kept in Symphony"),
+    ],
+)
+def test_what_symphony_cannot_keep_is_refused(harness: Harness, asked: dict[str, Any], words: bytes) -> None:
+    harness.submit(1, **asked)
+    harness.submit(2, priority=3, label="curves", capabilities=(("symphony", -1),))
+    assert harness.numbers() == [2]
+    (batch,) = harness.take(m.ResultBatch)
+    assert isinstance(batch, m.ResultBatch)
+    assert (list(batch.numbers), list(batch.statuses)) == ([1], [m.Status.NOT_RUN])
+    assert batch.payloads.split()[0].startswith(words)
+
+
+def run_with_retries(function: Any, *arguments: Any, is_chunk: bool = False) -> int:
+    """Return the status of a task that may be tried again after an OSError."""
+    payload = (False, [*arguments]) if is_chunk else (arguments, {})
+    task = RemoteTask(
+        b"P" + cloudpickle.dumps(function), b"P" + pickle.dumps(payload), (), b"", {}, is_chunk, 1, 0, "", ""
+    )
+    return RemoteResult(*run_task(*task._replace(retried_after=("builtins.OSError",)))).status
+
+
+def raise_it(kind: Any) -> None:
+    raise kind("as told")
+
+
+def unserializable(kind: Any) -> Any:
+    class Unserializable:
+        def __reduce__(self) -> Any:
+            raise kind("it cannot be sent")
+
+    return Unserializable()
+
+
+def test_the_runner_says_which_errors_are_to_be_tried_again() -> None:
+    assert run_with_retries(raise_it, FileNotFoundError) == m.Status.RETRY
+    assert run_with_retries(raise_it, ValueError) == m.Status.FAILED
+    assert run_with_retries(abs, -1) == m.Status.SUCCESS
+    assert run_with_retries(unserializable, OSError) == m.Status.FAILED
+    assert run_with_retries(raise_it, FileNotFoundError, is_chunk=True) == m.Status.RETRY
+    assert run_with_retries(raise_it, ValueError, is_chunk=True) == m.Status.SUCCESS
 
 
 def test_draining_finishes_what_runs(harness: Harness) -> None:

@@ -46,6 +46,8 @@ class RemoteTask(NamedTuple):
     """How the ids of clients inside the task begin."""
     client: bytes = b""
     """The id of the client that submitted the task."""
+    retried_after: tuple[str, ...] = ()
+    """Full names of exception classes after which the scheduler may try it again."""
 
 
 class RemoteResult(NamedTuple):
@@ -120,7 +122,9 @@ def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
 
     # A service process runs one task at a time.
     main_module.install()
-    payloads = TaskPayloads(task.function, task.arguments, task.inputs, task.serializer, task.is_chunk)
+    payloads = TaskPayloads(
+        task.function, task.arguments, task.inputs, task.serializer, task.is_chunk, task.retried_after
+    )
     status, outcome = Execution(fetch, open_scope, _environments(task)).run(payloads)
     return int(status), outcome.payload, tuple(bytes(buffer) for buffer in outcome.buffers)
 

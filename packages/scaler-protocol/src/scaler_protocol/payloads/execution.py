@@ -19,6 +19,7 @@ from typing import Any
 from scaler_protocol.failures import (
     brief_failure_payload,
     failure_payload,
+    full_names_of,
     named_failure_payload,
     named_text_of,
     not_restored_payload,
@@ -69,6 +70,8 @@ class TaskPayloads:
     serializer: bytes = b""
     """The body of the client's serializer class; empty for none."""
     is_chunk: bool = False
+    retried_after: Sequence[str] = ()
+    """Full names of exception classes: after these, and those derived from them, the status is RETRY and not FAILED."""
 
 
 class Execution:
@@ -105,15 +108,18 @@ class Execution:
         If an object is unavailable that the task needs before it begins, the status is that of ObjectUnavailableError.
         """
         try:
-            return Status.SUCCESS, self._run(task)
+            return self._run(task)
         except BaseException as error:
             # Users' code may raise anything. Not even SystemExit may end the process that runs tasks.
             unavailable = unavailable_object(error)
             if unavailable is not None:
                 return Status(unavailable.status), Outcome(str(unavailable).encode("utf-8", "replace"))
+            if type(error) is _NotSentError:
+                return Status.FAILED, inline_or_object(self._failure(error.cause))
             failure = self._failure(error)
             is_plain = is_plain_call(task.function, task.arguments)
-            return Status.FAILED, inline_or_object(plain_failure(failure) if is_plain else failure)
+            status = Status.RETRY if _is_retried(task, type(error)) else Status.FAILED
+            return status, inline_or_object(plain_failure(failure) if is_plain else failure)
 
     def _failure(self, error: BaseException) -> bytes:
         if type(error) is PluginFailedError:
@@ -121,12 +127,14 @@ class Execution:
             return named_failure_payload("WorkerPluginError", text, error.cause)
         return _failure(error)
 
-    def _run(self, task: TaskPayloads) -> Outcome:
+    def _run(self, task: TaskPayloads) -> tuple[Status, Outcome]:
         serializer = self._serializer(task.serializer)
         function = self._function(task.function, task.serializer, serializer)
         if task.is_chunk:
             chunk = _restored("the arguments", lambda: load_chunk(task.arguments, self._fetch))
-            return _dump_chunk(*copy_context().run(self._run_chunk, function, chunk, serializer))
+            results, failures, kind = copy_context().run(self._run_chunk, function, chunk, serializer)
+            is_retried = kind is not None and _is_retried(task, kind)
+            return Status.RETRY if is_retried else Status.SUCCESS, _dump_chunk(results, failures)
         is_plain = is_plain_call(task.function, task.arguments)
         if is_plain:
             args, kwargs = _restored(
@@ -137,12 +145,12 @@ class Execution:
         # In a new context, so that decimal contexts and the like end with their task.
         value = completed(copy_context().run(function, *args, **kwargs))
         if is_plain:
-            return dump_plain_outcome(value)
+            return Status.SUCCESS, dump_plain_outcome(value)
         try:
-            return dump_result(value, serializer)
+            return Status.SUCCESS, dump_result(value, serializer)
         except Exception as error:
             unserializable = result_error(value, error)
-        raise unserializable
+        raise _NotSentError(unserializable)
 
     def _serializer(self, body: bytes) -> Serializer | None:
         if environment_owner(body):
@@ -197,8 +205,8 @@ class Execution:
         function: Callable[..., Any],
         chunk: tuple[bool, Sequence[Any]] | list[bytes],
         serializer: Serializer | None,
-    ) -> tuple[list[Any], dict[int, bytes]]:
-        """Return the values of all items and the failures by item."""
+    ) -> tuple[list[Any], dict[int, bytes], type[BaseException] | None]:
+        """Return the values of all items, the failures by item, and the class of the last failure."""
         items: Sequence[Any]
         if isinstance(chunk, list):
             star, items = True, chunk
@@ -216,15 +224,35 @@ class Execution:
 
         results: list[Any] = []
         failures: dict[int, bytes] = {}
+        kind: type[BaseException] | None = None
         for index, item in enumerate(items):
             try:
                 results.append(call(item))
             except BaseException as error:
                 results.append(None)
+                kind = type(error)
                 failed = RuntimeError(STOP_TEXT) if type(error) is StopIteration else error
                 # The caller of `map` gets the first failure. Of the others only the number matters.
                 failures[index] = _brief_failure(failed) if failures else _failure(failed)
-        return results, failures
+        return results, failures, kind
+
+
+class _NotSentError(Exception):
+    """A result cannot be serialized."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+_NOT_THEIR_OWN = frozenset((NotRestoredError, PluginFailedError))
+"""A task that ended with one of these would end so again."""
+
+
+def _is_retried(task: TaskPayloads, kind: type[BaseException]) -> bool:
+    """Whether a task is to run again after an exception of this class."""
+    retried_after = task.retried_after
+    return bool(retried_after) and kind not in _NOT_THEIR_OWN and not set(retried_after).isdisjoint(full_names_of(kind))
 
 
 def _restored(what: str, load: Callable[[], Any]) -> Any:

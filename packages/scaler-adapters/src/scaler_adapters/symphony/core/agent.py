@@ -18,7 +18,7 @@ from typing import Any
 from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.core.answers import Answers
 from scaler_adapters.symphony.core.functions import FunctionTable
-from scaler_adapters.symphony.core.options import SymphonyOptions, hello_of
+from scaler_adapters.symphony.core.options import SymphonyOptions, hello_of, refusal_of
 from scaler_adapters.symphony.core.tasks import Task, TaskTable
 from scaler_adapters.symphony.task_runner import RemoteTask
 from scaler_protocol.address_list import split_addresses
@@ -152,10 +152,7 @@ class SymphonyCore:
             deadline = min(deadline, self._progress_at + STALLED_SECONDS)
         if self._leave_by is not None:
             deadline = min(deadline, self._leave_by)
-        if self._options.task_timeout_seconds:
-            since = min((task.since for task in self._tasks.running.values() if not task.answered), default=inf)
-            deadline = min(deadline, since + self._options.task_timeout_seconds)
-        return deadline
+        return min(deadline, self._tasks.next_timeout(self._options.task_timeout_seconds))
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless all facts agree with each other. Call after `take_effects`."""
@@ -228,8 +225,11 @@ class SymphonyCore:
         if self._leave_by is not None or not self._session_open:
             self._give_back(tasks)
             return
+        refused = refusal_of(batch)
         for task in tasks:
-            if task.function not in self._functions or (batch.serializer and batch.serializer not in self._functions):
+            if refused:
+                self._answers.add(task, Status.NOT_RUN, refused.encode())
+            elif task.function not in self._functions or (batch.serializer and batch.serializer not in self._functions):
                 text = b"its function was not sent to the Symphony adapter"
                 self._answers.add(task, Status.NOT_RUN, text)
             else:
@@ -373,6 +373,7 @@ class SymphonyCore:
             security_dir=self._options.security_dir,
             identity_prefix=self._options.incarnation[:FINGERPRINT_BYTES] if self._options.security_dir else b"",
             client=task.batch.client,
+            retried_after=task.asked.retries.on if task.asked.retries is not None else (),
         )
         self._outbox.add(effects.RunTask(task.key, remote))
 
@@ -421,7 +422,7 @@ class SymphonyCore:
         result = task.result
         if not event.error:
             self._answers.add(task, result.status, result.payload, result, event.object_id)
-        elif result.status == Status.FAILED:
+        elif result.status in (Status.FAILED, Status.RETRY):
             # An object's header has the form of a payload: the exception counts for more than its size.
             self._answers.add(task, result.status, result.buffers[0], result)
         else:
@@ -442,11 +443,10 @@ class SymphonyCore:
         if self._now >= self._reconnect_at:
             self._reconnect_at = inf
             self._outbox.add(effects.OpenSession())
-        timeout = self._options.task_timeout_seconds
-        for task in [*self._tasks.running.values()] if timeout else []:
-            if not task.answered and self._now >= task.since + timeout:
-                sentence = f"the task ran for more than {timeout:g} s (task timeout); Symphony may go on with it"
-                self._answers.add(task, Status.TIMED_OUT, sentence.encode())
+        for task, timeout in self._tasks.timed_out(self._options.task_timeout_seconds, self._now):
+            whose = "task timeout" if timeout == self._options.task_timeout_seconds else "timeout_seconds"
+            sentence = f"the task ran for more than {timeout:g} s ({whose}); Symphony may go on with it"
+            self._answers.add(task, Status.TIMED_OUT, sentence.encode())
 
     def _on_link_refused(self, event: events.LinkRefused) -> None:
         line = self._silence.on_refused(event.reason, self._now)

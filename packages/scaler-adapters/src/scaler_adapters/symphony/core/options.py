@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scaler_protocol.capabilities import pinned_slot
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import asked_of
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,3 +45,15 @@ def hello_of(options: SymphonyOptions) -> m.Hello:
         capacity=0,
         queue_limit=options.queue_limit,
     )
+
+
+def refusal_of(batch: m.TaskBatch) -> str:
+    """Return what tasks of a batch ask for that Symphony does not give; empty where there is nothing."""
+    if not asked_of(batch.options).idempotent:
+        return (
+            "idempotent=False cannot be kept in Symphony, which may run a task again by itself; have it run by other workers "
+            "(capabilities, host=…), or submit it without this option"
+        )
+    if batch.capabilities and pinned_slot(batch.capabilities) is not None:
+        return "worker=… cannot be kept in Symphony, which puts tasks on its hosts by itself; host=… names its adapter"
+    return ""

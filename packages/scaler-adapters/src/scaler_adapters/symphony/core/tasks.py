@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from scaler_adapters.symphony.task_runner import RemoteResult
 from scaler_protocol.runtime.core import require
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_rows
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, asked_of
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +30,7 @@ class Task:
     objects: tuple[bytes, ...]
     batch: m.TaskBatch
     carried: Carried = ()
+    asked: CallOptions = NO_OPTIONS
     since: float = 0.0
     """When it was sent to Symphony; 0 before."""
     answered: bool = False
@@ -40,6 +43,11 @@ class Task:
     def depth(self) -> int:
         """How deeply the task is nested."""
         return self.batch.depth
+
+    def timeout(self, of_all: float) -> float:
+        """Return how many seconds it may run, where this is the limit of all tasks; 0: no limit."""
+        own = self.asked.timeout_seconds
+        return min(own, of_all) if own and of_all else own or of_all
 
 
 class TaskTable:
@@ -64,6 +72,7 @@ class TaskTable:
         objects = _by_row(zip(batch.object_positions, batch.objects, strict=True))
         inputs = _by_row(zip(batch.input_positions, batch.inputs.split(), strict=True))
         carried = carried_rows(batch, rows)
+        asked = asked_of(batch.options)
         for row, (number, attempt, index, payload) in enumerate(
             zip(batch.numbers, attempts, indexes, batch.payloads.split(), strict=True)
         ):
@@ -79,6 +88,7 @@ class TaskTable:
                 tuple(objects.get(row, ())),
                 batch,
                 carried[row],
+                asked,
             )
 
     def unanswered(self) -> list[Task]:
@@ -92,6 +102,26 @@ class TaskTable:
     def abandoned_count(self) -> int:
         """How many tasks run on although nobody waits for them: they have a place here and none in the scheduler's count."""
         return sum(task.answered for task in self.running.values())
+
+    def next_timeout(self, of_all: float) -> float:
+        """When the next task has run for too long, where `of_all` is the limit of all tasks; inf for never."""
+        return min(
+            (
+                task.since + limit
+                for task in self.running.values()
+                if not task.answered and (limit := task.timeout(of_all))
+            ),
+            default=inf,
+        )
+
+    def timed_out(self, of_all: float, now: float) -> list[tuple[Task, float]]:
+        """Return the tasks that have run for too long, with their limits."""
+        found = []
+        for task in self.running.values():
+            limit = task.timeout(of_all)
+            if limit and not task.answered and now >= task.since + limit:
+                found.append((task, limit))
+        return found
 
     def may_start(self, task: Task) -> bool:
         """Whether there is a place for it, or it is deeper than all that run: its parent is among them and waits for it."""
