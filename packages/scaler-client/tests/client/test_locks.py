@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -134,3 +135,64 @@ def test_impossible_values_are_refused_at_the_call(
 ) -> None:
     with pytest.raises(error):
         client.semaphore(**arguments)
+
+
+@pytest.mark.parametrize("name", ["\0", "a\0b", "\n", " ", "a/../b", "\u202e", "\U0001f600" * 200])
+def test_odd_names_are_names_of_their_own(client: Client, name: str) -> None:
+    with client.lock(name, timeout=5), client.lock("x" + name[1:], timeout=5):
+        pass
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udcff"])
+def test_names_that_no_message_can_hold_are_refused(client: Client, name: str) -> None:
+    """They were sent with question marks, so that different names were one lock."""
+    with pytest.raises(ValueError, match="that UTF-8 can hold"):
+        client.lock(name)
+
+
+def test_threads_that_share_one_object_do_not_lose_a_hold(client: Client) -> None:
+    lock = client.lock("a")
+    ended: list[str] = []
+
+    def use() -> None:
+        try:
+            with lock:
+                ended.append("held")
+        except LockError:
+            ended.append("refused")
+
+    for _ in range(20):
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(ended) == 160
+    with client.lock("a", timeout=5):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_inside_the_block_leaves_it_at_once(client: Client) -> None:
+    """It waited a minute for an answer. The lock stays the parent's."""
+    reader, writer = os.pipe()
+    child = -1
+    lock = client.lock("a")
+    try:
+        with lock:
+            child = os.fork()
+            if child:
+                assert os.read(reader, 1000) == b"ClientForkedError"
+                assert lock.held
+    except BaseException as error:
+        if child == 0:
+            os.write(writer, type(error).__name__.encode())
+            os._exit(0)
+        raise
+    finally:
+        if child == 0:
+            os._exit(1)
+    os.waitpid(child, 0)
+    with client.lock("a", timeout=5):
+        pass

@@ -78,7 +78,9 @@ class LockUse:
         self._operations = operations
         self._count = count
         self._timeout = timeout
-        self._hold: Hold | None = None
+
+    _hold: Hold | None = None
+    """The block that uses it. Set and taken out by one operation of the dictionary, as two threads may try at once."""
 
     @property
     def held(self) -> bool:
@@ -88,7 +90,7 @@ class LockUse:
 
     def __del__(self) -> None:
         # A block whose thread was ended in a way that leaves no block.
-        if getattr(self, "_hold", None) is not None:
+        if self._hold is not None:
             self._withdraw()
 
     @property
@@ -101,8 +103,6 @@ class LockUse:
 
     def _begin(self, wake: Callable[[], None]) -> Hold:
         """A block begins: return what it is to ask for with `_ask`. Raises where it cannot be asked for."""
-        if self._hold is not None:
-            raise errors.LockError(f"{self._shown} is in use by this object already: a lock cannot be taken twice")
         self._operations.require_open()
         engine = self._engine
         engine.core.admission.require_usable()
@@ -110,7 +110,10 @@ class LockUse:
             raise errors.LockError(f"{self._shown} cannot be waited for in a callback of a future")
         # Tasks that wait to leave do so now: whoever asks waits.
         engine.waiting.before_wait()
-        hold = self._hold = Hold(engine.core.take_number(), wake)
+        hold = Hold(engine.core.take_number(), wake)
+        there: Hold = self.__dict__.setdefault("_hold", hold)
+        if there is not hold:
+            raise errors.LockError(f"{self._shown} is in use by this object already: a lock cannot be taken twice")
         return hold
 
     def _ask(self, hold: Hold) -> None:
@@ -132,12 +135,14 @@ class LockUse:
         """The block ends: ask whether it was held all the time."""
         hold, engine = self._hold, self._engine
         assert hold is not None
+        # In a process that was forked inside the block nobody would ever answer, and the lock is the other's.
+        engine.waiting.before_wait()
         engine.steps.do(partial(engine.core.release_lock, hold.number))
         return hold
 
     def _require_released(self, hold: Hold) -> None:
         """Raise unless the scheduler has said that it was held all the time. The block has ended."""
-        self._hold = None
+        self.__dict__.pop("_hold", None)
         if hold.state is m.LockState.RELEASED:
             return
         if hold.state is m.LockState.HELD:
@@ -149,7 +154,7 @@ class LockUse:
         )
 
     def _withdraw(self) -> None:
-        hold, self._hold = self._hold, None
+        hold = self.__dict__.pop("_hold", None)
         if hold is not None:
             self._engine.steps.do(partial(self._engine.core.withdraw_lock, hold.number))
 
@@ -225,6 +230,11 @@ def _checked_name(name: Any) -> str:
         raise TypeError(f"the name of a lock must be a str, not {shown(name)}")
     if not 0 < len(name) <= NAME_CHARACTERS_MAX:
         raise ValueError(f"the name of a lock has 1 to {NAME_CHARACTERS_MAX} characters, not {len(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        # Messages would have a question mark in their place, and different names be the same lock.
+        raise ValueError(f"the name of a lock is text that UTF-8 can hold, and {name!a} is not") from None
     return name
 
 
