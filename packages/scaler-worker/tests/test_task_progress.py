@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from agent_harness import CLIENT, AgentHarness
@@ -24,7 +24,7 @@ class Setting:
         self.woken = 0
         self.running: Any = SimpleNamespace(row=SimpleNamespace(task_index=5), in_code=True)
         monkeypatch.setattr(progress, "monotonic", lambda: self.now)
-        self.reports = progress.ProgressReports(self.running, self._send, self._wake)
+        self.reports = progress.ProgressReports(cast(Any, self.running), self._send, self._wake)
 
     def _send(self, kind: Kind, parts: Any) -> None:
         assert kind is Kind.PROGRESS
