@@ -214,6 +214,9 @@ def _make_context(task: RemoteTask) -> Any:
 
             return load_peer(Path(self.security_dir), KeyRole.WORKER)
 
+        def report_progress(self, done: float, total: float, note: str) -> None:
+            """Nothing carries it: a task's messages to the agent are its result and those of clients inside it."""
+
         def open_relay(
             self, client: bytes, receiver: Callable[[list[Any]], None], attendant: Callable[[], None], module: str
         ) -> None:
