@@ -143,7 +143,10 @@ class AgentProcess(Process):
             if not effect.status:
                 self.stores.begin_hand_over()
             self.ledger.tell_all(f"{self.name} stops: {effect.reason}")
-        elif isinstance(effect, effects.UseStorage | effects.Log | effects.MeasureMemory | effects.ReadOutput):
+        elif isinstance(
+            effect,
+            effects.UseStorage | effects.Log | effects.MeasureMemory | effects.ReadOutput | effects.SampleProcessors,
+        ):
             pass
         else:
             receiver = self.processors.get(effect.processor)

@@ -21,6 +21,7 @@ DUMP_FLAGS = [
     DocumentedFlag("output", ("--output", "-o"), "a.json", Path("a.json"), Path("scaler-dump.json")),
     DocumentedFlag("tasks", ("--tasks", "-t"), "3,17", (3, 17), ()),
     DocumentedFlag("timeout", ("--timeout",), "2.5", 2.5, 30),
+    DocumentedFlag("profile", ("--profile",), "10", 10, 0),
     DocumentedFlag("logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ()),
     *LOGGING,
 ]

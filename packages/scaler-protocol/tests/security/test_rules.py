@@ -48,7 +48,7 @@ RUNNING = {
     "Relay",
     "ClientGone",
 }
-RUNNING |= {"GrantsHeld", "GrantsFreed"}
+RUNNING |= {"GrantsHeld", "GrantsFreed", "ProfileSamples"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 
 AT_SCHEDULER = {

@@ -205,6 +205,34 @@ def with_rows(build: Any) -> st.SearchStrategy[Any]:
     return st.integers(0, ROWS_MAX).flatmap(build)
 
 
+@st.composite
+def calls(draw: st.DrawFn, rows: int) -> dict[str, Any]:
+    """The columns of a tree of calls."""
+    table = draw(texts(5))
+    place = st.integers(0, 4)
+    return {
+        "parents": [draw(st.integers(0, row)) for row in range(rows)],
+        **{name: draw(st.lists(place, min_size=rows, max_size=rows)) for name in ("names", "files")},
+        "lines": draw(column("I", rows)),
+        "microseconds": draw(column("Q", rows)),
+        "texts": table,
+    }
+
+
+def profiles(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Messages of this kind with a tree of calls."""
+
+    def build(columns: dict[str, Any]) -> st.SearchStrategy[Any]:
+        others = {
+            field.name: {"int": U32, "float": FIGURES, "bool": st.booleans()}[str(field.type)]
+            for field in dataclasses.fields(kind)
+            if field.name not in columns
+        }
+        return st.builds(kind, **others, **{name: st.just(column) for name, column in columns.items()})
+
+    return with_rows(calls).flatmap(build)
+
+
 COUNTERS = st.lists(st.builds(m.Counter, TEXTS, U64), max_size=3).map(tuple)
 TALLIES = st.lists(st.builds(m.Tally, TEXTS, U64, U64, U64), max_size=3).map(tuple)
 
@@ -402,6 +430,9 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         )
     ),
     m.Drain: st.builds(m.Drain),
+    m.ProfileRequest: st.builds(m.ProfileRequest, WAITS, U32, U32),
+    m.ProfileSamples: profiles(m.ProfileSamples),
+    m.MonitorProfile: profiles(m.MonitorProfile),
 }
 
 

@@ -13,9 +13,12 @@ from scaler_protocol.monitoring.topics import (
     EVENTS,
     FIGURES,
     OutputTopic,
+    ProfileWanted,
     dump_topic,
     dumped_task,
     output_topic,
+    profile_topic,
+    profile_wanted,
     topic_of,
 )
 from scaler_protocol.transport.publisher import Publisher
@@ -100,10 +103,17 @@ class MonitorFeed:
             self._welcome_due = now + WELCOME_SECONDS
         return count, bool(count) and self._publisher.wanted(EVENTS), joined
 
+    def profiles(self) -> tuple[ProfileWanted, ...]:
+        """Return the profiles that are subscribed to."""
+        found = map(profile_wanted, self._publisher.topics())
+        return tuple(wanted for wanted in found if wanted is not None)
+
     def publish(self, message: m.Message) -> None:
         """Publish a message of the core."""
         if isinstance(message, m.MonitorOutput):
             topic = topic_of(OutputTopic(message.number, message.subject))
+        elif isinstance(message, m.MonitorProfile):
+            topic = profile_topic(ProfileWanted(message.token, message.rate, message.seconds))
         else:
             topic = EVENTS if isinstance(message, m.MonitorEvents) else FIGURES
         self._publisher.send([topic, *encode(message)])

@@ -545,7 +545,17 @@ class _Server:
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
         outputs = self._feed.outputs()
-        return events.Tick(cpu_percent, rss_bytes(), monitors, unix_time, wants_events, joined, store_asked, outputs)
+        return events.Tick(
+            cpu_percent,
+            rss_bytes(),
+            monitors,
+            unix_time,
+            wants_events,
+            joined,
+            store_asked,
+            outputs,
+            self._feed.profiles(),
+        )
 
     def _on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())

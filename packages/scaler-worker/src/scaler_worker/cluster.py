@@ -237,6 +237,7 @@ class Agent:
             effects.MeasureMemory: self._pool.measure_memory,
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.MoveLink: self._move_link,
+            effects.SampleProcessors: lambda effect: self._pool.sample(effect.seconds, effect.rate),
             effects.Stop: self._end,
             effects.ReadOutput: self._read_output,
         }

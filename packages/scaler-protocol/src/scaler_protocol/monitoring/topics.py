@@ -11,7 +11,7 @@ from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 
-_FIGURES, _EVENTS, _DUMP, _OUTPUT = range(4)
+_FIGURES, _EVENTS, _DUMP, _OUTPUT, _PROFILE = range(5)
 _OF_TASK, _OF_AGENT = range(2)
 
 FIGURES = encode_envelope(Envelope(0, 0, 0, _FIGURES))
@@ -73,3 +73,29 @@ def output_topic(topic: bytes) -> OutputTopic | None:
     if (flags, stream) != (0, _OUTPUT) or kind != (_OF_TASK if number else _OF_AGENT):
         return None
     return OutputTopic(number, topic[-ID_BYTES:])
+
+
+class ProfileWanted(NamedTuple):
+    """A profile that a monitor asks for: what workers run from now on."""
+
+    token: int
+    """A number that the monitor chooses, so that its profile is its own."""
+    rate: int
+    """Samples a second."""
+    seconds: int
+
+
+def profile_topic(wanted: ProfileWanted) -> bytes:
+    """Return the topic of a profile. It is taken while somebody subscribes to it, for its seconds at most."""
+    return encode_envelope(Envelope(wanted.token, wanted.rate, wanted.seconds, _PROFILE))
+
+
+def profile_wanted(topic: bytes) -> ProfileWanted | None:
+    """Return what the topic of a profile asks for; None for any other topic."""
+    try:
+        envelope = decode_envelope(topic)
+    except MalformedMessageError:
+        return None
+    if envelope.epoch != _PROFILE:
+        return None
+    return ProfileWanted(envelope.sequence, envelope.acknowledged, envelope.flags)

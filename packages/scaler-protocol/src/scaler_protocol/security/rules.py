@@ -51,6 +51,7 @@ _RUNNING = {
     m.ChunkFailures: "",
     m.OutputReply: "",
     m.Drain: "",
+    m.ProfileSamples: "",
     # And these are about the clients inside the sender's tasks.
     m.Relay: "client",
     m.ClientGone: "client",

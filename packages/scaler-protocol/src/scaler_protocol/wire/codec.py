@@ -540,6 +540,15 @@ def _check_store_status(message: m.StoreStatus) -> None:
     _check_exact(message, len(message.owners), "owner_objects", "owner_bytes")
 
 
+def _check_calls(message: m.ProfileSamples | m.MonitorProfile) -> None:
+    rows = len(message.parents)
+    _check_exact(message, rows, "names", "files", "lines", "microseconds")
+    if any(parent > row for row, parent in enumerate(message.parents)):
+        raise MalformedMessageError(f"{type(message).__name__}: a call comes before its caller")
+    if rows and max(max(message.names), max(message.files)) >= len(message.texts):
+        raise MalformedMessageError(f"{type(message).__name__}: a row names something outside its table")
+
+
 _COUNTER = _plain("name", "count")
 _TALLY = _plain(*m.Tally.__dataclass_fields__)
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
@@ -875,6 +884,30 @@ _LAYOUTS: tuple[_Layout, ...] = (
         check=_check_cancel_request,
     ),
     _Layout("cancelReply", m.CancelReply, tuple(_plain("request", "count", "error"))),
+    _Layout("profileRequest", m.ProfileRequest, (*_waits("seconds"), *_plain("rate", "nodes"))),
+    _Layout(
+        "profileSamples",
+        m.ProfileSamples,
+        (
+            *_plain("processors", "samples", "cost_microseconds"),
+            *_column("I", "parents", "names", "files", "lines"),
+            *_column("Q", "microseconds"),
+            *_texts("texts"),
+        ),
+        check=_check_calls,
+    ),
+    _Layout(
+        "monitorProfile",
+        m.MonitorProfile,
+        (
+            *_figures("token", "rate", "seconds", "elapsed_seconds", "done", "agents", "answered", "processors"),
+            *_plain("samples", "cost_microseconds"),
+            *_column("I", "parents", "names", "files", "lines"),
+            *_column("Q", "microseconds"),
+            *_texts("texts"),
+        ),
+        check=_check_calls,
+    ),
 )
 
 # Messages of one value: the union member is the value itself.

@@ -1595,6 +1595,82 @@ class Drain:
     """Agent to scheduler: send no more tasks, I am about to leave. Scheduler to agent: finish what you have and leave."""
 
 
+@record
+class ProfileRequest:
+    """Scheduler to agent: sample what processors run. Each request replaces the one before."""
+
+    seconds: float
+    """For how long from now; 0: no longer."""
+    rate: int = 0
+    """Samples a second."""
+    nodes: int = 0
+    """About how many nodes each answer may have."""
+
+
+@record
+class ProfileSamples:
+    """Agent to scheduler: calls that its processors were in since the last of these, about once a second. Columns as in
+    `monitoring.profile_tree.CallTable`; the name of a root is the id of a task's function in hexadecimal digits."""
+
+    processors: int = 0
+    """How many have reported."""
+    samples: int = 0
+    """How many samples this is made of."""
+    cost_microseconds: int = 0
+    """Processor time that sampling took."""
+    parents: Column = EMPTY
+    """One per node."""
+    names: Column = EMPTY
+    """One per node."""
+    files: Column = EMPTY
+    """One per node."""
+    lines: Column = EMPTY
+    """One per node."""
+    microseconds: Column = EMPTY
+    """One per node."""
+    texts: tuple[str, ...] = ()
+    """What `names` and `files` refer to."""
+
+
+@record
+class MonitorProfile:
+    """What workers have run since a profile began. Columns as in `monitoring.profile_tree.CallTable`; the name of a root is
+    that of a task's function."""
+
+    token: int
+    """This, `rate` and `seconds` as in the topic."""
+    rate: int
+    """Samples a second."""
+    seconds: int
+    """How long it takes."""
+    elapsed_seconds: float = 0.0
+    """How long it has taken so far."""
+    done: bool = False
+    """Whether nothing is added any more."""
+    agents: int = 0
+    """How many agents were asked."""
+    answered: int = 0
+    """How many of these have sent samples, or that there are none."""
+    processors: int = 0
+    """The largest number of processors that have reported within a second."""
+    samples: int = 0
+    """How many samples this is made of."""
+    cost_microseconds: int = 0
+    """Processor time that sampling took on all workers."""
+    parents: Column = EMPTY
+    """One per node."""
+    names: Column = EMPTY
+    """One per node."""
+    files: Column = EMPTY
+    """One per node."""
+    lines: Column = EMPTY
+    """One per node."""
+    microseconds: Column = EMPTY
+    """One per node."""
+    texts: tuple[str, ...] = ()
+    """What `names` and `files` refer to."""
+
+
 Message = (
     Hello
     | Welcome
@@ -1655,4 +1731,7 @@ Message = (
     | MonitorOutput
     | CancelRequest
     | CancelReply
+    | ProfileRequest
+    | ProfileSamples
+    | MonitorProfile
 )

@@ -515,6 +515,36 @@ EXAMPLES: dict[str, m.Message] = {
     "monitor-output": m.MonitorOutput(
         1.5, 17, CLIENT, ("node-7",), Packed.of([b'{"parts": []}']), asked=3, silent=("node-8",), omitted=1
     ),
+    "profile-request": m.ProfileRequest(10.5, 100, 2000),
+    "profile-samples": m.ProfileSamples(
+        processors=4,
+        samples=399,
+        cost_microseconds=4_100,
+        parents=array("I", [0, 1, 2]),
+        names=array("I", [0, 1, 3]),
+        files=array("I", [3, 2, 2]),
+        lines=array("I", [0, 7, 9]),
+        microseconds=array("Q", [0, 30_000, 3_960_000]),
+        texts=(FUNCTION.hex(), "square", "squares.py", ""),
+    ),
+    "monitor-profile": m.MonitorProfile(
+        token=77,
+        rate=100,
+        seconds=10,
+        elapsed_seconds=1.5,
+        done=True,
+        agents=2,
+        answered=1,
+        processors=4,
+        samples=399,
+        cost_microseconds=4_100,
+        parents=array("I", [0, 1, 2]),
+        names=array("I", [0, 1, 3]),
+        files=array("I", [3, 2, 2]),
+        lines=array("I", [0, 7, 9]),
+        microseconds=array("Q", [0, 30_000, 3_960_000]),
+        texts=("square", "square", "squares.py", ""),
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from scaler_protocol.monitoring.topics import OutputTopic
+from scaler_protocol.monitoring.topics import OutputTopic, ProfileWanted
 from scaler_protocol.runtime.values import value
 from scaler_protocol.wire.envelope import Envelope
 from scaler_protocol.wire.messages import Message, StoreStatus
@@ -95,6 +95,8 @@ class Tick:
     """Whether the object storage server has just been asked how much it holds. `StoreReported` follows soon."""
     outputs: tuple[OutputTopic, ...] = ()
     """What monitors want to read of the output of tasks and the logs of agents."""
+    profiles: tuple[ProfileWanted, ...] = ()
+    """The profiles that monitors subscribe to."""
 
 
 @value

@@ -50,6 +50,7 @@ from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.operator_requests import OperatorRequests
 from scaler_scheduler.core.output_questions import OutputQuestions
 from scaler_scheduler.core.placement import Placement
+from scaler_scheduler.core.profiles import Profiles
 from scaler_scheduler.core.rebalancing import Rebalancing
 from scaler_scheduler.core.records import ClientRecord, PeerRecord
 from scaler_scheduler.core.rounds import PeerRounds
@@ -114,13 +115,14 @@ class SchedulerCore:
         self._lock_requests = LockRequests(state)
         self._output_questions = OutputQuestions(state)
         self._operator_requests = OperatorRequests(state, rows, self._shutdown, requests.cancel_tasks)
+        self._profiles = Profiles(state)
         from_clients = {
             **requests.handlers,
             **self._jobs.handlers,
             **self._lock_requests.handlers,
             **self._operator_requests.handlers,
         }
-        from_agents = {**reports.handlers, **self._output_questions.handlers}
+        from_agents = {**reports.handlers, **self._output_questions.handlers, **self._profiles.handlers}
         self._sessions = PeerSessions(
             state, self._departures, self._shutdown, from_clients, from_agents, reports.on_heartbeat
         )
@@ -217,6 +219,7 @@ class SchedulerCore:
             self._monitor_reports.next_deadline(),
             self._state.timers.next_deadline(),
             self._state.locks.next_deadline(),
+            self._profiles.due_at,
         )
         if self._jobs.due:
             deadline = min(deadline, self._now + RETRY_SECONDS)
@@ -308,6 +311,7 @@ class SchedulerCore:
             self._scaling.look(now)
         self._monitor_reports.publish(tick, now)
         self._output_questions.look(tick.outputs, now, tick.unix_time)
+        self._profiles.on_tick(tick.profiles, now)
 
     def _look_after(self, record: PeerRecord, now: float) -> bool:
         if not self._sessions.look_after(record, now):

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX
 from scaler_protocol.service.command import CommandSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
@@ -38,6 +39,7 @@ class DumpSettings(CommandSettings):
     examples: ClassVar[tuple[tuple[str, str], ...]] = (
         ("scaler_dump tcp://127.0.0.1:2347 --output -", "print the scheduler's tables"),
         ("scaler_dump tcp://127.0.0.1:2347 --output - --tasks 17,18", "also all about two tasks, by their numbers"),
+        ("scaler_dump tcp://127.0.0.1:2347 --profile 10 > stacks.txt", "what workers run, for speedscope"),
     )
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
@@ -48,6 +50,12 @@ class DumpSettings(CommandSettings):
     )
     tasks: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split), Short("t"), TakesSeveral()] = Field(
         default=(), max_length=8, description="numbers of up to eight tasks whose whole records are added"
+    )
+    profile: int = Field(
+        default=0,
+        ge=0,
+        le=PROFILE_SECONDS_MAX,
+        description="sample what workers run for so many seconds, and print that as collapsed stacks instead; at most 60",
     )
     timeout: float = Field(default=30, gt=0, description="seconds to wait for the scheduler's answer")
     # The dump may go to standard output, so log lines need another place.

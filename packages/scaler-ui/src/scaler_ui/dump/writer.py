@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from scaler_protocol.errors import WireError
+from scaler_protocol.monitoring.profile_tree import collapsed
 from scaler_protocol.monitoring.topics import ANY_CLIENT, FIGURES, dump_topic, dumped_task, task_output_topic
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
@@ -29,6 +31,9 @@ from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import output_data
+from scaler_ui.profiles import calls_of, take_profile
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 
@@ -38,6 +43,9 @@ OUTPUT_SECONDS = 8.0
 
 def run(settings: DumpSettings) -> int:
     """Write the file. Returns the exit status."""
+    if settings.profile:
+        print(collapsed_profile(settings), end="")
+        return 0
     text = text_of(collect(settings), settings)
     if str(settings.output) == "-":
         print(text)
@@ -53,6 +61,16 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ServiceError(f"--output: cannot write {path}: {error.strerror}") from None
+
+
+def collapsed_profile(settings: DumpSettings) -> str:
+    """Return what workers run from now on, as collapsed stacks. Raises `ServiceError` if the scheduler does not answer."""
+    security = peer_security(settings, "monitor", "operator")
+    check_monitor_address(settings.monitor_address, security=security)
+    profile = take_profile(settings.monitor_address, settings.profile, security=security, timeout_s=settings.timeout)
+    if profile.answered < profile.agents:
+        logger.warning("%d of %d worker agents have sent no samples", profile.agents - profile.answered, profile.agents)
+    return collapsed(calls_of(profile))
 
 
 def collect(settings: DumpSettings) -> dict[str, Any]:

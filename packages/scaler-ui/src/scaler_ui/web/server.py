@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
@@ -18,7 +18,9 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.gzip import GZipMiddleware
 
+from scaler_protocol.address import Address
 from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX, collapsed
 from scaler_protocol.monitoring.topics import OutputTopic
 from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
@@ -37,12 +39,17 @@ from scaler_ui.model.metrics import render_metrics
 from scaler_ui.model.task_pages import ORDERS, SORT_PATTERN, find_tasks, read_cursor
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
+from scaler_ui.profiles import calls_of, take_profile
 from scaler_ui.web.access import AccessControl
 from scaler_ui.web.cancel_route import add_cancel_route, operator_of
 from scaler_ui.web.head_requests import HeadRequests
 from scaler_ui.web.history_file import HistoryFile
+from scaler_ui.web.profiles import ProfileRuns, Run
 from scaler_ui.web.sessions import SESSION_SECONDS
 from scaler_ui.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +69,7 @@ COMPRESSED_BYTES_MIN = 1_000
 COMPRESSION_LEVEL = 4
 """Higher levels take several times as long for a few percent."""
 
+RunNumber = Annotated[int, Path(ge=1, le=2**53)]
 Limit = Annotated[int, Query(ge=1, le=5_000)]
 Seen = Annotated[int, Query(ge=0)]
 Cursor = Annotated[str, Query(max_length=4_000)]
@@ -78,6 +86,7 @@ def create_application(
     stopping: threading.Event | None = None,
     session_s: float = SESSION_SECONDS,
     operator: Operator = NO_KEYS,
+    profiles: ProfileRuns | None = None,
 ) -> FastAPI:
     """Return the application: pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
@@ -88,6 +97,7 @@ def create_application(
     add_docs(application, base="/api/docs", openapi="/api/openapi.json")
     ended = stopping if stopping is not None else threading.Event()
     viewers: set[object] = set()
+    runs = profiles if profiles is not None else _profile_runs(feed.monitor_address, None)
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     if token:
         page = page.replace('action="/sign-out" hidden', 'action="/sign-out"')
@@ -308,6 +318,38 @@ def create_application(
 
     add_cancel_route(application, feed, operator)
 
+    @application.post(
+        "/api/profiles",
+        summary="Profile what workers run for some seconds from now; the profile that is being taken, if there is one",
+    )
+    async def start_profile(
+        seconds: Annotated[int, Query(ge=1, le=PROFILE_SECONDS_MAX)] = 10,
+    ) -> Mapping[str, Any]:
+        run = runs.start(seconds)
+        return {"id": run.number, "seconds": run.seconds}
+
+    def find_profile(number: int) -> Run:
+        run = runs.find(number)
+        if run is None:
+            raise HTTPException(404, f"there is no profile {number} (any more)")
+        return run
+
+    @application.get(
+        "/api/profiles/{number}", summary="A profile as a tree of calls, one row per call under its caller"
+    )
+    async def show_profile(number: RunNumber) -> Response:
+        return Response(json.dumps(find_profile(number).data()), media_type="application/json")
+
+    @application.get(
+        "/api/profiles/{number}/collapsed",
+        summary="A profile as collapsed stacks with microseconds, for speedscope or flamegraph.pl",
+    )
+    async def show_collapsed(number: RunNumber, function: Annotated[str, Query(max_length=1_000)] = "") -> Response:
+        profile = find_profile(number).profile
+        text = "" if profile is None else collapsed(calls_of(profile), function)
+        name = {"content-disposition": 'attachment; filename="scaler-profile.txt"'}
+        return Response(text, media_type="text/plain", headers=name)
+
     @application.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def show_metrics() -> Response:
         silent_s = feed.silent_s()
@@ -391,6 +433,7 @@ def run(settings: WebSettings) -> int:
             outputs=outputs,
             stopping=stopping,
             operator=operator_of(settings),
+            profiles=_profile_runs(monitor_address, security),
         )
         return run_application(
             application,
@@ -401,6 +444,12 @@ def run(settings: WebSettings) -> int:
             tls=tls,
             limits=settings.connection_limits(),
         )
+
+
+def _profile_runs(address: Address, security: PeerSecurity | None) -> ProfileRuns:
+    return ProfileRuns(
+        lambda seconds, note: take_profile(address, seconds, security=security, timeout_s=15.0, on_progress=note)
+    )
 
 
 def _keeping(kept: HistoryFile | None, feed: MonitorFeed) -> AbstractContextManager[object]:

@@ -173,6 +173,15 @@ class MoveLink:
 
 
 @value
+class SampleProcessors:
+    """All processors, also those that are started meanwhile, should sample what their tasks run, for so long from now. With 0
+    seconds they should do so no longer. `ProcessorSamples` follow, about one a second of each."""
+
+    seconds: float
+    rate: int
+
+
+@value
 class Stop:
     """The agent is done; end all processors and leave with this exit status."""
 
@@ -201,4 +210,5 @@ Effect = (
     | MoveLink
     | Stop
     | ReadOutput
+    | SampleProcessors
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import NamedTuple
 
+from scaler_protocol.monitoring.profile_tree import CallTable
 from scaler_protocol.runtime.values import value
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
@@ -87,6 +88,17 @@ class ProcessorEnvironment:
 
     processor: int
     text: str
+
+
+@value
+class ProcessorSamples:
+    """What a processor has sampled of its tasks since the last of these. The names of roots are the ids of functions, in
+    hexadecimal digits. `cost_microseconds` is the processor time that its sampler has used so far."""
+
+    processor: int
+    samples: int
+    cost_microseconds: int
+    calls: CallTable
 
 
 @value
@@ -319,4 +331,5 @@ Event = (
     | StopRequested
     | ProcessorProgress
     | OutputRead
+    | ProcessorSamples
 )

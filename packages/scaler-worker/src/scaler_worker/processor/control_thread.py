@@ -16,10 +16,12 @@ from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.nested_clients import NestedClients
 from scaler_worker.processor.output import OutputCapture
+from scaler_worker.processor.profile_records import read_request
 from scaler_worker.processor.progress import ProgressReports
 from scaler_worker.processor.records import Kind, read_cancel
 from scaler_worker.processor.result_buffer import LATEST_FLUSH_SECONDS, ResultBuffer
 from scaler_worker.processor.running_task import RunningTask
+from scaler_worker.processor.sampler import Sampler
 from scaler_worker.processor.time_limit import TimeLimit
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class ControlThread:
         capture: OutputCapture,
         limit: TimeLimit,
         progress: ProgressReports,
+        sampler: Sampler,
     ) -> None:
         self.storage_address = ""
         """Where object storage is, as the agent last said; empty where there is none."""
@@ -80,6 +83,7 @@ class ControlThread:
         self._capture = capture
         self._limit = limit
         self._progress = progress
+        self._sampler = sampler
         self._thread = threading.Thread(target=self._serve, name="scaler-control", daemon=True)
         self.start = self._thread.start
         self.is_alive = self._thread.is_alive
@@ -152,3 +156,5 @@ class ControlThread:
             self._clients.deliver(body)
         elif kind == Kind.STORAGE_ADDRESS:
             self.storage_address = body.decode()
+        elif kind == Kind.PROFILE:
+            self._sampler.ask(*read_request(body))

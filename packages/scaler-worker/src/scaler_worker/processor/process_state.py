@@ -43,6 +43,7 @@ from typing import Any
 
 from scaler_worker.processor.changes import CHANGES
 from scaler_worker.processor.descriptors import DescriptorGuard
+from scaler_worker.processor.sampler import SWITCH_SECONDS, USUAL_SWITCH_SECONDS
 from scaler_worker.processor.streams import TaskStreams
 
 _LIMITS = tuple(
@@ -69,7 +70,8 @@ class ProcessState:
         self._streams = streams
         self._descriptors = DescriptorGuard()
         self._recursion_limit = getrecursionlimit()
-        self._switch_interval = getswitchinterval()
+        interval = getswitchinterval()
+        self._switch_interval = interval if interval != SWITCH_SECONDS else USUAL_SWITCH_SECONDS
         self.trace, self.profile = gettrace(), getprofile()
         self._thread_trace, self._thread_profile = threading.gettrace(), threading.getprofile()
         self._collects = isenabled()
@@ -143,7 +145,7 @@ class ProcessState:
         if getrecursionlimit() < self._recursion_limit:
             # A higher one stays: modules that need it set it when they are imported, once.
             sys.setrecursionlimit(self._recursion_limit)
-        if getswitchinterval() != self._switch_interval:
+        if getswitchinterval() not in (self._switch_interval, SWITCH_SECONDS):
             sys.setswitchinterval(self._switch_interval)
         if self._collects and not isenabled():
             enable()

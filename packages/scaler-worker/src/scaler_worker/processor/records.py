@@ -55,6 +55,8 @@ class Kind(IntEnum):
     TAKE_BACK = 17
     RELAY_DELIVER = 18
     STORAGE_ADDRESS = 19
+    PROFILE = 20
+    """Sample what tasks run, or do so no longer. See `profile_records`."""
     # task channel, from the processor
     READY = 32
     START_FAILED = 33
@@ -84,6 +86,8 @@ class Kind(IntEnum):
     """The names of the worker plugins and uploaded modules that there are here now: UTF-8."""
     PROGRESS = 51
     """How far a task says that it is."""
+    PROFILE_SAMPLES = 52
+    """What was sampled since the last one: see `profile_records`."""
 
 
 WHOLE, IN_PARTS, BOXED = 0, 1, 2

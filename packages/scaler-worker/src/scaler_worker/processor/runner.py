@@ -55,6 +55,7 @@ from scaler_worker.processor.records import FALSE, PID_BYTES, TRUE, Bytes, Kind,
 from scaler_worker.processor.result_buffer import ResultBuffer
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import CANCEL_SIGNAL, RunningTask
+from scaler_worker.processor.sampler import Sampler
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.task_loop import TaskLoop, row_just_ended
 from scaler_worker.processor.task_memory import measured
@@ -174,6 +175,7 @@ class Processor:
             self._capture,
             limit,
             self._progress,
+            Sampler(self._running, TaskExecution.run.__code__, tasks.send),
         )
 
     # --- TaskContext

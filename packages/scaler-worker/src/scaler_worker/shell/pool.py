@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from scaler_protocol.service.reactor import Reactor
@@ -68,6 +69,8 @@ class ProcessorPool:
         self._pids: set[int] = set()
         """Of those that run. The gate's thread looks whether one is in it."""
         self._storage_address = ""
+        self._sampled_until = 0.0
+        self._sampling_rate = 0
         self._imported: set[str] = set()
         self._template = template
         # A record is in the memory of its processor before it leaves.
@@ -110,6 +113,10 @@ class ProcessorPool:
                 os.close(descriptor)
         if self._storage_address:
             link.tell_storage_address(self._storage_address)
+        if self._sampled_until:
+            left = self._sampled_until - time.monotonic()
+            if left > 0:
+                link.sample(left, self._sampling_rate)
 
     def find(self, number: int) -> ProcessorLink | None:
         """Return the link of a processor, or None."""
@@ -124,6 +131,13 @@ class ProcessorPool:
         self._storage_address = address
         for link in self._links.values():
             link.tell_storage_address(address)
+
+    def sample(self, seconds: float, rate: int) -> None:
+        """Have all processors, also later ones, sample what their tasks run, for so long from now."""
+        self._sampled_until = time.monotonic() + seconds if seconds > 0 else 0.0
+        self._sampling_rate = rate
+        for link in self._links.values():
+            link.sample(seconds, rate)
 
     def give_back_idle(self) -> None:
         """Return memory to the system that records for processors have not needed since the last call."""

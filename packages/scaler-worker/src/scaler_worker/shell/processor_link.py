@@ -23,6 +23,7 @@ from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.kept_output import KeptBytes, KeptReader, region_bytes
 from scaler_worker.processor.output import STDERR
 from scaler_worker.processor.page import KEPT_AT, RunningPage
+from scaler_worker.processor.profile_records import read_profile, request_parts
 from scaler_worker.processor.record_boxes import Boxes
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
@@ -216,6 +217,10 @@ class ProcessorLink:
         """Tell the processor where object storage is."""
         self._control_sender.send(Kind.STORAGE_ADDRESS, [address.encode()])
 
+    def sample(self, seconds: float, rate: int) -> None:
+        """Have the processor sample what its tasks run, or with 0 seconds do so no longer."""
+        self._control_sender.send(Kind.PROFILE, request_parts(seconds, rate))
+
     def stop(self) -> None:
         """Have it end when it has nothing more to do."""
         with contextlib.suppress(OSError):
@@ -345,6 +350,8 @@ class ProcessorLink:
             return events.RelayClosed(number, body)
         if kind == Kind.OBJECT_WANTED:
             return events.ObjectWanted(number, *read_object_wanted(body))
+        if kind == Kind.PROFILE_SAMPLES:
+            return events.ProcessorSamples(number, *read_profile(body))
         # A second READY was written by a task: its number could be that of any process, which would be killed.
         if kind == Kind.READY and not self._is_ready:
             self._is_ready = True

@@ -97,6 +97,9 @@ struct Message {
     monitorOutput @56 :MonitorOutput;
     cancelRequest @57 :CancelRequest;
     cancelReply @58 :CancelReply;
+    profileRequest @59 :ProfileRequest;
+    profileSamples @60 :ProfileSamples;
+    monitorProfile @61 :MonitorProfile;
   }
 }
 
@@ -505,6 +508,8 @@ struct StoredObjectStatus {
 #      record the dump should contain, or 0.
 #   3  output: MonitorOutput, every few seconds while somebody subscribes. `acknowledged` says what of: 0 a task, whose number is
 #      `sequence`; 1 the log of an agent. Behind the envelope follow the 16 bytes of the task's client (zeros: any), or of the agent.
+#   4  profile: MonitorProfile, about once a second while it is taken and for some seconds after that. `sequence` is a
+#      number that the monitor chooses, `acknowledged` how often a second is sampled, `flags` for how many seconds.
 
 struct MonitorSnapshot {
   # About once a second while somebody subscribes.
@@ -841,4 +846,44 @@ struct CancelReply {
   request @0 :UInt64;
   count @1 :UInt64;                      # tasks that were cancelled, or told to stop
   error @2 :Text;                        # why none was; empty: it was done
+}
+
+struct ProfileRequest {
+  # S→A: sample what processors run, and send `profileSamples` about once a second. Each request replaces the one before.
+  seconds @0 :Float64;                   # for how long from now; 0: no longer
+  rate @1 :UInt32;                       # samples a second
+  nodes @2 :UInt32;                      # about how many nodes each message may have
+}
+
+struct ProfileSamples {
+  # A→S: calls that processors were in, since the last of these messages. A node is a call under its caller; see MonitorProfile.
+  processors @0 :UInt32;                 # how many have reported
+  samples @1 :UInt64;
+  costMicroseconds @2 :UInt64;           # processor time that sampling took
+  parents @3 :Data;                      # U32; 0: a root, whose name is the id of a task's function in hexadecimal digits
+  names @4 :Data;                        # U32
+  files @5 :Data;                        # U32
+  lines @6 :Data;                        # U32
+  microseconds @7 :Data;                 # U64
+  texts @8 :List(Text);
+}
+
+struct MonitorProfile {
+  # What workers have run since a profile began, as a tree of calls. One row per node; callers come before what they call.
+  token @0 :UInt64;                      # these three as in the topic
+  rate @1 :UInt32;
+  seconds @2 :UInt32;
+  elapsedSeconds @3 :Float64;
+  done @4 :Bool;                         # nothing is added any more
+  agents @5 :UInt32;                     # how many were asked
+  answered @6 :UInt32;                   # how many of these have sent samples, or that there are none
+  processors @7 :UInt32;                 # the largest number of processors that have reported within a second
+  samples @8 :UInt64;
+  costMicroseconds @9 :UInt64;           # processor time that sampling took on all workers
+  parents @10 :Data;                     # U32: the caller's row + 1; 0: a root, whose name is that of a task's function
+  names @11 :Data;                       # U32 into texts: the function; the empty text: a line of the caller
+  files @12 :Data;                       # U32 into texts
+  lines @13 :Data;                       # U32: where the function begins
+  microseconds @14 :Data;                # U64: time in the node itself, without what it called
+  texts @15 :List(Text);
 }

@@ -19,8 +19,18 @@ export class Functions {
       { key: "failed_share", label: "failed", number: true, mark: (row) => `${row.failed_share}`, show: (row) => (row.failed ? element("a", { href: address.href("errors", { search: row.name }), class: "bad" }, share(row)) : share(row)) }, size("memory_bytes", "memory now"),
     ] });
     this.search = searchField("search functions", (text) => { this.words = text.toLowerCase(); this.show(); });
-    this.node = element("div", {}, title("Functions"), element("div", { class: "row" }, this.search), this.note, this.table.node);
+    this.profile = element("div");
+    const profile = element("button", { type: "button", onclick: () => this.openProfile() }, "Profile…");
+    this.node = element("div", {}, title("Functions"), element("div", { class: "row" }, this.search, profile), this.note, this.profile, this.table.node);
+    if (address.get("profile")) this.openProfile();
   }
+
+  async openProfile() {
+    const { openProfile } = await import("./flame.js");
+    openProfile(this.profile);
+  }
+
+  destroy() { this.profile.firstChild?.stop?.(); }
 
   addressChanged() {
     this.search.value = address.get("search");
