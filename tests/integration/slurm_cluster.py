@@ -65,7 +65,8 @@ def missing() -> str:
 class SlurmCluster:
     """Started by the constructor; `close` leaves nothing running."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, gpus: int = 0) -> None:
+        """`gpus`: how many each node says that it has, up to 2, which there are not."""
         self.folder = folder
         controller_port, port_n1, port_n2 = free_ports(3)
         self._munge = folder / "munge"
@@ -73,6 +74,11 @@ class SlurmCluster:
             path.mkdir()
         self.configuration = folder / "slurm.conf"
         text = CONFIGURATION.format(folder=folder, controller_port=controller_port, port_n1=port_n1, port_n2=port_n2)
+        if gpus:
+            # Slurm counts files, whatever they are.
+            lines = [f"NodeName={','.join(NODES)} Name=gpu File={file}\n" for file in ("/dev/null", "/dev/zero")[:gpus]]
+            (folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(lines))
+            text = text.replace(" State=UNKNOWN", f" RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN") + "GresTypes=gpu\n"
         self.configuration.write_text(text)
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         try:

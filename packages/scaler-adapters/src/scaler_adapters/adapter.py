@@ -50,6 +50,8 @@ class AdapterInfo:
     max_worker_groups: int
     workers_per_group: int
     base_capabilities: Mapping[str, int]
+    sized_resources: Sequence[str] = ()
+    """The counted resources of which the host of a group gets as much as `StartRequest.resources` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class StartRequest:
     """The capabilities its workers should offer besides the basic ones. The value is -1 if none was given."""
     request_id: str = ""
     """The id of the request; empty if it has none. Store it with the group if you can."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What its host should have at least of `sized_resources`, so that waiting tasks can run there. Memory is in bytes."""
 
 
 class WorkerAdapter(ABC):

@@ -32,6 +32,7 @@ from scaler_adapters.adapter import (
     WorkerGroup,
 )
 from scaler_protocol.capabilities import CapabilitiesError, format_capabilities, parse_capabilities
+from scaler_protocol.runtime.resources import NAMES_MAX, ONE, ResourcesError, parse_amounts
 from scaler_protocol.service.web_access import HostNames, WebGuard, address_of, basic_password, bearer_token
 from scaler_protocol.service.web_docs import add_docs
 from scaler_protocol.service.web_tokens import TokenCheck, Verdict
@@ -74,6 +75,12 @@ class WebhookRequest(BaseModel):
         max_length=CAPABILITIES_MAX,
         description="capabilities that the workers of a new group should offer: names, or names and values",
     )
+    resources: dict[ShortText, int | float | str] | None = Field(
+        default=None,
+        max_length=NAMES_MAX,
+        description="what the host of a new group should have of counted resources, memory in bytes: those that "
+        "get_worker_adapter_info names in sized_resources",
+    )
     metadata: dict[str, Any] | None = Field(
         default=None, description="any object; requests with the same request_id in it count as one request"
     )
@@ -94,6 +101,14 @@ class WebhookRequest(BaseModel):
         except CapabilitiesError as error:
             raise MalformedRequestError(str(error)) from None
         raise MalformedRequestError(f"capabilities {list(pairs)} are not plain names")
+
+    def wanted_resources(self) -> dict[str, float]:
+        """Return the amounts of counted resources. Raises MalformedRequestError."""
+        try:
+            amounts = parse_amounts(self.resources or {})
+        except ResourcesError as error:
+            raise MalformedRequestError(str(error)) from None
+        return {name: amount / ONE if amount % ONE else amount // ONE for name, amount in amounts}
 
     def request_id(self) -> str:
         """The id under which this request may be repeated; empty if it has none."""
@@ -240,6 +255,7 @@ class _Webhook:
             "max_worker_groups": info.max_worker_groups,
             "workers_per_group": info.workers_per_group,
             "base_capabilities": dict(info.base_capabilities),
+            **({"sized_resources": list(info.sized_resources)} if info.sized_resources else {}),
         }
 
     async def overview(self) -> Answer:
@@ -253,7 +269,7 @@ class _Webhook:
         request_id = request.request_id()
         group = (self._recovered or {}).pop(request_id, None) if request_id else None
         if group is None:
-            group = self._adapter.start(StartRequest(wanted, request_id))
+            group = self._adapter.start(StartRequest(wanted, request_id, request.wanted_resources()))
             logger.info("started group %s: %s", group.group_id, ", ".join(group.worker_ids))
         return {"status": "success", **_described(group)}
 

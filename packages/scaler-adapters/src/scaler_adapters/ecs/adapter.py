@@ -30,10 +30,13 @@ from scaler_adapters.adapter import (
 from scaler_adapters.capability_templates import needed_templates
 from scaler_adapters.ecs.api import EcsApi, EcsTask
 from scaler_adapters.ecs.settings import EcsAdapterSettings
+from scaler_adapters.ecs.task_size import task_size
+from scaler_adapters.host_size import SIZED, HostSize
 from scaler_adapters.identity import GROUP_VARIABLE, GroupMark, adapter_name, digest
 from scaler_adapters.room import Room
 from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
 from scaler_protocol.capabilities import parse_capabilities
+from scaler_protocol.runtime.resources import GPU
 from scaler_protocol.service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
@@ -64,10 +67,11 @@ class EcsAdapter(WorkerAdapter):
         self._extra_definitions = settings.definitions_by_capability()
         self._started_by = adapter_name(settings)
         self._api = EcsApi(settings)
-        self._containers = {
-            definition: settings.container_name or self._api.container_of(definition)
+        self._definitions = {
+            definition: self._api.definition(definition, settings.container_name)
             for definition in (settings.task_definition, *self._extra_definitions.values())
         }
+        self._is_fargate = settings.launch_type == "FARGATE"
         self._room = Room(settings.max_workers, settings.workers_per_task)
         self._lock = threading.Lock()
         self._unseen: dict[str, _Started] = {}
@@ -80,8 +84,10 @@ class EcsAdapter(WorkerAdapter):
             raise ServiceError(f"the tasks of cluster {settings.cluster!r} cannot be listed: {error}") from None
 
     def info(self) -> AdapterInfo:
-        """Return the limit, the size of a group, and the capabilities that every worker has."""
-        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
+        """Return the limit, the size of a group, the capabilities that every worker has, and what tasks can be asked for."""
+        # Fargate has no GPUs.
+        sized = tuple(name for name in SIZED if not (self._is_fargate and name == GPU))
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities, sized)
 
     def list(self) -> Sequence[WorkerGroup]:
         """Return the groups whose task has not ended. Log once why a task has ended by itself."""
@@ -115,20 +121,22 @@ class EcsAdapter(WorkerAdapter):
     def _run(self, name: str, definition: str, request: StartRequest) -> EcsTask:
         settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
+        size = task_size(HostSize.of(request.resources), self._definitions[definition], is_fargate=self._is_fargate)
         environment = {GROUP_VARIABLE: GroupMark(name, request.request_id, capabilities).to_json()}
         task = self._api.run(
             definition,
-            self._containers[definition],
+            self._definitions[definition],
             [
                 settings.python,
                 "-m",
                 WORKER_MODULE,
-                *worker_arguments(settings, settings.workers_per_task, capabilities),
+                *worker_arguments(settings, settings.workers_per_task, capabilities, size.host),
                 f"--worker-names={','.join(self._worker_names(name))}",
             ],
             environment,
             self._started_by,
             f"{self._started_by}-{name}",
+            size,
         )
         logger.info("group %s is task %s", _group_id(name), task.arn)
         return task

@@ -9,6 +9,7 @@ from typing import Any
 
 from scaler_adapters.adapter import AdapterError, MalformedRequestError, NoCapacityError, ProvisioningError
 from scaler_adapters.ecs.settings import EcsAdapterSettings
+from scaler_adapters.ecs.task_size import Definition, TaskSize, size_overrides
 from scaler_protocol.service.errors import ServiceError
 
 CONNECT_SECONDS = 5
@@ -89,27 +90,39 @@ class EcsApi:
         except (BotoCoreError, ValueError) as error:
             raise ServiceError(f"ECS cannot be used: {error} (see --region, --endpoint-url)") from None
 
-    def container_of(self, task_definition: str) -> str:
-        """Return the name of the container that runs the workers. Raises ServiceError."""
+    def definition(self, task_definition: str, container_name: str) -> Definition:
+        """Return what a task definition says of the container that runs the workers, by its name or the first essential one.
+
+        Raises ServiceError.
+        """
         try:
             answer = self._ecs.describe_task_definition(taskDefinition=task_definition)
         except self._errors as error:
             raise ServiceError(f"task definition {task_definition!r} cannot be read: {error}") from None
-        containers = answer["taskDefinition"]["containerDefinitions"]
+        described = answer["taskDefinition"]
+        containers = described["containerDefinitions"]
         essential = [container for container in containers if container.get("essential", True)]
-        name: str = (essential or containers)[0]["name"]
-        return name
+        name = container_name or (essential or containers)[0]["name"]
+        memories = {container["name"]: int(container.get("memory", 0)) for container in containers}
+        return Definition(
+            name,
+            int(described.get("cpu") or 0),
+            int(described.get("memory") or 0),
+            memories.pop(name, 0),
+            sum(memories.values()),
+        )
 
     def run(
         self,
         task_definition: str,
-        container: str,
+        definition: Definition,
         command: Sequence[str],
         environment: Mapping[str, str],
         started_by: str,
         token: str,
+        size: TaskSize,
     ) -> EcsTask:
-        """Start one task. Repeated calls with the same token start it once. Raises AdapterError."""
+        """Start one task of this size. Repeated calls with the same token start it once. Raises AdapterError."""
         settings = self._settings
         words: dict[str, Any] = {}
         if settings.launch_type:
@@ -121,17 +134,19 @@ class EcsApi:
                 "assignPublicIp": "ENABLED" if settings.assign_public_ip else "DISABLED",
             }
             words["networkConfiguration"] = {"awsvpcConfiguration": network}
+        whole, of_container = size_overrides(size, definition)
         override = {
-            "name": container,
+            "name": definition.container,
             "command": [*command],
             "environment": [{"name": name, "value": value} for name, value in environment.items()],
+            **of_container,
         }
         answer = self._call(
             "run_task",
             cluster=settings.cluster,
             taskDefinition=task_definition,
             count=1,
-            overrides={"containerOverrides": [override]},
+            overrides={"containerOverrides": [override], **whole},
             startedBy=started_by,
             clientToken=token,
             **words,

@@ -26,10 +26,12 @@ from scaler_adapters.adapter import (
     WorkerGroup,
 )
 from scaler_adapters.capability_templates import needed_templates
+from scaler_adapters.host_size import SIZED, HostSize
 from scaler_adapters.identity import GroupMark, adapter_name
 from scaler_adapters.room import Room
 from scaler_adapters.slurm import commands
 from scaler_adapters.slurm.commands import Job
+from scaler_adapters.slurm.job_size import job_size, size_options
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
 from scaler_protocol.capabilities import parse_capabilities
@@ -59,8 +61,8 @@ class SlurmAdapter(WorkerAdapter):
         self._job_name = adapter_name(settings)
 
     def info(self) -> AdapterInfo:
-        """Return the limit, the size of a group, and the capabilities that every worker has."""
-        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
+        """Return the limit, the size of a group, the capabilities that every worker has, and what jobs can be asked for."""
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities, SIZED)
 
     def list(self) -> Sequence[WorkerGroup]:
         """Return the groups whose jobs run or wait. Jobs that can never run are cancelled."""
@@ -92,6 +94,8 @@ class SlurmAdapter(WorkerAdapter):
         """Submit the job array of a group. The group has its own id, because Slurm reuses the numbers of jobs."""
         settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
+        further = [*shlex.split(settings.sbatch_options), *options]
+        size = job_size(HostSize.of(request.resources), settings.workers_per_job, further)
         words = [
             f"--job-name={self._job_name}",
             f"--comment={GroupMark(token, request.request_id, capabilities).to_json()}",
@@ -106,8 +110,9 @@ class SlurmAdapter(WorkerAdapter):
             words.append(f"--partition={settings.partition}")
         if settings.time_limit:
             words.append(f"--time={settings.time_limit}")
+        # Behind those of the settings: of one that is given twice, sbatch takes the last.
         job_id = commands.submit(
-            [*words, *shlex.split(settings.sbatch_options), *options], self._script(token, capabilities)
+            [*words, *further, *size_options(size, further)], self._script(token, capabilities, size)
         )
         logger.info("group %s is job %s", _group_id(token), job_id)
 
@@ -127,13 +132,13 @@ class SlurmAdapter(WorkerAdapter):
                 return group
             time.sleep(LOOK_SECONDS)
 
-    def _script(self, token: str, capabilities: dict[str, int]) -> str:
+    def _script(self, token: str, capabilities: dict[str, int], size: HostSize) -> str:
         settings = self._settings
         words = [
             settings.python,
             "-m",
             WORKER_MODULE,
-            *worker_arguments(settings, settings.workers_per_job, capabilities),
+            *worker_arguments(settings, settings.workers_per_job, capabilities, size),
         ]
         names = ",".join(_worker_name(token, "${SLURM_ARRAY_TASK_ID}", i) for i in range(settings.workers_per_job))
         # With exec, the signals that Slurm sends to the batch process reach the agent.

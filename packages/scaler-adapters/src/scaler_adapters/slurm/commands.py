@@ -38,6 +38,7 @@ _NEVER = (
     "invalid qos",
     "invalid generic resource",
     "invalid feature specification",
+    "memory specification can not be satisfied",
     "unrecognized option",
     "more processors requested than permitted",
     "node count specification invalid",

@@ -13,9 +13,11 @@ from enum import Enum
 from math import inf
 from typing import Any
 
+from scaler_protocol.runtime.resources import NO_AMOUNTS, ONE, Amounts, format_amounts
 from scaler_scheduler.core import effects
 from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.scaling_log import ScalingLog
+from scaler_scheduler.policy.group_resources import covers
 from scaler_scheduler.policy.scaling import PLAIN, AdapterView, Names
 
 INFO_SECONDS = 60.0
@@ -84,6 +86,8 @@ class Group:
     stop_due: float = inf
     """When to ask the adapter to stop it; inf: never."""
     calling: bool = False
+    amounts: Amounts = NO_AMOUNTS
+    """The size that was asked for, of its host; nothing: none in particular."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +99,8 @@ class Start:
     since: float
     due: float
     calling: bool = False
+    amounts: Amounts = NO_AMOUNTS
+    """The size of its host; nothing: none in particular."""
 
 
 @dataclass(slots=True)
@@ -110,6 +116,8 @@ class _Refusals:
     """What an adapter has refused, and until when it is not asked again."""
 
     kinds: dict[Names, float] = field(default_factory=dict)
+    sizes: dict[tuple[Names, Amounts], float] = field(default_factory=dict)
+    """Of hosts, with capabilities."""
     groups: int | None = None
     """How many groups it had when it refused one more for lack of capacity, including those that were leaving."""
     groups_until: float = 0.0
@@ -132,6 +140,8 @@ class Adapter:
         """Whether it has said what it can start."""
         self.offers: Names = PLAIN
         self.workers_per_group = 1
+        self.sizes: Names = PLAIN
+        """The counted resources of which it gives a group's host as much as it is asked for."""
         self.groups: dict[str, Group] = {}
         self.starting: dict[str, Start] = {}
         self.start_seconds = 0.0
@@ -205,7 +215,7 @@ class Adapter:
 
     # --- requests
 
-    def start(self, extra: Names, now: float) -> bool:
+    def start(self, extra: Names, now: float, amounts: Amounts = NO_AMOUNTS) -> bool:
         """Request one more group. Return False if enough requests are unanswered, or if the adapter should not be asked now."""
         if len(self.starting) >= STARTS_AT_ONCE or now < max(self._back_off_until, self._no_start_until):
             return False
@@ -213,9 +223,19 @@ class Adapter:
         if limit is not None and len(self.groups) + len(self.starting) >= limit:
             # Groups that leave use up capacity until they are gone; a request before that would be refused.
             return False
-        start = Start(self._new_request(), extra, now, now)
+        start = Start(self._new_request(), extra, now, now, amounts=amounts)
         self.starting[start.request_id] = start
         return True
+
+    def refuses(self, extra: Names, amounts: Amounts) -> bool:
+        """Whether it has refused a host with these capabilities that is as large, or smaller, as impossible."""
+        return any(extra == names and covers(amounts, refused) for names, refused in self._refusals.sizes)
+
+    def has_group_for(self, extra: Names, ask: Amounts) -> bool:
+        """Whether a group was asked for whose host was to be large enough for this."""
+        sizes = [(group.extra, group.amounts) for group in self.groups.values() if not group.leaving]
+        sizes += [(start.extra, start.amounts) for start in self.starting.values()]
+        return any(extra == names and covers(amounts, ask) for names, amounts in sizes)
 
     def withdraw(self, extra: Names) -> bool:
         """Take back a request to start that is not being sent. Return False if there is none.
@@ -262,6 +282,8 @@ class Adapter:
     def tick(self, now: float) -> None:
         """Make the calls that are due."""
         asking = {call.action for call in self._calls.values()}
+        for size in [size for size, until in self._refusals.sizes.items() if now >= until]:
+            del self._refusals.sizes[size]
         for start in [s for s in self.starting.values() if not s.calling and now >= s.since + START_SECONDS_MAX]:
             del self.starting[start.request_id]
             self.blame(now, f"a group was asked for {START_SECONDS_MAX:g} s ago and did not start")
@@ -282,6 +304,8 @@ class Adapter:
                 }
                 if start.extra:
                     body["capabilities"] = dict.fromkeys(sorted(start.extra), -1)
+                if start.amounts:
+                    body["resources"] = {name: _number(amount) for name, amount in start.amounts}
                 self._call(_Call(Action.START, now, start=start), body, CALL_SECONDS)
         for group in self.groups.values():
             if not group.calling and now >= group.stop_due:
@@ -348,6 +372,7 @@ class Adapter:
         self._groups_max = groups_max if groups_max >= 0 else None
         self.workers_per_group = per_group
         self.offers = _names(body.get("base_capabilities"))
+        self.sizes = _names(body.get("sized_resources"))
         self._info_due = now + INFO_SECONDS
         if not self.ready:
             limit = "any number of" if self._groups_max is None else f"up to {self._groups_max}"
@@ -410,7 +435,11 @@ class Adapter:
             self.starting.pop(start.request_id, None)
             text = self._refusals.text = _error(body)
             self._log.note(now, "refused", self.url, text)
-            if status == 400:
+            if status == 400 and start.amounts:
+                self._refusals.sizes[start.extra, start.amounts] = now + REFUSAL_SECONDS
+                wanted = format_amounts(start.amounts)
+                self._outbox.log("warning", f"worker adapter {self.url} cannot bring a host with {wanted}: {text}")
+            elif status == 400:
                 self._refusals.kinds[start.extra] = now + REFUSAL_SECONDS
                 wanted = ", ".join(sorted(start.extra)) or "plain workers"
                 self._outbox.log("warning", f"worker adapter {self.url} cannot bring {wanted}: {text}")
@@ -430,7 +459,7 @@ class Adapter:
         if group_id not in self.groups:
             names = _names(body.get("worker_ids"))
             pending = body.get("state") == "pending"
-            self.groups[group_id] = Group(group_id, names, start.extra, start.since, pending)
+            self.groups[group_id] = Group(group_id, names, start.extra, start.since, pending, amounts=start.amounts)
 
     def _on_stopped(self, call: _Call, group: Group, status: int, body: Any, now: float) -> None:
         if status == 202:
@@ -452,6 +481,11 @@ class Adapter:
             self._outbox.log("info", f"worker adapter {self.url} answers again")
         self.failures = 0
         self.last_error = ""
+
+
+def _number(amount: int) -> float:
+    """Return thousandths as a number for JSON."""
+    return amount / ONE if amount % ONE else amount // ONE
 
 
 def _names(value: Any) -> frozenset[str]:

@@ -18,12 +18,14 @@ from math import inf
 
 from scaler_protocol.capabilities import is_bound, offered
 from scaler_protocol.ids import short
+from scaler_protocol.runtime.resources import Amounts
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.config import ScalingConfig
 from scaler_scheduler.core import events
 from scaler_scheduler.core.adapters import Adapter, Group
 from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.scaling_log import ScalingLog
+from scaler_scheduler.core.sized_groups import SizedGroups
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.scaling import (
     PLAIN,
@@ -77,6 +79,7 @@ class Scaling:
         self._prefix = short(state.config.incarnation)
         self.log = ScalingLog()
         self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request, self.log) for url in config.urls]
+        self._sized = SizedGroups(self.adapters, any_extra=self.strategy is Strategy.CAPABILITY)
         self._look_at = now
         # Clients and agents of an earlier scheduler need a while to come back with their work.
         self._shrink_from = now + max(self._cool_down_s, state.config.recovery_grace_seconds)
@@ -122,6 +125,7 @@ class Scaling:
         self._targets = share_out(self._steady_needs(workers_needed(self.strategy, view), now), view)
         for adapter, target in zip(self.adapters, self._targets, strict=True):
             if adapter.reconciled:
+                self._sized.raise_targets(adapter, target, adapter.view(now).groups)
                 self._fulfil(adapter, target, now, view)
             adapter.tick(now)
         self._tell(view)
@@ -136,6 +140,13 @@ class Scaling:
             if able and adapter.ready and view.groups_max != 0:
                 return True
         return False
+
+    def could_come(self, kind: Names, amounts: Amounts) -> bool:
+        """Whether workers may be started whose host serves an ask, as far as the scheduler knows."""
+        of_host, of_cluster = self._resources.parted(amounts)
+        return self._resources.could_come(kind, amounts) or (
+            self._resources.limits.could_serve(of_cluster) and self._sized.can_bring(kind, of_host)
+        )
 
     def groups_under_way(self, kind: Names, now: float) -> int:
         """Return how many groups that could run tasks of this kind are starting."""
@@ -220,6 +231,7 @@ class Scaling:
 
     def _demands(self, now: float) -> list[Demand]:
         tallies: dict[Names, _Tally] = {}
+        self._sized.begin()
         self._watch_running(now)
         for queue in self._ready.non_empty():
             if is_bound(queue.signature):
@@ -228,10 +240,12 @@ class Scaling:
             names, count = offered(queue.signature), queue.open_count
             if queue.amounts:
                 # Amounts that no host has ever offered, or that the limits of the cluster do not let out, come with no worker.
-                could_come = self._resources.could_come(names, queue.amounts)
+                could_come = self.could_come(names, queue.amounts)
                 count = self._resources.wanted_times(queue.amounts, count) if could_come else 0
             if not count:
                 continue
+            if queue.amounts:
+                self._note_ask(queue.signature, names, queue.amounts, count)
             tally = tallies.setdefault(names, _Tally())
             tally.waiting += count
             for task in queue.front(SAMPLE_TASKS):
@@ -242,6 +256,13 @@ class Scaling:
             Demand(kind, tally.waiting, tally.running, tally.seconds / tally.sampled if tally.sampled else None)
             for kind, tally in tallies.items()
         ]
+
+    def _note_ask(self, signature: frozenset[str], names: Names, amounts: Amounts, count: int) -> None:
+        of_host, _ = self._resources.parted(amounts)
+        if of_host:
+            agents = (agent for group in self._agents.groups_for(signature) for agent in group.agents)
+            is_served = self._resources.can_serve(amounts, agents)
+            self._sized.note(names, of_host, count, is_served=is_served)
 
     def _count_assigned(self, agent: AgentRecord, tallies: dict[Names, _Tally]) -> None:
         """Count an agent's tasks: one per worker as running, the others as waiting. Unseen ones count like the last one seen."""
@@ -306,7 +327,7 @@ class Scaling:
         for extra in target.keys() | has.keys():
             difference = target.get(extra, 0) - has.get(extra, 0)
             started = 0
-            while started < difference and adapter.start(extra, now):
+            while started < difference and adapter.start(extra, now, self._sized.amounts_for(adapter, extra)):
                 started += 1
             if started:
                 kind = "" if extra == PLAIN else f" with {_described(extra)}"

@@ -102,7 +102,7 @@ class UnservableTasks:
                 "(--resources of the scheduler)"
             )
         agents = [agent for group in self._agents.groups_for(queue.signature) for agent in group.agents]
-        if not agents or (self._scaling is not None and self._resources.could_come(queue.signature, queue.amounts)):
+        if not agents or (self._scaling is not None and self._scaling.could_come(queue.signature, queue.amounts)):
             return ""
         offers = [dict(agent.resources.amounts.offered) for agent in agents]
         most = format_amounts((name, max(offer.get(name, 0) for offer in offers)) for name, _ in needed)
