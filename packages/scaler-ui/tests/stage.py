@@ -12,7 +12,9 @@ from synthetic_cluster import (
     events,
     failures,
     finished_tasks,
+    large_graph,
     log,
+    small_graph,
     snapshot,
 )
 
@@ -73,7 +75,8 @@ def stage_at_work() -> Stage:
                 ),
             )
         )
-    stage.scheduler.publish(finished_tasks(2_000, agents=4))
+    stage.scheduler.publish(large_graph(), small_graph())
+    stage.scheduler.publish(finished_tasks(2_000, agents=4, began=UNIX + 58))
     waiting = [(UNIX + 120, ALICE, 9_000 + n, TaskEvent.SUBMITTED, "", FUNCTIONS[n % 5], 0, -1) for n in range(40)]
     stage.scheduler.publish(events(2, waiting), failures(1, 3))
     stage.scheduler.publish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
@@ -115,7 +116,11 @@ def snapshot(
         ),
         functions=(m.Counter(FUNCTIONS[0], 100), m.Counter(FUNCTIONS[1], 52)),
         failed_functions=(m.Counter(FUNCTIONS[0], 3),),
-        graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33),),
+        graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33, began_seconds=UNIX - 40),),
+        ended_graphs=(
+            m.GraphStatus(ALICE, 4_000, 200, done=200, began_seconds=UNIX - 90, ended_seconds=UNIX - 47.5),
+            m.GraphStatus(ALICE, 4_500, 14, done=10, failed=4, began_seconds=UNIX - 46, ended_seconds=UNIX - 41.25),
+        ),
         objects=(
             m.StoredObjectStatus(b"big1", ALICE, "quotes", 2 * 1024**2, 75.0, "shared memory", tasks=20),
             m.StoredObjectStatus(b"big2", BOB, "", 1024, 3.0, "disk", readers_waiting=1),
@@ -190,6 +195,50 @@ def finished_tasks(
         state = m.TaskEvent.FAILED if random.random() < 0.01 else m.TaskEvent.SUCCESS
         rows.append((ends[agent, slot], ALICE, number, state, f"node{agent:02}", function, microseconds, slot))
     return events(1, rows)
+
+
+def graph(
+    needs: Sequence[Sequence[int]],
+    states: Sequence[int],
+    first_number: int,
+    *,
+    functions: Sequence[int] = (),
+    **more: object,
+) -> m.MonitorGraph:
+    """The rows of a graph of alice: what each needs, and its state."""
+    ends = list(accumulate(map(len, needs)))
+    made = m.MonitorGraph(
+        time_seconds=UNIX,
+        incarnation=INCARNATION,
+        client=ALICE,
+        first_number=first_number,
+        row_count=len(needs),
+        states=list(states),
+        functions=list(functions) or [0] * len(needs),
+        dependency_ends=ends,
+        dependencies=[one for own in needs for one in own],
+        function_table=FUNCTIONS,
+    )
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def large_graph(first_number: int = 5_000) -> m.MonitorGraph:
+    """A thousand rows: 600 that load, 300 that make features of two each, 99 that fit, and one that has them all."""
+    needs: list[Sequence[int]] = [() for _ in range(600)]
+    needs += [(2 * row, 2 * row + 1) for row in range(300)]
+    needs += [tuple(600 + 3 * row + one for one in range(3)) for row in range(99)]
+    needs += [tuple(range(900, 999))]
+    states = [2] * 515 + [3] * 5 + [1] * 60 + [0] * 420
+    return graph(needs, states, first_number, functions=[4] * 600 + [2] * 300 + [3] * 99 + [1])
+
+
+def small_graph(first_number: int = 4_500) -> m.MonitorGraph:
+    """Fourteen rows in five layers; one of the second has failed, and so will those that need it."""
+    needs = [(), (), (), (), (), (0, 1), (1, 2), (2, 3), (3, 4), (5, 6), (6, 7), (7, 8), (9, 10, 11), (12,)]
+    states = [2] * 8 + [3] + [2, 2, 0, 0, 0]
+    return graph(needs, states, first_number, functions=[4] * 5 + [2] * 4 + [3] * 3 + [0, 1])
 
 
 def failures(first_number: int, count: int, **fields: object) -> m.MonitorFailures:

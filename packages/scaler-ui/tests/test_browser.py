@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import Visit, chromium
-from stage import PAGES, Stage, stage_at_work
+from browser import Visit
+from stage import PAGES, Stage
 from synthetic_cluster import (
     ALICE,
     FUNCTIONS,
@@ -26,27 +25,6 @@ from scaler_protocol.wire.messages import Counter, TaskEvent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    """A cluster that has worked for a while: all tests of this module look at it, none change it."""
-    stage = stage_at_work()
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
-    visit = Visit(browser, stage.base)
-    yield visit
-    visit.close()
 
 
 def text(visit: Visit, selector: str) -> str:
@@ -216,9 +194,10 @@ def test_the_task_stream_zooms_moves_and_tells_what_is_under_the_pointer(visit: 
     visit.page.keyboard.press("+")
     assert visit.page.evaluate(view)[0] == pytest.approx(closer * 0.6)
     visit.page.keyboard.press("0")
-    assert visit.page.evaluate(view)[0] == pytest.approx(whole)
+    # It grows with the tasks that run.
+    assert whole <= visit.page.evaluate(view)[0] < whole + 10
     for step in range(40):
-        visit.page.mouse.move(box["x"] + 400 + step * 4, box["y"] + 30)
+        visit.page.mouse.move(box["x"] + 400 + step * 4, box["y"] + 90)
         if visit.page.locator(".tooltip").is_visible():
             break
     hovered = text(visit, ".tooltip")

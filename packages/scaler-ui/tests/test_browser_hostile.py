@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import Visit, chromium
+from browser import Visit
 from stage import PAGES
 from synthetic_cluster import ALICE, UNIX, SyntheticScheduler, events, failure_payload, failures, log, snapshot, worker
 
@@ -23,12 +23,6 @@ EVIL = (
     '<script>window.pwned = 1</script>"><img src=x onerror="window.pwned = 2">\'<svg onload=window.pwned=3>'
     "\u202egnp.exe\u2066\nsecond line\r\n{{7*7}}</td></table><style>*{display:none}</style>javascript:window.pwned=4"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def publish_evil(scheduler: SyntheticScheduler) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 AA = 4.5
 """The least contrast of a text of ordinary size."""
+AA_OF_PICTURES = 3.0
+"""That of what is no text."""
 
 
 def luminance(colour: str) -> float:
@@ -28,3 +30,19 @@ def test_words_on_coloured_grounds_can_be_read(theme: int, name: str) -> None:
     style = (files("scaler_ui.web") / "static" / "style.css").read_text()
     (text, ground) = (re.findall(rf"--{one}: (#[0-9a-f]{{6}})", style)[theme] for one in (name, f"{name}-soft"))
     assert contrast(text, ground) >= AA
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_of_bars_differ_from_their_grounds_and_names_on_them_can_be_read(theme: int) -> None:
+    static = files("scaler_ui.web") / "static"
+    style, script = (static / "style.css").read_text(), (static / "format.js").read_text()
+    (palette,) = re.findall(r"PALETTE = \[([^]]*)\]", script)
+    bars = re.findall(r"#[0-9a-f]{6}", palette)
+    assert len(bars) == 12
+    (ink,) = re.findall(r'const INK = "(#[0-9a-f]{6})"', (static / "stream.js").read_text())
+    for ground in ("surface", "raised"):
+        colour = re.findall(rf"--{ground}: (#[0-9a-f]{{6}})", style)[theme]
+        assert min(contrast(bar, colour) for bar in bars) >= AA_OF_PICTURES
+    assert min(contrast(bar, ink) for bar in bars) >= AA
+    bad, surface = (re.findall(rf"--{name}: (#[0-9a-f]{{6}})", style)[theme] for name in ("failed", "surface"))
+    assert contrast(bad, surface) >= AA

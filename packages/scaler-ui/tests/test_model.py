@@ -24,7 +24,7 @@ from synthetic_cluster import (
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import TaskEvent as T
-from scaler_ui.model import ClusterModel, Limits, figures
+from scaler_ui.model import ClusterModel, Limits, figures, stream
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.failures import IN_STORAGE, NOT_KEPT, UNREADABLE, read_error
@@ -41,7 +41,7 @@ def test_nothing_is_known_at_first_and_everything_can_be_asked() -> None:
     assert figures.overview(model, 3.0, 5.0)["connection"] == "waiting"
     assert json.dumps(figures.whole(model, 3.0, 5.0))
     assert find_tasks(model)["tasks"] == []
-    assert figures.bars_after(model, 0, 0, 100)["count"] == 0
+    assert stream.bars_after(model, 0, 0, 100)["count"] == 0
     assert json.loads("".join(chrome_trace(model)))["traceEvents"] == []
     assert b"scaler_monitor_silence_seconds 3.0" in render_metrics(model, 3.0)
 

@@ -242,6 +242,7 @@ def test_monitors_get_no_times_that_they_cannot_show(seconds: float) -> None:
         m.MonitorSnapshot(1, seconds, b"i" * 16),
         m.MonitorDump(seconds, "{}"),
         m.MonitorOutput(seconds, 1, b"i" * 16, (), Packed.of([])),
+        m.MonitorGraph(seconds, b"i" * 16, b"c" * 16, 1, 1, [0], [0], [0], [], ("one",)),
         # What monitors get of agents comes from these.
         m.Heartbeat(latency_seconds=seconds),
         m.Heartbeat(cpu_percent=seconds),

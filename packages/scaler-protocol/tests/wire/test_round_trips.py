@@ -397,6 +397,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         clients=st.lists(numbers_of(m.ClientStatus), max_size=2).map(tuple),
         agents=st.lists(numbers_of(m.AgentStatus, cpu_percent=FIGURES_32), max_size=2).map(tuple),
         graphs=st.lists(numbers_of(m.GraphStatus), max_size=2).map(tuple),
+        ended_graphs=st.lists(numbers_of(m.GraphStatus), max_size=2).map(tuple),
         adapters=st.lists(numbers_of(m.AdapterStatus, groups_max=I32), max_size=2).map(tuple),
         objects=st.lists(OBJECT_STATUSES, max_size=2).map(tuple),
         groups=st.lists(numbers_of(m.GroupStatus), max_size=2).map(tuple),
@@ -414,6 +415,21 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.OutputReply: st.builds(m.OutputReply, U64, BLOBS),
     m.MonitorOutput: with_rows(
         lambda rows: st.builds(m.MonitorOutput, FIGURES, U64, IDS, texts(rows), packed(rows), U32, texts(2), U32)
+    ),
+    m.MonitorGraph: with_rows(
+        lambda rows: st.builds(
+            m.MonitorGraph,
+            FIGURES,
+            BYTES,
+            BYTES,
+            U64,
+            U64,
+            column("B", rows),
+            st.just([0] * rows),
+            st.just([2 * row + 2 for row in range(rows)]),
+            column("I", 2 * rows),
+            st.just(("one",)),
+        )
     ),
     m.StoreStatusRequest: st.builds(m.StoreStatusRequest, U64),
     m.StoreStatus: with_rows(

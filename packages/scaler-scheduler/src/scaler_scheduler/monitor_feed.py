@@ -14,8 +14,10 @@ from scaler_protocol.monitoring.topics import (
     FIGURES,
     OutputTopic,
     ProfileWanted,
+    drawn_graph,
     dump_topic,
     dumped_task,
+    graph_topic,
     output_topic,
     profile_topic,
     profile_wanted,
@@ -30,6 +32,11 @@ LINES_KEPT = 500
 LINE_CHARACTERS_MAX = 2_000
 DUMPS_AT_ONCE = 8
 """Largest number of dumps made at once. Each reads every table."""
+
+GRAPHS_AT_ONCE = 4
+"""Largest number of graphs whose rows are sent at once."""
+GRAPH_ROWS_PER_SECOND = 10_000
+"""The larger graphs are, the less often their rows are sent."""
 
 INTERVAL_SECONDS = 1.0
 
@@ -89,6 +96,7 @@ class MonitorFeed:
         """When new subscriptions may count as such."""
         self._due = 0.0
         self._dumps_due = 0.0
+        self._graphs_due = 0.0
 
     def update(self, now: float) -> tuple[int, bool, bool]:
         """Return how many subscriptions there are, whether one wants events, and whether there are new ones.
@@ -133,7 +141,20 @@ class MonitorFeed:
             self._publisher.send([FIGURES, *encode(lines)])
         if now >= self._dumps_due:
             self._publish_dumps(core, now, unix_time)
+        if now >= self._graphs_due:
+            self._publish_graphs(core, now, unix_time)
         return True
+
+    def _publish_graphs(self, core: SchedulerCore, now: float, unix_time: float) -> None:
+        asked = [graph for topic in self._publisher.topics() if (graph := drawn_graph(topic)) is not None]
+        rows = 0
+        for client, first_number in asked[:GRAPHS_AT_ONCE]:
+            view = core.view_graph(client, first_number, unix_time)
+            if view is not None:
+                rows += len(view.states)
+                self._publisher.send([graph_topic(client, first_number), *encode(view)])
+        if rows:
+            self._graphs_due = now + max(INTERVAL_SECONDS, rows / GRAPH_ROWS_PER_SECOND)
 
     def _publish_dumps(self, core: SchedulerCore, now: float, unix_time: float) -> None:
         numbers = [number for topic in self._publisher.topics() if (number := dumped_task(topic)) is not None]

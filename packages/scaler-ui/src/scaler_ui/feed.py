@@ -16,7 +16,7 @@ from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.envelope import Frame
-from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
+from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorGraph, MonitorLog, MonitorSnapshot
 from scaler_ui.model import ClusterModel
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ WAITING_SECONDS = 10.0
 """While nothing arrives, the log says so again after this time."""
 LONG_WAIT_SECONDS = 300.0
 """After so long, only as often as this: a monitor waits without end."""
+
+ASKED_SECONDS = 5.0
+"""How long a topic that was asked for stays subscribed to."""
+ASKED_MAX = 4
+"""Most of them at once; the oldest is given up for another one."""
 
 EVERYTHING = (FIGURES, EVENTS)
 FIGURES_ONLY = (FIGURES,)
@@ -73,6 +78,10 @@ class MonitorFeed:
         """Whether there is a connection to a scheduler."""
         self.lost_count = 0
         """How often a connection has ended."""
+        self._asked: dict[bytes, float] = {}
+        """Topics that are wanted for now, and until when."""
+        self._subscribed: set[bytes] = set()
+        """Those of them that there is a subscription to."""
         self._subscriber = Subscriber(str(monitor_address), topics, security=security)
         self._thread = threading.Thread(target=self._receive, name="monitor feed", daemon=True)
 
@@ -96,6 +105,27 @@ class MonitorFeed:
             since = self._model.snapshot_at if self._model.snapshot is not None else self.started_at
         return max(0.0, self._clock() - since)
 
+    def ask(self, topic: bytes) -> None:
+        """Subscribe to one topic more for some seconds. Ask again to go on."""
+        with self._guard:
+            self._asked.pop(topic, None)
+            self._asked[topic] = self._clock() + ASKED_SECONDS
+            if len(self._asked) > ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
+
+    def _follow_asked(self) -> None:
+        with self._guard:
+            if not self._asked and not self._subscribed:
+                return
+            now = self._clock()
+            self._asked = {topic: until for topic, until in self._asked.items() if until > now}
+            wanted = set(self._asked)
+        for topic in wanted - self._subscribed:
+            self._subscriber.subscribe(topic)
+        for topic in self._subscribed - wanted:
+            self._subscriber.unsubscribe(topic)
+        self._subscribed = wanted
+
     def _receive(self) -> None:
         # The socket belongs to this thread, which therefore also closes it.
         try:
@@ -103,6 +133,7 @@ class MonitorFeed:
                 frames = self._subscriber.receive(_POLL_SECONDS)
                 self._watch_connection()
                 self._watch_silence()
+                self._follow_asked()
                 if frames is None:
                     continue
                 self._take(frames)
@@ -112,7 +143,7 @@ class MonitorFeed:
     def _take(self, frames: Sequence[Frame]) -> None:
         try:
             message = decode(frames[1:])
-            if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
+            if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog | MonitorGraph):
                 with self._guard:
                     self._model.accept(message, self._clock())
         except WireError as error:

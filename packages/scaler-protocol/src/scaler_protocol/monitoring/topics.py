@@ -5,14 +5,18 @@ See "Monitor streams" in the schema. A topic is an encoded envelope; a subscribe
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 
-_FIGURES, _EVENTS, _DUMP, _OUTPUT, _PROFILE = range(5)
+_FIGURES, _EVENTS, _DUMP, _OUTPUT, _PROFILE, _GRAPH = range(6)
 _OF_TASK, _OF_AGENT = range(2)
+
+_HALVES = struct.Struct("<QQ")
+"""A client's id."""
 
 FIGURES = encode_envelope(Envelope(0, 0, 0, _FIGURES))
 """Snapshots, failures and log lines."""
@@ -99,3 +103,20 @@ def profile_wanted(topic: bytes) -> ProfileWanted | None:
     if envelope.epoch != _PROFILE:
         return None
     return ProfileWanted(envelope.sequence, envelope.acknowledged, envelope.flags)
+
+
+def graph_topic(client: bytes, first_number: int) -> bytes:
+    """Return the topic of one graph's rows: of the client with this id, and its task number `first_number`."""
+    first_half, second_half = _HALVES.unpack(client)
+    return encode_envelope(Envelope(first_number, first_half, second_half, _GRAPH))
+
+
+def drawn_graph(topic: bytes) -> tuple[bytes, int] | None:
+    """Return client and first task number of a graph's topic; None for any other topic."""
+    try:
+        envelope = decode_envelope(topic)
+    except MalformedMessageError:
+        return None
+    if envelope.epoch != _GRAPH:
+        return None
+    return _HALVES.pack(envelope.acknowledged, envelope.flags), envelope.sequence

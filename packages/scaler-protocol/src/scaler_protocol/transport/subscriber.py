@@ -39,18 +39,18 @@ class Subscriber:
             self.close()
             raise
 
+    def subscribe(self, topic: bytes) -> None:
+        """Take messages of one topic more."""
+        self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Take messages of this topic no more."""
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+
     @property
     def fd(self) -> int:
         """The descriptor that becomes readable when messages may have arrived."""
         return descriptor(self._socket)
-
-    def subscribe(self, topic: bytes) -> None:
-        """Also take messages whose first frame begins with this."""
-        self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-
-    def unsubscribe(self, topic: bytes) -> None:
-        """Take them no more."""
-        self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
     def receive(self, timeout_seconds: float) -> list[Frame] | None:
         """Return the next message, or None when none came in time."""

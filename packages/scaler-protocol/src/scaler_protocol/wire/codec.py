@@ -536,6 +536,16 @@ def _check_log(message: m.MonitorLog) -> None:
     _check_exact(message, len(message.texts), "time_seconds", "levels")
 
 
+def _check_graph_rows(message: m.MonitorGraph) -> None:
+    rows = len(message.states)
+    _check_exact(message, rows, "functions", "dependency_ends")
+    ends = message.dependency_ends
+    if rows and (max(message.functions) >= len(message.function_table) or ends[-1] != len(message.dependencies)):
+        raise MalformedMessageError("MonitorGraph: its rows name something outside its tables")
+    if any(later < earlier for earlier, later in pairwise(ends)):
+        raise MalformedMessageError("MonitorGraph: its dependencies are not in order")
+
+
 def _check_store_status(message: m.StoreStatus) -> None:
     _check_exact(message, len(message.owners), "owner_objects", "owner_bytes")
 
@@ -760,7 +770,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
             *_structs(m.ClientStatus, _CLIENT_STATUS, "clients"),
-            *_structs(m.GraphStatus, _GRAPH_STATUS, "graphs"),
+            *_structs(m.GraphStatus, _GRAPH_STATUS, "graphs", "ended_graphs"),
             *_structs(m.AdapterStatus, _ADAPTER_STATUS, "adapters"),
             *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
             *_structs(m.Tally, _TALLY, "client_names", "labels"),
@@ -812,6 +822,20 @@ _LAYOUTS: tuple[_Layout, ...] = (
         check=_check_log,
     ),
     _Layout("monitorDump", m.MonitorDump, tuple(_figures("time_seconds", "json"))),
+    _Layout(
+        "monitorGraph",
+        m.MonitorGraph,
+        (
+            *_figures("time_seconds"),
+            *_plain("incarnation", "client", "first_number", "row_count"),
+            *_column("B", "states"),
+            *_column("H", "functions"),
+            *_column("Q", "dependency_ends"),
+            *_column("I", "dependencies"),
+            *_texts("function_table"),
+        ),
+        check=_check_graph_rows,
+    ),
     _Layout(
         "storeStatus",
         m.StoreStatus,

@@ -1210,6 +1210,10 @@ class GraphStatus:
     """Rows that failed."""
     held_results: int = 0
     """Results in memory that other rows will read."""
+    began_seconds: float = 0.0
+    """Unix time at which all of it was here; 0: not known."""
+    ended_seconds: float = 0.0
+    """Unix time at which its last row ended and was read; 0: it has not ended."""
 
 
 @record
@@ -1406,6 +1410,8 @@ class MonitorSnapshot:
     """Whether nobody may cancel tasks of others, or shut the cluster down."""
     scaling_events: tuple[ScalingEvent, ...] = ()
     """What happened while workers were started or stopped, at most the last 100."""
+    ended_graphs: tuple[GraphStatus, ...] = ()
+    """The graphs that ended last, at most 50, the newest last. Those of clients that left before are not in it."""
 
 
 @record
@@ -1558,6 +1564,32 @@ class MonitorOutput:
     """Names of agents that did not answer in time; at most sixteen."""
     omitted: int = 0
     """How many answers were left out because all together were too large."""
+
+
+@record
+class MonitorGraph:
+    """The rows of one graph that has not ended, for monitors that draw it: the first ones, if it has too many."""
+
+    time_seconds: float
+    """Unix time."""
+    incarnation: bytes
+    """The scheduler's."""
+    client: bytes
+    """The client that submitted it."""
+    first_number: int
+    """The task number of its row 0."""
+    row_count: int
+    """How many rows it has; the columns may have fewer."""
+    states: Column
+    """One per row: 0 waiting for other rows, 1 queued or assigned, 2 done, 3 failed or cancelled."""
+    functions: Column
+    """One per row: its index in `function_table`."""
+    dependency_ends: Column
+    """One per row: where its part of `dependencies` ends."""
+    dependencies: Column
+    """Rows that each row needs, one row's after the other's. They may be rows that are not in the columns."""
+    function_table: tuple[str, ...] = ()
+    """Names of functions."""
 
 
 @record
@@ -1734,4 +1766,5 @@ Message = (
     | ProfileRequest
     | ProfileSamples
     | MonitorProfile
+    | MonitorGraph
 )

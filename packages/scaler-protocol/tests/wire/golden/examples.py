@@ -398,9 +398,19 @@ EXAMPLES: dict[str, m.Message] = {
         ),
         graphs=(
             m.GraphStatus(
-                client=CLIENT, first_number=100, rows=10, waiting=4, released=3, done=2, failed=1, held_results=2
+                client=CLIENT,
+                first_number=100,
+                rows=10,
+                waiting=4,
+                released=3,
+                done=2,
+                failed=1,
+                held_results=2,
+                began_seconds=1000.5,
+                ended_seconds=1001.5,
             ),
         ),
+        ended_graphs=(m.GraphStatus(CLIENT, 50, 2, done=2, began_seconds=900.5, ended_seconds=901.25),),
         objects=(
             m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "shared memory", tasks=7, homes=("node-7",)),
         ),
@@ -495,6 +505,18 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "monitor-log": m.MonitorLog(
         SCHEDULER, 5, array("d", [1.5, 2.5]), array("B", [20, 30]), ("agent connected", "a client is slow")
+    ),
+    "monitor-graph": m.MonitorGraph(
+        time_seconds=1.5,
+        incarnation=SCHEDULER,
+        client=CLIENT,
+        first_number=100,
+        row_count=7,
+        states=[2, 1, 0],
+        functions=[0, 1, 0],
+        dependency_ends=[0, 1, 3],
+        dependencies=[0, 0, 1],
+        function_table=("load", "add"),
     ),
     "monitor-dump": m.MonitorDump(1.5, '{"tasks": {}}'),
     "store-status-request": m.StoreStatusRequest(6),

@@ -112,11 +112,12 @@ class GraphRows:
         self._unneeded: deque[_Unneeded] = deque()
         """They take turns with what fails."""
         self._now = 0.0
-        """When the turn began."""
+        """When graphs were last worked on."""
         self._outbox = state.outbox
         self._functions = state.functions
         self._marks = state.marks
         self._pressure = state.pressure
+        self._log = state.monitor.graphs
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
@@ -199,6 +200,7 @@ class GraphRows:
         graph: Graph[AgentRecord] = Graph(arrival)
         client.arriving.remove(arrival)
         client.graphs.append(graph)
+        self._log.begin(graph, self._now)
         if client.links is not None:
             client.links.begin_graph(graph)
         self._options[graph] = options
@@ -350,6 +352,7 @@ class GraphRows:
 
     def close_all(self, client: ClientRecord) -> None:
         """The client is gone."""
+        self._log.drop(client)
         for graph in client.graphs:
             del self._options[graph]
         client.graphs.clear()
@@ -451,6 +454,7 @@ class GraphRows:
             self.queue(client.links, to_links, options, now)
         if graph.wanted[row] or graph.holders or not graph.unfinished or graph is client.links:
             # Objects its inputs consist of may have waited for this one to read them.
+            self._now = now
             self._deliver(client, graph, (row, *graph.dependencies_of(row)))
             if graph is client.links:
                 self._give_back(client)
@@ -522,6 +526,7 @@ class GraphRows:
         elif not ended.parts:
             self._answer_with_object(failure)
         inputs = {dependency for row in failed.rows for dependency in graph.dependencies_of(row)}
+        self._now = now
         self._deliver(client, graph, sorted(inputs))
         if not self._holds_answers:
             self._send_answers()
@@ -597,6 +602,7 @@ class GraphRows:
         self._forget(client, graph, rows)
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
+            self._log.end(client, graph, self._now)
             del self._options[graph]
             self.adopting.pop(graph, None)
 

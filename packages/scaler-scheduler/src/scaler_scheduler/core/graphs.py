@@ -194,6 +194,11 @@ class Graph(Generic[Holder]):
         start = self._dependency_ends[row - 1] if row else 0
         return self._dependencies[start : self._dependency_ends[row]]
 
+    def structure(self, rows: int) -> tuple[array[int], array[int], Sequence[Portion]]:
+        """Return of the first rows where the dependencies of each end, these dependencies, and all portions: to draw them."""
+        ends = self._dependency_ends[:rows]
+        return ends, self._dependencies[: ends[-1] if ends else 0], self._portions
+
     def dependents_of(self, row: int) -> array[int]:
         """Return the rows that need this row's result."""
         return self._dependents[self._dependent_starts[row] : self._dependent_starts[row + 1]]

@@ -20,7 +20,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.functions import FunctionRegistry
-from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.graph_log import GraphLog
 from scaler_scheduler.core.groups import Groups
 from scaler_scheduler.core.object_listing import with_tasks
 from scaler_scheduler.core.progress import ProgressTable
@@ -111,6 +111,8 @@ class Monitor:
         """Events that were left out since the start."""
         self.labels = Tallies()
         """Tasks by label."""
+        self.graphs = GraphLog()
+        """When graphs began and ended."""
         self.store = StoreFigures()
         self.scaling_strategy = ""
         self.standby = False
@@ -394,7 +396,7 @@ class Monitor:
             functions=_counters(functions.counts_by_name()),
             failed_functions=_counters(self._failed_functions),
             failed_items=self.failed_item_count,
-            graphs=tuple(_graph_status(client, graph) for client, graph in islice(graphs, GRAPHS_MAX)),
+            graphs=tuple(self.graphs.unfinished(*one, unix_time - now) for one in islice(graphs, GRAPHS_MAX)),
             object_count=self.store.object_count,
             object_bytes=self.store.used_bytes,
             object_limit_bytes=self.store.limit_bytes,
@@ -414,6 +416,7 @@ class Monitor:
             progress=self.progress.statuses(by_id, functions, now),
             jobs=jobs,
             job_count=job_count,
+            ended_graphs=self.graphs.ended(unix_time - now),
         )
 
     def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:
@@ -541,17 +544,4 @@ def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -
         python_version=agent.hello.python_version,
         memory_bytes=agent.hello.memory_bytes,
         processor_limit_bytes=agent.hello.processor_limit_bytes,
-    )
-
-
-def _graph_status(client: ClientRecord, graph: Graph[AgentRecord]) -> m.GraphStatus:
-    return m.GraphStatus(
-        client=client.id,
-        first_number=graph.first_number,
-        rows=graph.row_count,
-        waiting=graph.waiting,
-        released=graph.unfinished - graph.waiting,
-        done=graph.states.count(RowState.DONE),
-        failed=graph.states.count(RowState.FAILED),
-        held_results=len(graph.results),
     )

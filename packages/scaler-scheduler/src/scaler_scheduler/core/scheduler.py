@@ -37,6 +37,7 @@ from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.deadlines import Deadlines
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graph_view import view_graph
 from scaler_scheduler.core.group_lifecycle import GroupLifecycle
 from scaler_scheduler.core.group_limits import GroupLimits
 from scaler_scheduler.core.group_queues import GroupReadyQueues
@@ -238,6 +239,11 @@ class SchedulerCore:
     def snapshot(self, now: float, task_number: int = 0) -> dict[str, Any]:
         """Return all tables as plain values that JSON knows, with all that is known of one task number."""
         return describe(self._state, self._scaling, now, stopping=self._shutdown.stopping, task_number=task_number)
+
+    def view_graph(self, client: bytes, first_number: int, unix_time: float) -> m.MonitorGraph | None:
+        """Return the rows of a graph as monitors draw it; None where it is over."""
+        state = self._state
+        return view_graph(state.clients, state.functions, state.config.incarnation, client, first_number, unix_time)
 
     def dismiss_peers(self) -> None:
         """Tell all peers that another scheduler is first. What they hold stays with them."""

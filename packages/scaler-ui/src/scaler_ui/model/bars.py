@@ -49,6 +49,7 @@ class BarStore:
         self.capabilities: NameTable[str] = NameTable(CAPABILITIES_MAX)
         self.clients: NameTable[bytes] = NameTable(CLIENTS_MAX)
         self.labels: NameTable[str] = NameTable(LABELS_MAX)
+        self._last_ends: dict[Lane, float] = {}
         self._starts = array("d")
         self._durations = array("f")
         self._numbers = array("Q")
@@ -67,6 +68,10 @@ class BarStore:
         """Changes when names get new numbers. A reader must then read all bars again."""
         return sum(table.generation for table, _ in self._tables())
 
+    def last_end(self, lane: Lane) -> float:
+        """Return when the last task there ended; 0 if none has."""
+        return self._last_ends.get(lane, 0.0)
+
     def add(self, bar: Bar) -> None:
         """Add one bar. The oldest are dropped when there are too many."""
         for table, column in self._tables():
@@ -82,6 +87,9 @@ class BarStore:
         self._client.append(self.clients.number(bar.client))
         self._label.append(self.labels.number(bar.label))
         self.count += 1
+        if len(self._last_ends) >= 2 * LANES_MAX and bar.lane not in self._last_ends:
+            self._last_ends.clear()
+        self._last_ends[bar.lane] = max(bar.start + bar.duration_s, self.last_end(bar.lane))
         if len(self._starts) > self.limit + self.limit // 16:
             surplus = len(self._starts) - self.limit
             for column in self._columns():

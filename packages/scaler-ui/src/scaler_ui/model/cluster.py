@@ -13,20 +13,22 @@ from scaler_protocol.wire.messages import (
     ClientStatus,
     MonitorEvents,
     MonitorFailures,
+    MonitorGraph,
     MonitorLog,
     MonitorSnapshot,
     TaskEvent,
 )
-from scaler_ui.model.bars import Bar, BarStore, Lane
+from scaler_ui.model.bars import FAILED, Bar, BarStore, Lane
 from scaler_ui.model.error_groups import ErrorGroups
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.functions import FunctionTable
+from scaler_ui.model.graph_book import GraphBook
 from scaler_ui.model.history import History
 from scaler_ui.model.rates import ProgressTable
 from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
 from scaler_ui.model.worker_history import WorkerHistory
 
-MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
+MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog | MonitorGraph
 
 _MICROSECONDS = 1e-6
 
@@ -37,6 +39,7 @@ _SUCCESS = int(TaskEvent.SUCCESS)
 _MADE_NAME = re.compile(r"(client|nested)\|([^|]*)\|(\d+)")
 
 GONE_CLIENTS_MAX = 200
+HOSTS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class ClusterModel:
         self.tasks = TaskTable(self.limits.tasks)
         self.bars = BarStore(self.limits.bars)
         self.failures: deque[FailedTask] = deque(maxlen=self.limits.failures)
+        self.graph_book = GraphBook()
         self.failure_count = 0
         """The number of the last failure."""
         self.worker_history = WorkerHistory()
@@ -109,6 +113,9 @@ class ClusterModel:
         self._log_seen = 0
         self._sequences: dict[type[MonitorMessage], int] = {}
         self._client_names: dict[bytes, str] = {}
+        self._hosts: dict[str, str] = {}
+        self.hosts_seen = 0
+        """Changes when an agent comes that was not seen on its host."""
 
     def accept(self, message: MonitorMessage, now: float) -> None:
         """Take in one message of the monitor streams, at `now` on the reader's clock, in seconds."""
@@ -123,12 +130,18 @@ class ClusterModel:
             self._accept_events(message)
         elif isinstance(message, MonitorFailures):
             self._accept_failures(message)
+        elif isinstance(message, MonitorGraph):
+            self.graph_book.accept(message)
         else:
             self._accept_log(message)
 
     def client_name(self, client: bytes) -> str:
         """Return a client's name; the beginning of its id if it was never seen."""
         return self._client_names.get(client, client[:4].hex())
+
+    def host_of(self, agent: str) -> str:
+        """Return the host that an agent is on, or was on; the agent's own name if it was never seen."""
+        return self._hosts.get(agent, agent)
 
     def worker_name(self, lane: Lane) -> str:
         """Return the name of a lane's worker."""
@@ -170,6 +183,13 @@ class ClusterModel:
         self.history.add(snapshot)
         self.worker_history.accept(snapshot)
         self._update_progress(snapshot)
+        # Agents that have left stay, because their tasks are still shown.
+        for agent in snapshot.agents:
+            if self._hosts.get(agent.name) != agent.hostname:
+                self._hosts[agent.name] = agent.hostname
+                self.hosts_seen += 1
+        for name in list(self._hosts)[: max(0, len(self._hosts) - HOSTS_MAX)]:
+            del self._hosts[name]
         present = {client.incarnation: shown_name(client) for client in snapshot.clients}
         # Keep the names of the clients that left last, because their tasks are still shown.
         gone = [(client, name) for client, name in self._client_names.items() if client not in present]
@@ -263,11 +283,16 @@ class ClusterModel:
             ((lane, row.client) if lane.slot >= 0 else None, at, row.duration_s)
             for lane, (row, _, at) in zip(lanes, finished, strict=True)
         ]
-        for (row, state, _), lane, start in zip(finished, lanes, start_times(ended), strict=True):
+        for (row, state, at), lane, start in zip(finished, lanes, start_times(ended), strict=True):
+            duration_s = row.duration_s
+            if state == FAILED and not duration_s and row.assigned_at:
+                # Its process died, so nobody measured it. It began when it was assigned, or when the one before it ended.
+                start = min(at, max(row.assigned_at, self.bars.last_end(lane)))
+                duration_s = at - start
             self.bars.add(
                 Bar(
                     start,
-                    row.duration_s,
+                    duration_s,
                     lane,
                     row.function,
                     row.capabilities,

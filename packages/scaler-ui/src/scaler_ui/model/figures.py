@@ -368,39 +368,6 @@ def log_after(model: ClusterModel, seen: int, limit: int = 2_000) -> dict[str, A
     }
 
 
-def bars_after(model: ClusterModel, seen: int, generation: int, limit: int) -> dict[str, Any]:
-    """Return the bars of the task stream after the first `seen` ones, and the names that their numbers stand for.
-
-    A reader of an older `generation` gets all bars again, because names have new numbers.
-    """
-    bars = model.bars
-    again = generation != bars.generation or seen > bars.count
-    names = model.worker_names()
-    count, columns = bars.after(0 if again else seen, limit)
-    origin = columns["start"][0] if columns["start"] else 0.0
-    # Relative times, rounded to microseconds, take half the bytes of full Unix times.
-    columns["start"] = [round(start - origin, 6) for start in columns["start"]]
-    columns["duration"] = [round(duration, 6) for duration in columns["duration"]]
-    return {
-        "generation": bars.generation,
-        "again": again,
-        "count": count,
-        "more": count < bars.count,
-        "limit": bars.limit,
-        "origin": origin,
-        "columns": columns,
-        "lanes": [
-            {"agent": lane.agent, "slot": lane.slot, "name": names.get(lane) or model.worker_name(lane)}
-            for lane in bars.lanes.names()
-        ],
-        "functions": bars.functions.names(),
-        "capabilities": bars.capabilities.names(),
-        "labels": bars.labels.names(),
-        "clients": [client.hex() for client in bars.clients.names()],
-        "client_names": [model.client_name(client) for client in bars.clients.names()],
-    }
-
-
 def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mapping[str, Any]:
     """Return one object for scripts: `scheduler`, `task_manager`, `scheduler_sent`, `scheduler_received`, `workers`, …"""
     snapshot = model.snapshot

@@ -21,7 +21,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from scaler_protocol.address import Address
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX, collapsed
-from scaler_protocol.monitoring.topics import OutputTopic
+from scaler_protocol.monitoring.topics import OutputTopic, graph_topic
 from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
@@ -29,7 +29,7 @@ from scaler_protocol.service.web_access import HostNames, WebGuard
 from scaler_protocol.service.web_docs import add_docs
 from scaler_ui.cancellation import NO_KEYS, Operator
 from scaler_ui.feed import MonitorFeed
-from scaler_ui.model import activity, figures
+from scaler_ui.model import activity, figures, graphs, stream
 from scaler_ui.model.blocks import snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
@@ -172,9 +172,32 @@ def create_application(
             lambda model: {"count": model.snapshot.job_count if model.snapshot is not None else 0, "jobs": jobs(model)}
         )
 
-    @application.get("/api/graphs", summary="Graphs in progress")
+    @application.get("/api/graphs", summary="Graphs in progress, then those that ended last")
     async def show_graphs() -> Response:
-        return read(figures.graphs)
+        return read(graphs.all_graphs)
+
+    @application.get(
+        "/api/graphs/{client}/{first_number}", summary="The rows of one graph: as nodes, or as blocks of layers"
+    )
+    async def show_graph(
+        client: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+        first_number: Annotated[int, Path(ge=0, le=2**63)],
+        first_layer: Seen = 0,
+        last_layer: Annotated[int | None, Query(ge=0)] = None,
+    ) -> Response:
+        key = bytes.fromhex(client), first_number
+        with feed.model() as model:
+            running, ended = graphs.in_progress(model, key), graphs.ended_status(model, key)
+            picture = graphs.picture(model, key, first_layer, last_layer)
+            status = running or ended
+            data = None if status is None else graphs.graph_data(model, status, drawn=picture is not None)
+        if running is not None:
+            feed.ask(graph_topic(*key))
+        if data is None and picture is None:
+            raise HTTPException(
+                404, f"no graph of client {client} begins with task {first_number}, or it ended long ago"
+            )
+        return Response(json.dumps({"graph": data, "picture": picture}), media_type="application/json")
 
     @application.get("/api/objects", summary="The largest objects in storage")
     async def show_objects() -> Response:
@@ -289,9 +312,14 @@ def create_application(
 
     @application.get("/api/bars", summary="The task stream as columns: bars after the first `seen` ones")
     async def show_bars(
-        seen: Seen = 0, generation: Seen = 0, limit: Annotated[int, Query(ge=1, le=BARS_MAX)] = BARS_MAX
+        seen: Seen = 0,
+        generation: Seen = 0,
+        limit: Annotated[int, Query(ge=1, le=BARS_MAX)] = BARS_MAX,
+        known: Annotated[str, Query(max_length=64, pattern=r"^(\d{1,6}(,\d{1,6}){4,5})?$")] = "",
     ) -> Response:
-        return read(lambda model: figures.bars_after(model, seen, generation, limit))
+        silent_s = feed.silent_s()
+        names = [int(count) for count in known.split(",")] if known else []
+        return read(lambda model: stream.bars_after(model, seen, generation, limit, names, silent_s))
 
     @application.get("/api/trace", summary="The task stream as a Chrome trace, for Perfetto")
     async def show_trace() -> StreamingResponse:

@@ -100,6 +100,7 @@ struct Message {
     profileRequest @59 :ProfileRequest;
     profileSamples @60 :ProfileSamples;
     monitorProfile @61 :MonitorProfile;
+    monitorGraph @62 :MonitorGraph;
   }
 }
 
@@ -510,6 +511,8 @@ struct StoredObjectStatus {
 #      `sequence`; 1 the log of an agent. Behind the envelope follow the 16 bytes of the task's client (zeros: any), or of the agent.
 #   4  profile: MonitorProfile, about once a second while it is taken and for some seconds after that. `sequence` is a
 #      number that the monitor chooses, `acknowledged` how often a second is sampled, `flags` for how many seconds.
+#   5  graph: MonitorGraph, about once a second while somebody subscribes, less often for large graphs. `sequence` is the
+#      number of its first task, `acknowledged` and `flags` the halves of its client's incarnation (little endian).
 
 struct MonitorSnapshot {
   # About once a second while somebody subscribes.
@@ -547,6 +550,7 @@ struct MonitorSnapshot {
   schedulerAddress @31 :Text;            # where clients connect; a wildcard stands for the host of the monitor address
   protected @32 :Bool;                   # nobody may cancel tasks of others, or shut the cluster down
   scalingEvents @33 :List(ScalingEvent); # the last 100
+  endedGraphs @34 :List(GraphStatus);    # those that ended last, at most 50
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -659,6 +663,8 @@ struct MonitorSnapshot {
     done @5 :UInt64;
     failed @6 :UInt64;
     heldResults @7 :UInt64;              # results kept because other rows will read them
+    beganSeconds @8 :Float64;            # Unix time; 0: not known
+    endedSeconds @9 :Float64;            # Unix time; 0: it has not ended
   }
 
   struct AdapterStatus {
@@ -783,6 +789,20 @@ struct MonitorOutput {
   asked @5 :UInt32;                      # agents that were asked
   silent @6 :List(Text);                 # names of those that did not answer in time, at most 16
   omitted @7 :UInt32;                    # answers left out, as all together were too large
+}
+
+struct MonitorGraph {
+  # The rows of an unfinished graph, for monitors that draw it: the first 50,000, with at most 150,000 dependencies.
+  timeSeconds @0 :Float64;
+  incarnation @1 :Data;
+  client @2 :Data;
+  firstNumber @3 :UInt64;                # task number of row 0
+  rowCount @4 :UInt64;                   # rows of the whole graph
+  states @5 :Data;                       # U8: 0 waiting, 1 queued or assigned, 2 done, 3 failed
+  functions @6 :Data;                    # U16 into functionTable
+  dependencyEnds @7 :Data;               # U64: where each row's part of `dependencies` ends
+  dependencies @8 :Data;                 # U32: rows, perhaps some that are not here
+  functionTable @9 :List(Text);
 }
 
 struct WorkerList {

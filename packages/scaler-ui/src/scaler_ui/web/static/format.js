@@ -53,8 +53,9 @@ export function clockFine(unix) {
 
 export const percent = (value) => `${value >= 100 ? Math.round(value) : value.toFixed(1)} %`;
 
-// Twelve colours that differ on both backgrounds. None is the red of failures. A name has the same colour on every page and after a reload.
-export const PALETTE = ["#4c8dff", "#f08c3a", "#35b58a", "#d65db1", "#8f7bf0", "#c9a227", "#22a7c9", "#7d8fa9", "#7fae3c", "#b3749c", "#5f9ea0", "#a77b52"];
+// Twelve colours with a contrast of 3 and more to the backgrounds of both themes, and of 4.5 to black text on them. None is the
+// red of failures. A name has the same colour on every page and after a reload.
+export const PALETTE = ["#4085ff", "#d86a10", "#2d9a76", "#d65cb1", "#8c77f0", "#a58520", "#1e95b3", "#778aa5", "#6d9533", "#b3749c", "#599395", "#a77b52"];
 
 export function colourOf(name) {
   let hash = 2166136261;
@@ -79,5 +80,5 @@ export function colours(names) {
   return taken;
 }
 
-export const STATE_COLOURS = { 2: "#35b58a", 3: "#e05d5d", 4: "#c9a227" };
+export const STATE_COLOURS = { 2: "#2d9a76", 3: "#e05d5d", 4: "#a58520" };
 export const STATE_NAMES = { 2: "success", 3: "failed", 4: "canceled" };

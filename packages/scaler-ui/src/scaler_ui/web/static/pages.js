@@ -5,69 +5,18 @@ import * as address from "./address.js";
 import { cancelButton } from "./cancel.js";
 import { Chart } from "./charts.js";
 import { fetchJson } from "./data.js";
-import { showTask } from "./details.js";
 import { age, agentLink, card, chip, choice, clientLink, closeDetail, count, element, functionLink, link, meter, openDetail, searchField, size, Table, time, title, workerLink } from "./elements.js";
 import { Errors } from "./errors.js";
-import { bytes, clock, colours, elapsed, integer, percent, plural, seconds, whole } from "./format.js";
+import { bytes, clock, elapsed, integer, percent, seconds, whole } from "./format.js";
 import { Functions } from "./functions.js";
+import { Graphs } from "./graphs.js";
 import { Jobs } from "./jobs.js";
 import { Overview, SchedulerPage } from "./overview.js";
 import { scalingEvents } from "./scaling-events.js";
-import { TaskStream } from "./stream.js";
+import { Stream } from "./stream_page.js";
 import { Tasks } from "./tasks.js";
 import { Workers } from "./workers.js";
 import { LogSource } from "./logs.js";
-
-class Stream {
-  constructor() {
-    const canvas = element("canvas", { tabindex: "0", role: "img", "aria-label": "Task stream: one lane for each worker, one bar for each task. Arrow keys move, plus and minus zoom, 0 shows all." });
-    const tooltip = element("div", { class: "tooltip", hidden: true });
-    this.legend = element("div", { class: "legend", role: "group", "aria-label": "Legend" });
-    this.note = element("span", { class: "note", "aria-live": "off" });
-    this.stream = new TaskStream(canvas, tooltip, { onOpen: (bar) => showTask(bar.client, bar.number), onView: () => this.describe() });
-    this.colour = choice("colour", "Colour by", ["function", "capability", "label", "state", "client"].map((name) => [name, `colour by ${name}`]), () => this.recolourBy());
-    this.stream.colourBy = this.colour.value;
-    this.node = element("div", {}, title("Task stream"), element("div", { class: "row" }, this.colour,
-      element("button", { type: "button", onclick: () => this.stream.zoom(0.5) }, "Zoom in"), element("button", { type: "button", onclick: () => this.stream.zoom(2) }, "Zoom out"),
-      element("button", { type: "button", onclick: () => this.stream.showAll() }, "Show all"), element("button", { type: "button", onclick: () => { this.stream.following = true; this.stream.draw(); } }, "Follow"),
-      element("a", { href: "/api/trace", download: "scaler-trace.json" }, "Chrome trace"), this.note), element("div", { class: "stream" }, canvas, tooltip), this.legend);
-  }
-
-  recolourBy() { this.stream.colourBy = this.colour.value; this.showLegend(); this.stream.draw(); }
-
-  addressChanged() {
-    this.colour.value = address.get("colour", "function");
-    this.recolourBy();
-    if (!address.get("show")) closeDetail();
-  }
-
-  async update(data) {
-    this.stride = data.stride;
-    const first = this.stream.bars.length === 0;
-    if (!(await this.stream.bars.update(data.bars))) return;
-    if (first) this.stream.span = Math.min(60, Math.max(2, this.stream.bars.lastEnd - this.stream.bars.firstStart) * 1.02);
-    this.showLegend();
-    this.stream.draw();
-  }
-
-  showLegend() {
-    const { names, colourOf, column } = this.stream.key();
-    const chosen = column === "state" ? null : colours(names);
-    const shown = column === "state" ? [2, 3, 4].map((state, at) => [names[at], colourOf(state)]) : names.slice(0, 24).map((name) => [name, chosen.get(name)]);
-    this.legend.replaceChildren(...shown.map(([name, colour]) => { const square = element("i"); square.style.background = colour; return element("span", {}, square, name); }), names.length > 24 && column !== "state" ? `and ${names.length - 24} more` : "");
-  }
-
-  describe() {
-    const { bars, following, span } = this.stream;
-    this.note.textContent = bars.length ? `${integer(bars.length)} tasks on ${bars.lanes.length} workers, ${seconds(span)} shown${following ? ", following" : ""}${this.stride > 1 ? `; too many tasks to draw all: 1 of ${this.stride} is drawn` : ""}` : "no task has ended since scaler_ui started";
-  }
-
-  shown() { this.stream.start(); }
-
-  recolour() { this.stream.image = null; this.stream.draw(); }
-
-  destroy() { this.stream.destroy(); }
-}
 
 class Clients {
   constructor() {
@@ -159,26 +108,6 @@ class Clients {
       [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks")),
         ...(row.waiting || row.running ? [element("p", { class: "row" }, cancelButton("Cancel its tasks", `all unfinished tasks of ${row.name}`, { client: row.id }))] : [])], row.id);
   }
-}
-
-function progress(graph) {
-  const bar = element("div", { class: "progress", role: "progressbar", "aria-label": "nodes that have ended", "aria-valuemin": "0", "aria-valuemax": String(graph.rows), "aria-valuenow": String(graph.done + graph.failed) });
-  for (const part of ["done", "failed", "released"]) { const piece = element("i", { class: part }); piece.style.width = `${(100 * graph[part]) / Math.max(1, graph.rows)}%`; bar.append(piece); }
-  return bar;
-}
-
-class Graphs {
-  constructor() {
-    this.table = new Table({ label: "Graphs", name: "sort", id: (row) => `${row.client}/${row.first_number}`, sort: "client_name", empty: "no graph is in progress", columns: [
-      { key: "client_name", label: "client", show: (row) => clientLink(row.client, row.client_name) }, { key: "first_number", label: "first task", number: true }, { key: "progress", label: "progress", value: (row) => row.done / Math.max(1, row.rows), mark: (row) => `${row.done}/${row.failed}/${row.released}`, show: progress },
-      count("rows", "nodes"), count("done", "done"), count("released", "ready or running"), count("waiting", "waiting"), count("failed", "failed"), count("held_results", "results in memory"),
-    ] });
-    this.node = element("div", {}, title("Graphs in progress"), this.table.node);
-  }
-
-  addressChanged() { this.table.readAddress(); }
-
-  async update() { this.table.show(await fetchJson("/api/graphs")); }
 }
 
 class Objects {
