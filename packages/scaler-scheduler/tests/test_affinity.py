@@ -11,6 +11,7 @@ from scaler_protocol.capabilities import pin_to
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, Prefer, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.group_shares import parse_shares
 
 
 def asking(**options: Any) -> bytes:
@@ -236,3 +237,18 @@ def test_a_worker_whose_agent_wants_no_more_gets_what_its_task_may_wait_for() ->
     client.submit(options=asking(worker="one-0"))
     inner = client.submit(3, options=asking(worker="one-0"), depth=1)
     assert numbers(agents["one"]) == [outer, inner[0]]
+
+
+def test_tasks_for_a_worker_that_their_group_s_limit_holds_back_leave_the_counts_right() -> None:
+    harness = Harness(shares=parse_shares(["default=1:max_running=1"]))
+    client, agent = Client(harness, "client"), Agent(harness, "one", workers=2, capacity=10)
+    client.define()
+    submitted = client.submit(5, options=asking(worker="one-0"))
+    harness.core.check_invariants()
+    done: list[int] = []
+    while tasks := agent.tasks():
+        assert len(tasks) == 1
+        agent.answer(tasks)
+        done += client.results()
+        harness.core.check_invariants()
+    assert done == submitted

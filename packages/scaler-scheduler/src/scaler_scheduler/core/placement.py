@@ -288,7 +288,8 @@ class Placement:
             while room > 0 and queue.count > 0 and self._work_left > 0:
                 tasks = self._ready.take(queue, min(room, TAKEN_MAX))
                 if not tasks:
-                    return
+                    # Those that are left are held back by the limit of their group.
+                    break
                 room -= len(tasks)
                 agent.pinned.setdefault(slot, []).extend(tasks)
                 self._assign(agent, tasks, now)
