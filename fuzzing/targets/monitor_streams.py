@@ -8,10 +8,13 @@ from fuzzing.frames import frames_of, golden, joined, messages_of
 from scaler_protocol.errors import WireError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
-from scaler_ui.model import ClusterModel, figures
+from scaler_ui.model import ClusterModel, figures, stream
 from scaler_ui.model.blocks import SORT_KEYS, render_text, snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
+from scaler_ui.model.hosts import hosts
+from scaler_ui.model.jobs import jobs
 from scaler_ui.model.metrics import render_metrics
+from scaler_ui.model.task_pages import find_tasks
 from scaler_ui.top.details import describe_row
 from scaler_ui.top.speed import Speeds
 from scaler_ui.top.summary import silent_workers, status_line, summary_line, waiting_reason
@@ -46,8 +49,10 @@ def _json(value: object) -> None:
 
 def _show(model: ClusterModel) -> None:
     _json(figures.whole(model, 1.0, 5.0))
-    _json(figures.bars_after(model, 0, 0, 100))
-    _json(figures.find_tasks(model))
+    _json(stream.bars_after(model, 0, 0, 100))
+    _json(find_tasks(model))
+    _json(hosts(model))
+    _json(jobs(model))
     "".join(chrome_trace(model))
     render_metrics(model, 1.0)
     status_line(model, 1.0, 5.0, "tcp://127.0.0.1:1")
