@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +45,7 @@ def test_the_table_counts_what_was_told(visit: Visit) -> None:
 def test_ticks_are_round(visit: Visit) -> None:
     visit.open("stream")
     visit.wait(READY)
-    steps = {0.003: 0.0005, 2: 0.2, 60: 10, 400: 60, 7000: 900}
+    steps = {0.003: 0.0005, 2: 0.5, 60: 10, 400: 60, 7000: 900}
     for span, step in steps.items():
         made = visit.page.evaluate(
             f"import('/static/axis.js').then(axis => axis.roundTicks({UNIX + 0.3}, {UNIX + 0.3 + span}, 8))"
@@ -53,7 +54,9 @@ def test_ticks_are_round(visit: Visit) -> None:
         assert all(abs(tick["at"] / step - round(tick["at"] / step)) < 1e-2 for tick in made["ticks"])
         assert 2 <= len(made["ticks"]) <= 9
         texts = [tick["text"] for tick in made["ticks"]]
-        assert len(set(texts)) == len(texts)
+        # Fractions of a second come again in the next one.
+        assert all(text != after for text, after in pairwise(texts))
+        assert all(texts)
 
 
 def test_running_tasks_grow_and_become_bars(browser: Browser) -> None:
@@ -109,7 +112,7 @@ def test_hosts_fold_and_one_may_be_shown_alone(visit: Visit) -> None:
     visit.open("stream")
     visit.wait(READY)
     folded = "scaler.page().stream.lanes.rows.map(row => row.folded)"
-    assert visit.page.evaluate(folded) == [False] * 4
+    visit.wait(f"JSON.stringify({folded}) === '[false,false,false,false]'")
     box = visit.page.locator("canvas").bounding_box()
     assert box is not None
     visit.page.mouse.click(box["x"] + 40, box["y"] + 55)

@@ -30,8 +30,8 @@ export class Lanes {
     const groups = new Map();
     this.places.forEach((lane, at) => { if (!groups.has(lane.host)) groups.set(lane.host, []); groups.get(lane.host).push(at); });
     this.hosts = [...groups.keys()].sort(collator.compare);
-    if (!groups.has(this.host)) this.host = "";
-    this.#arrange(this.host ? [this.host] : this.hosts, groups, available);
+    // The host that the address names may come with a later part.
+    this.#arrange(groups.has(this.host) ? [this.host] : this.hosts, groups, available);
   }
 
   #arrange(hosts, groups, available) {
