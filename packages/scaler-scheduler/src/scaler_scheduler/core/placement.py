@@ -388,6 +388,15 @@ def _room_at_worker(agent: AgentRecord, slot: int, depth: int) -> int:
     return room if room > 0 or any(task.options.depth >= depth for task in there) else 1
 
 
+def forget_ended(agent: AgentRecord) -> None:
+    """Forget tasks that have left the agent: with each, its arguments and all of its client would stay in memory."""
+    if agent.newcomers:
+        agent.newcomers = [task for task in agent.newcomers if task.agent is agent]
+    if agent.pinned:
+        there = {slot: [task for task in tasks if task.agent is agent] for slot, tasks in agent.pinned.items()}
+        agent.pinned = {slot: tasks for slot, tasks in there.items() if tasks}
+
+
 def _has_counted(agent: AgentRecord, slot: int, depth: int) -> bool:
     """Whether a worker has a task with counted resources, of this depth or deeper: another would wait for it."""
     agent.pinned[slot] = still = [task for task in agent.pinned.get(slot, ()) if task.agent is agent]

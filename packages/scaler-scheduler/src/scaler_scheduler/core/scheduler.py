@@ -50,7 +50,7 @@ from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.operator_requests import OperatorRequests
 from scaler_scheduler.core.output_questions import OutputQuestions
-from scaler_scheduler.core.placement import Placement
+from scaler_scheduler.core.placement import Placement, forget_ended
 from scaler_scheduler.core.profiles import Profiles
 from scaler_scheduler.core.rebalancing import Rebalancing
 from scaler_scheduler.core.records import ClientRecord, PeerRecord
@@ -327,4 +327,6 @@ class SchedulerCore:
             # Rows that wait may need what the client was answered just now.
             if record not in self._linked_recovery.held:
                 self._rows.forget_recent(record)
+        else:
+            forget_ended(record)
         return True
