@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import random
@@ -10,10 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 
 from scaler_protocol.monitoring.kept_output import LOG, NOTE, STDERR, STDOUT, TEXT_BYTES_MAX, read_parts
+from scaler_worker.processor import kept_output
 from scaler_worker.processor.kept_output import (
     HEAD_BYTES,
     KEPT_BYTES_MIN,
@@ -187,6 +190,46 @@ def test_a_handler_that_prints_while_something_is_kept_destroys_nothing() -> Non
         assert made.text() == "one\ntwo\n"
 
 
+class Interrupted(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(1, 30))
+@pytest.mark.parametrize("first", [b"", b"before\n"])
+def test_what_raises_while_something_is_kept_destroys_nothing(step: int, first: bytes) -> None:
+    # As the signal handler of a cancelled task, which may raise at any call.
+    with ring() as made:
+        made.kept.write(STDOUT, first)
+        left = step
+
+        def raise_sometimes(frame: FrameType, event: str, _argument: object) -> None:
+            nonlocal left
+            if event in ("call", "c_call", "c_return") and frame.f_code.co_filename == kept_output.__file__:
+                left -= 1
+                if not left and not frame.f_code.co_name.startswith("__"):
+                    raise Interrupted
+
+        sys.setprofile(raise_sometimes)
+        try:
+            made.kept.write(STDOUT, b"interrupted\n")
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(None)
+        for number in range(3):
+            made.kept.write(STDOUT, b"line %d\n" % number)
+        lines = made.text().splitlines()
+        assert lines[-3:] == ["line 0", "line 1", "line 2"]
+        assert set(lines[:-3]) <= {"before", "interrupted"}
+        assert ("before" in lines) == bool(first)
+        # And the ring goes on, past its end.
+        made.writer = (2, ALICE)
+        for _ in range(200):
+            made.kept.write(STDOUT, b"x" * 999 + b"\n")
+        assert set(made.text(2)) == {"x", "\n"}
+        assert len(made.text(2)) > KEPT_BYTES_MIN - 2 * RECORD_BYTES_MAX
+
+
 def test_a_fork_writes_nothing() -> None:
     with ring() as made:
         made.kept.write(STDOUT, b"parent\n")
@@ -248,6 +291,26 @@ def test_log_records_are_kept_where_nothing_prints_them() -> None:
         assert is_printed(logger)
     finally:
         logger.handlers.clear()
+
+
+class NeverEqual(io.StringIO):
+    def __eq__(self, _other: object) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_logging_bears_with_streams_that_a_task_made_or_took_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("test of odd streams")
+    handler = logging.StreamHandler(NeverEqual())
+    logger.addHandler(handler)
+    try:
+        assert not is_printed(logger)
+        monkeypatch.delattr(sys, "stdout")
+        monkeypatch.delattr(sys, "stderr")
+        assert not is_printed(logger)
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_of_processors_that_have_ended_the_last_are_kept() -> None:

@@ -72,10 +72,12 @@ class KeptOutput:
         self._is_off = False
         self._head = self._tail = self._populated = 0
         self._last_at = 0
-        """Where the newest record begins, and what it has."""
-        self._last_bytes = 0
+        """Where the newest record begins. It ends at `_head`: what lies there counts when that is moved, and not before."""
         self._last_time = 0.0
         self._last_of: tuple[int, Writer] | None = None
+        """None also where this was interrupted: a signal handler, as that of a cancelled task, may raise anywhere here."""
+        self._is_merging = False
+        """Whether the newest record's header may name more than there is."""
 
     def write(self, stream: int, text: bytes) -> None:
         """Keep what the running task has written, in UTF-8. Raises nothing of its own."""
@@ -110,13 +112,16 @@ class KeptOutput:
         if (
             self._last_of == (stream, writer)
             and now < self._last_time + MERGE_SECONDS
-            and self._last_bytes + size <= RECORD_BYTES_MAX
+            and self._last_bytes() + size <= RECORD_BYTES_MAX
         ):
+            self._last_of = None
             self._make_room(size)
             self._put(self._head, text)
-            self._last_bytes += size
-            self._put(self._last_at, _LENGTH.pack(self._last_bytes))
+            self._is_merging = True
+            self._put(self._last_at, _LENGTH.pack(self._last_bytes() + size))
             self._move(self._head + size)
+            self._is_merging = False
+            self._last_of = (stream, writer)
             return
         start = 0
         while start < size:
@@ -125,12 +130,19 @@ class KeptOutput:
             start = stop
 
     def _append(self, stream: int, text: bytes, writer: Writer, now: float) -> None:
+        self._last_of = None
+        if self._is_merging:
+            self._put(self._last_at, _LENGTH.pack(self._last_bytes()))
+            self._is_merging = False
         record = _RECORD.pack(len(text), stream, now, *writer) + text
         self._make_room(len(record))
-        self._put(self._head, record)
-        self._last_at, self._last_bytes, self._last_time = self._head, len(text), now
-        self._last_of = (stream, writer)
-        self._move(self._head + len(record))
+        at = self._head
+        self._put(at, record)
+        self._move(at + len(record))
+        self._last_at, self._last_time, self._last_of = at, now, (stream, writer)
+
+    def _last_bytes(self) -> int:
+        return self._head - self._last_at - _RECORD.size
 
     def _make_room(self, size: int) -> None:
         """Give up the oldest records where the next bytes would overwrite them; get memory for these."""
@@ -200,8 +212,11 @@ def is_printed(logger: logging.Logger) -> bool:
     found: logging.Logger | None = logger
     while found is not None:
         for handler in found.handlers:
+            # By identity, and whatever is there: tasks put streams of their own in their place, and take them away.
             stream = getattr(handler, "stream", None)
-            if stream is not None and stream in (sys.stdout, sys.stderr):
+            if stream is not None and (
+                stream is getattr(sys, "stdout", None) or stream is getattr(sys, "stderr", None)
+            ):
                 return True
         found = found.parent if found.propagate else None
     return False
