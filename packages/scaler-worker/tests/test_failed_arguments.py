@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +100,45 @@ def test_much_is_cut(shown: Shown) -> None:
     text = shown.text()
     assert len(text) < 3 * (CHARACTERS_MAX + 50) + ARGUMENTS_MAX * 20
     assert text.endswith(f"and {103 - ARGUMENTS_MAX} more\n")
+
+
+class Named(str):
+    pass
+
+
+class Kept(dict[int, int]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (bytes(100 << 20), "… [104,857,600 bytes]"),
+        (bytearray(100 << 20), "… [104,857,600 bytes]"),
+        ([bytes(100 << 20)], " bytes]]"),
+        ({str(n) for n in range(1_000_000)}, ", ...}"),
+        (frozenset(range(1_000_000)), ", ...})"),
+        (Kept.fromkeys(range(1_000_000), 0), ", 9: 0, ...}"),
+        (Named("x" * (100 << 20)), "...xxx"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_large_takes_neither_time_nor_memory(shown: Shown, value: Any, text: str) -> None:
+    tracemalloc.start()
+    try:
+        shown.arguments.keep((value,), {})
+        assert tracemalloc.get_traced_memory()[1] < 1024**2
+    finally:
+        tracemalloc.stop()
+    assert text in shown.text()
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x00a", bytearray(b"b"), {3, 1, 2}, {}, [], set(), {"k": [1, {2: 3}]}, Kept({1: 2}), Named("n")]
+)
+def test_what_is_small_is_shown_whole(shown: Shown, value: Any) -> None:
+    shown.arguments.keep((value,), {})
+    assert shown.text() == f"0 = {value!r}\n"
 
 
 def test_items_of_a_chunk(shown: Shown) -> None:

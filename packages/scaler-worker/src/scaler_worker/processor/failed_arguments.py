@@ -6,6 +6,7 @@ Made only when a task fails. `repr` runs users' code: whatever that does, nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from reprlib import Repr
 from types import CodeType, TracebackType
 from typing import Any
@@ -32,6 +33,31 @@ class _Short(Repr):
             self.maxdict
         ) = 10
         self.maxstring = self.maxother = self.maxlong = CHARACTERS_MAX - 50
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Show the beginning of what is large. `repr` of all of it would take gigabytes, and nothing interrupts it."""
+        shown_by = type(x).__repr__
+        # All but the last element of these are shown, and then that there are more.
+        if shown_by is dict.__repr__:
+            return self.repr_dict(dict(islice(dict.items(x), self.maxdict + 1)), level)
+        if shown_by is list.__repr__:
+            return self.repr_list(list(islice(list.__iter__(x), self.maxlist + 1)), level)
+        if type(x) is set or type(x) is frozenset:
+            few = islice(x, self.maxset + 1)
+            return self.repr_set(set(few), level) if type(x) is set else self.repr_frozenset(frozenset(few), level)
+        if shown_by is str.__repr__:
+            return self.repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
+        if shown_by is bytes.__repr__:
+            return self._cut(bytes.__getitem__(x, slice(self.maxother)), bytes.__len__(x))
+        if shown_by is bytearray.__repr__:
+            return self._cut(bytearray.__getitem__(x, slice(self.maxother)), bytearray.__len__(x))
+        return super().repr1(x, level)
+
+    def _cut(self, beginning: bytes | bytearray, size: int) -> str:
+        text = repr(beginning)
+        if len(beginning) == size and len(text) <= self.maxother:
+            return text
+        return f"{text[: self.maxother]}… [{size:,} bytes]"
 
 
 _SHORT = _Short()
