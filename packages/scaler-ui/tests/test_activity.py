@@ -90,6 +90,28 @@ def test_tasks_that_a_limit_of_their_group_holds_back_are_told() -> None:
     assert first["reason"] == "at most 2 tasks of group research may run at once"
 
 
+def test_tasks_that_wait_for_counted_resources_are_told_though_all_workers_are_busy() -> None:
+    waits = (m.ResourceWait("licence=1", 12, True), m.ResourceWait("mem=64GiB", 3, False))
+    model = model_of(task_states=states(20, 32), graphs=(), groups=(), resource_waits=waits)
+    assert model.snapshot is not None
+    found = {one["reason"]: one["count"] for one in activity.waiting_reasons(model, model.snapshot)}
+    assert found == {
+        "other tasks use the resources that they ask for: licence=1": 12,
+        f"all {len(model.snapshot.workers)} workers are busy": 5,
+        "no host offers the resources that they ask for: mem=64GiB": 3,
+    }
+
+
+def test_tasks_wait_for_busy_workers_also_in_the_moment_between_two_short_tasks() -> None:
+    free = tuple(worker(0, slot, sent=0, queued=0, state=m.ProcessorState.IDLE) for slot in range(2))
+    model = ClusterModel()
+    for second in range(10):
+        at = snapshot(second)
+        model.accept(at if second < 9 else dataclasses.replace(at, workers=free, graphs=(), groups=()), float(second))
+    assert model.snapshot is not None
+    assert reasons(model) == {"busy": 120}
+
+
 def test_tasks_that_no_worker_can_run_are_told_with_what_they_ask_for() -> None:
     model = model_of(task_states=states(10), graphs=(), groups=())
     rows = [(UNIX, ALICE, number, T.SUBMITTED, "", "f", 0, -1) for number in range(6)]

@@ -264,6 +264,15 @@ def test_clients_and_labels_have_a_rate_and_a_time_left(scheduler: SyntheticSche
             },
             "120 tasks wait: as many of group research run as may (max_running)",
         ),
+        (
+            {"resource_waits": (m.ResourceWait("licence=1", 100, True), m.ResourceWait("mem=1TiB", 5, False))},
+            "120 tasks wait, 100 of them for licence=1, which other tasks use",
+        ),
+        (
+            {"resource_waits": (m.ResourceWait("mem=1TiB", 120, False),)},
+            "120 tasks wait, 120 of them for mem=1TiB, which no host offers",
+        ),
+        ({"resource_waits": (m.ResourceWait("licence=1", 3, True),)}, ""),
         ({}, ""),
     ],
 )

@@ -404,6 +404,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         progress=st.lists(numbers_of(m.ProgressStatus), max_size=2).map(tuple),
         jobs=st.lists(numbers_of(m.JobStatus), max_size=2).map(tuple),
         scaling_events=st.lists(numbers_of(m.ScalingEvent), max_size=2).map(tuple),
+        resource_waits=st.lists(numbers_of(m.ResourceWait), max_size=2).map(tuple),
     ),
     m.MonitorEvents: monitor_events(),
     m.MonitorFailures: monitor_failures(),

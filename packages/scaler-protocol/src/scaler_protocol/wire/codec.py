@@ -574,6 +574,7 @@ _PROGRESS_STATUS = [
     *_amounts("done", "total", "age_seconds"),
 ]
 _JOB_STATUS = _figures(*m.JobStatus.__dataclass_fields__)
+_RESOURCE_WAIT = _plain(*m.ResourceWait.__dataclass_fields__)
 _GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
 _ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
@@ -777,6 +778,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.GroupStatus, _GROUP_STATUS, "groups"),
             *_structs(m.ProgressStatus, _PROGRESS_STATUS, "progress"),
             *_structs(m.JobStatus, _JOB_STATUS, "jobs"),
+            *_structs(m.ResourceWait, _RESOURCE_WAIT, "resource_waits"),
             *_structs(m.ScalingEvent, _SCALING_EVENT, "scaling_events"),
         ),
     ),

@@ -1339,6 +1339,18 @@ class JobStatus:
 
 
 @record
+class ResourceWait:
+    """Ready tasks that ask for the same amounts of counted resources, which are not free."""
+
+    resources: str
+    """What each of them asks for, as in `licence=1,mem=8GiB`."""
+    count: int = 0
+    """How many they are."""
+    offered: bool = False
+    """Whether a connected host has as much, and other tasks use it. False: no host has."""
+
+
+@record
 class MonitorSnapshot:
     """Figures of the whole cluster, published about once a second while a monitor subscribes."""
 
@@ -1412,6 +1424,8 @@ class MonitorSnapshot:
     """What happened while workers were started or stopped, at most the last 100."""
     ended_graphs: tuple[GraphStatus, ...] = ()
     """The graphs that ended last, at most 50, the newest last. Those of clients that left before are not in it."""
+    resource_waits: tuple[ResourceWait, ...] = ()
+    """Ready tasks that wait for counted resources rather than for a worker, at most 100 kinds of them: the most tasks first."""
 
 
 @record

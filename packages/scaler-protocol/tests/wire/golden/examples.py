@@ -410,6 +410,7 @@ EXAMPLES: dict[str, m.Message] = {
                 ended_seconds=1001.5,
             ),
         ),
+        resource_waits=(m.ResourceWait("licence=1", 12, True), m.ResourceWait("mem=64GiB", 3)),
         ended_graphs=(m.GraphStatus(CLIENT, 50, 2, done=2, began_seconds=900.5, ended_seconds=901.25),),
         objects=(
             m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "shared memory", tasks=7, homes=("node-7",)),

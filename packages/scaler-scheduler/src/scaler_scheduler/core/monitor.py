@@ -361,6 +361,7 @@ class Monitor:
         functions: FunctionRegistry,
         jobs: tuple[m.JobStatus, ...] = (),
         job_count: int = 0,
+        resource_waits: tuple[m.ResourceWait, ...] = (),
     ) -> m.MonitorSnapshot:
         """Return everything that monitors show, as of now."""
         self._snapshots += 1
@@ -417,6 +418,7 @@ class Monitor:
             jobs=jobs,
             job_count=job_count,
             ended_graphs=self.graphs.ended(unix_time - now),
+            resource_waits=resource_waits,
         )
 
     def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.jobs.keeping import Jobs
 from scaler_scheduler.core.monitor import StoreFigures
+from scaler_scheduler.core.resource_waits import resource_waits
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
 
@@ -21,6 +22,8 @@ class MonitorReports:
         self._clients = state.clients
         self._agents = state.agents
         self._functions = state.functions
+        self._ready = state.ready
+        self._resources = state.resources
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._scaling = scaling
@@ -79,5 +82,6 @@ class MonitorReports:
                 self._functions,
                 self._jobs.statuses(),
                 self._jobs.count,
+                resource_waits(self._ready.lines, self._agents, self._resources),
             )
             self._outbox.add(effects.Publish(snapshot))

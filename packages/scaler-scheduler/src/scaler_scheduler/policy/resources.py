@@ -148,7 +148,7 @@ class Wait:
         self.host: Any = None
         """Where it has a reservation; None: nowhere."""
         self.seen = -1
-        """What `ResourceRules.changes` was when it last looked in vain."""
+        """What `ResourceRules.changes` was when it last looked in vain; -1: it has not, or there was no room for tasks."""
 
 
 class WaitingLine(Protocol):
@@ -242,6 +242,10 @@ class Lines(Generic[Line]):
         level = self._levels.get(line.depth)
         if level is not None and line in level.waiting:
             level.waiting.move_to_end(line)
+
+    def is_aside(self, line: Line) -> bool:
+        """Whether no host can serve this line, as far as it has been looked at."""
+        return line in self._aside
 
     def set_aside(self, line: Line) -> None:
         """No host can ever serve this line, until `restore`."""
@@ -363,6 +367,14 @@ class ResourceRules(Generic[Host]):
     def wanted_times(self, amounts: Amounts, count: int) -> int:
         """Return how many of so many waiting tasks the limits of the cluster let begin now."""
         return self.limits.times(self.parted(amounts)[1], count)
+
+    def lacks_amounts(self, line: Line, hosts: Iterable[Host]) -> bool:
+        """Whether a line waits because what its tasks need is in use, rather than because workers are busy. For people."""
+        of_host, of_cluster = self.parted(line.amounts)
+        gpu = dict(of_host).get(GPU, 0)
+        return not self.limits.fits(of_cluster) or not any(
+            self._times(line, host, of_host, gpu, 1) for host in hosts if _counts(host.resources)
+        )
 
     # --- who is next
 

@@ -16,6 +16,8 @@ from scaler_ui.model.rates import Progress
 STORAGE_FULL_SHARE = 0.95
 THROUGHPUT_SECONDS = 10.0
 REASONS_MAX = 6
+BUSY_PERCENT = 50.0
+"""Where so many workers were busy in the last seconds, tasks wait for them though some are free in this moment."""
 
 
 def load(model: ClusterModel) -> dict[str, Any]:
@@ -68,6 +70,8 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
             f"start workers with --per-worker-capabilities {','.join(sorted(names))}",
             "capability",
         )
+    for reason, count, what_to_do in lacking(snapshot):
+        because(reason, count, what_to_do, "resources")
     for group in snapshot.groups:
         if group.max_running and group.running >= group.max_running:
             because(
@@ -89,14 +93,29 @@ def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict
     slots = slot_counts(snapshot)
     if slots.slots and slots.running >= slots.slots:
         because(f"all {slots.slots} workers are busy", left, "wait, or start more workers", "busy")
-    # Nobody tells monitors what the waiting tasks ask for.
-    because(
-        "about to be assigned, or waiting for counted resources",
-        left,
-        "nothing; if it lasts, scaler_dump shows which resources they ask for",
-        "assigning",
-    )
+    if model.history.mean("utilisation_percent", THROUGHPUT_SECONDS) >= BUSY_PERCENT:
+        # Between two short tasks a worker has nothing for a moment.
+        because("the workers are busy with short tasks", left, "wait, or start more workers", "busy")
+    because("about to be assigned", left, "nothing; if it lasts, look at the queues in scaler_dump", "assigning")
     return sorted(found, key=lambda one: -int(one["count"]))
+
+
+def lacking(snapshot: MonitorSnapshot) -> list[tuple[str, int, str]]:
+    """Return which counted resources tasks wait for, the numbers of tasks, and what to do."""
+    return [
+        (
+            f"other tasks use the resources that they ask for: {wait.resources}",
+            wait.count,
+            "wait, or offer more with --resources of scaler_cluster (of scaler_scheduler, where that sets the limit)",
+        )
+        if wait.offered
+        else (
+            f"no host offers the resources that they ask for: {wait.resources}",
+            wait.count,
+            "start workers on hosts that offer as much (--resources of scaler_cluster), or ask for less",
+        )
+        for wait in snapshot.resource_waits[:REASONS_MAX]
+    ]
 
 
 def _bound(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[str, int, str]]:

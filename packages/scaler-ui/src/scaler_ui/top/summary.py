@@ -104,7 +104,7 @@ def _resources(snapshot: MonitorSnapshot, agents: Collection[str]) -> str:
 
 
 def waiting_reason(model: ClusterModel) -> str:
-    """Return why tasks wait although somebody could do something about it; empty if none do, or all workers are busy."""
+    """Return why tasks wait although somebody could do something about it; empty if none do, or most wait for busy workers."""
     snapshot = model.snapshot
     waiting = state_counts(snapshot)["unassigned"] if snapshot is not None else 0
     if snapshot is None or not waiting:
@@ -114,6 +114,9 @@ def waiting_reason(model: ClusterModel) -> str:
         return f"{tasks}: no worker is connected. Start some with scaler_cluster and the scheduler's address"
     if snapshot.agents and all(agent.draining for agent in snapshot.agents):
         return f"{tasks}: all workers are about to leave"
+    if snapshot.resource_waits and (one := snapshot.resource_waits[0]).count * 2 >= waiting:
+        lack = "which other tasks use" if one.offered else "which no host offers"
+        return harmless_cell(f"{tasks}, {short(one.count)} of them for {one.resources}, {lack}")
     idle = [worker for worker in snapshot.workers if worker.state == ProcessorState.IDLE and not worker.sent]
     if len(idle) * 2 < len(snapshot.workers):
         return ""

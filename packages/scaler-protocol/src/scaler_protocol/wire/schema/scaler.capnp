@@ -551,6 +551,7 @@ struct MonitorSnapshot {
   protected @32 :Bool;                   # nobody may cancel tasks of others, or shut the cluster down
   scalingEvents @33 :List(ScalingEvent); # the last 100
   endedGraphs @34 :List(GraphStatus);    # those that ended last, at most 50
+  resourceWaits @35 :List(ResourceWait); # ready tasks that wait for counted resources, at most 100
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -706,6 +707,12 @@ struct MonitorSnapshot {
     startedSeconds @11 :Float64;         # Unix time
     expiresSeconds @12 :Float64;         # Unix time; -1: not before its tasks have ended
     notice @13 :Text;                    # why tasks of it cannot run, for people; empty: nothing is known
+  }
+
+  struct ResourceWait {
+    resources @0 :Text;                  # what each of the tasks asks for, as in licence=1,mem=8GiB
+    count @1 :UInt64;                    # how many wait for that
+    offered @2 :Bool;                    # a connected host has as much, and other tasks use it; false: none has
   }
 }
 
