@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 from scaler_protocol.ids import content_id
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore
 from scaler_scheduler.core.jobs import journal
 from scaler_scheduler.core.jobs.job import Row, RowState
-from scaler_scheduler.job_journals import framed, read_records
+from scaler_scheduler.job_journals import read_records, size_of, whole_file
 
 BODY = b"Pbody"
 FUNCTION = content_id(BODY)
-START = b"SCALERJOB\x01"
+MARK = b"mark8byt"
+UNMARKED = b"SCALERJOB\x01"
 
 
 def seeds() -> list[bytes]:
@@ -30,14 +34,15 @@ def seeds() -> list[bytes]:
         journal.pack(journal.Kind.CLOSED, {}),
         journal.pack(journal.Kind.KEPT, {"keep": 3.0}),
     ]
-    return [START + b"".join(map(framed, records)), *records]
+    unmarked = UNMARKED + b"".join(struct.pack("<II", len(each), zlib.crc32(each)) + each for each in records)
+    return [whole_file(records, MARK), unmarked, *records]
 
 
 def run(data: bytes) -> None:
     """See `fuzzing`."""
     records, end, damaged = read_records(data)
     assert 0 <= damaged <= len(data)
-    assert end <= max(len(START), len(data))
+    assert end <= max(size_of([]), len(data))
     first = journal.pack(
         journal.Kind.OPENED, {"name": "j", "owner": "", "owner_name": "", "group": "", "started": 0.0, "keep": 9.0}
     )

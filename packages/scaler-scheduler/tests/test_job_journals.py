@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
 
 from scaler_protocol.service.errors import ServiceError
 from scaler_scheduler import job_journals
-from scaler_scheduler.job_journals import JobJournals, framed, read_records, sync_files
+from scaler_scheduler.job_journals import JobJournals, read_records, size_of, sync_files, whole_file
 
 JOB, OTHER = b"j" * 16, b"o" * 16
 RECORDS = [b"first", b"", b"third" * 1000]
+MARK = b"mark8byt"
+LENGTH_AT = 8
+"""Where a record has its length, behind the mark."""
 
 
 def written(folder: Path) -> Path:
@@ -46,8 +50,8 @@ def test_records_come_back_and_others_are_appended(tmp_path: Path) -> None:
 def test_a_file_that_ends_anywhere_keeps_its_whole_records(tmp_path: Path) -> None:
     path = written(tmp_path)
     data = path.read_bytes()
-    ends = [10 + sum(len(framed(record)) for record in RECORDS[:count]) for count in range(len(RECORDS) + 1)]
-    for size in [*range(10, 60), len(data) - 1, len(data)]:
+    ends = [size_of(RECORDS[:count]) for count in range(len(RECORDS) + 1)]
+    for size in [*range(18, 80), len(data) - 1, len(data)]:
         path.write_bytes(data[:size])
         whole = max(count for count, end in enumerate(ends) if end <= size)
         assert loaded(tmp_path) == {JOB: RECORDS[:whole]}, size
@@ -61,7 +65,7 @@ def test_a_file_that_ends_anywhere_keeps_its_whole_records(tmp_path: Path) -> No
 def test_a_damaged_record_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path)
     data = bytearray(path.read_bytes())
-    data[10 + 8] ^= 1
+    data[18 + 16] ^= 1
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: RECORDS[1:]}
     assert "has 1 damaged places" in caplog.text
@@ -81,7 +85,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureF
     unnamed.write_bytes(b"notes")
     assert loaded(tmp_path) == {JOB: RECORDS}
     assert "does not begin like a journal" in caplog.text
-    assert "it has version 7, and this scheduler reads version 1" in caplog.text
+    assert "it has version 7, and this scheduler reads versions 1 and 2" in caplog.text
     assert "notes.job is no journal" in caplog.text
     assert foreign.read_bytes() == b"something else altogether"
     assert later.read_bytes() == b"SCALERJOB\x07and more"
@@ -89,47 +93,89 @@ def test_foreign_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_a_damaged_length_costs_its_record_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     records = [bytes([number]) * (10 + number) for number in range(12)]
-    starts = [10]
-    for record in records:
-        starts.append(starts[-1] + len(framed(record)))
-    whole = b"SCALERJOB\x01" + b"".join(map(framed, records))
+    starts = [size_of(records[:count]) for count in range(12)]
+    whole = whole_file(records)
     for damaged in range(12):
         for length in (0xFFFFFFFF, 0x7FFFFFFF, len(whole), 5, 40):
             data = bytearray(whole)
-            struct.pack_into("<I", data, starts[damaged], length)
+            struct.pack_into("<I", data, starts[damaged] + LENGTH_AT, length)
             found, _, places = read_records(bytes(data))
             left = [*records[:damaged], *records[damaged + 1 :]]
             assert found == left, (damaged, length)
             # At the end it cannot be told from a record that was cut off, unless no record can be so long.
             assert places == 1 or damaged == 11, (damaged, length)
     data = bytearray(whole)
-    struct.pack_into("<I", data, starts[3], 0x7FFFFFFF)
+    struct.pack_into("<I", data, starts[3] + LENGTH_AT, 0x7FFFFFFF)
     path = written(tmp_path)
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: [*records[:3], *records[4:]]}
-    assert f"has 1 damaged places, {len(framed(records[3]))} bytes of it cannot be read" in caplog.text
+    assert f"has 1 damaged places, {16 + len(records[3])} bytes of it cannot be read" in caplog.text
     assert path.with_suffix(".damaged").read_bytes() == data
 
 
 def test_a_length_that_no_record_has_keeps_the_file_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path)
-    data = b"SCALERJOB\x01" + framed(b"one") + struct.pack("<II", 0xFFFFFFFF, 0) + b"x" * 100
+    data = whole_file([b"one"], MARK) + MARK + struct.pack("<II", 0xFFFFFFFF, 0) + b"x" * 100
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: [b"one"]}
-    assert "has 1 damaged places, 108 bytes of it cannot be read" in caplog.text
+    assert "has 1 damaged places, 116 bytes of it cannot be read" in caplog.text
     assert path.with_suffix(".damaged").read_bytes() == data
 
 
-def test_what_looks_like_records_in_a_payload_hides_none() -> None:
-    """Zeros, and whole records as the value of a task, behind a damaged length."""
-    inner = b"".join(framed(b"inner%d" % number) for number in range(10))
-    for payload in (bytes(100_000), inner + b"\xff" * 20, b"\x07\0\0\0" * 5000):
-        data = b"SCALERJOB\x01" + framed(b"one") + framed(payload) + framed(b"two") + framed(b"three")
-        broken = bytearray(data)
-        struct.pack_into("<I", broken, 10 + len(framed(b"one")), 0xFFFFFFFF)
-        found, _, damaged = read_records(bytes(broken))
-        assert [found[0], *found[-2:]] == [b"one", b"two", b"three"]
-        assert damaged >= 1
+def test_a_journal_in_the_value_of_a_task_is_no_journal() -> None:
+    """Zeros, and journals as the value of a task, behind a damaged length: even this very journal, which has the same mark."""
+    inner = [b"inner%d" % number for number in range(10)]
+    own = whole_file([b"one", *inner], MARK)
+    others = (bytes(100_000), whole_file(inner), own[18:], own, MARK * 1000, unmarked_file(inner)[10:])
+    for payload in others:
+        data = whole_file([b"one", payload, b"two", b"three"], MARK)
+        for length in (0xFFFFFFFF, 0x7FFFFFFF, 0, 5, 18, len(payload) - 1, len(payload) + 1):
+            broken = bytearray(data)
+            struct.pack_into("<I", broken, size_of([b"one"]) + LENGTH_AT, length)
+            found, end, damaged = read_records(bytes(broken))
+            assert (found, end, damaged) == ([b"one", b"two", b"three"], len(data), 1), length
+
+
+def test_a_damaged_mark_of_the_file_costs_no_record(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[12] ^= 1
+    path.write_bytes(data)
+    assert loaded(tmp_path) == {JOB: RECORDS}
+    assert path.with_suffix(".damaged").read_bytes() == data
+
+
+def unmarked_file(records: list[bytes]) -> bytes:
+    """A file of version 1."""
+    return b"SCALERJOB\x01" + b"".join(struct.pack("<II", len(each), zlib.crc32(each)) + each for each in records)
+
+
+def test_a_file_of_version_1_is_read_and_becomes_one_of_version_2(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path)
+    old = unmarked_file(RECORDS)
+    for tail in (b"", b"\x05\0\0\0\1\1\1\1cut", bytes(4096)):
+        path.write_bytes(old + tail)
+        journals = JobJournals(tmp_path)
+        assert dict(journals.load()) == {JOB: RECORDS}
+        journals.append(JOB, b"later")
+        journals.close()
+        assert path.read_bytes()[:10] == b"SCALERJOB\x02"
+        assert loaded(tmp_path) == {JOB: [*RECORDS, b"later"]}
+    assert not path.with_suffix(".damaged").exists()
+    # A damaged one costs no other where the rest is whole to its end.
+    broken = bytearray(old)
+    broken[10 + 8] ^= 1
+    path.write_bytes(broken)
+    assert loaded(tmp_path) == {JOB: RECORDS[1:]}
+    assert path.with_suffix(".damaged").read_bytes() == broken
+    assert "has 1 damaged places, 13 bytes of it cannot be read" in caplog.text
+    # Behind a damaged length nothing is sought: a value of a task may look like records.
+    for length in (0xFFFFFFFF, 8):
+        broken = bytearray(unmarked_file([b"one", b"12345678" + old[10:] + b"end", b"two"]))
+        struct.pack_into("<I", broken, 10 + 8 + 3, length)
+        assert read_records(bytes(broken))[0] == [b"one"]
 
 
 def test_what_a_full_disk_does_not_take_is_written_later(
@@ -187,8 +233,8 @@ def test_a_new_job_on_a_full_disk_is_written_later(tmp_path: Path, monkeypatch: 
 
 def test_a_journal_of_which_only_a_part_of_the_first_line_is_there_is_removed(tmp_path: Path) -> None:
     path = written(tmp_path)
-    for size in (0, 4, 9):
-        path.write_bytes(b"SCALERJOB\x01"[:size])
+    for size in (0, 4, 9, 10, 17):
+        path.write_bytes(whole_file([])[:size])
         assert loaded(tmp_path) == {}
         assert not path.exists()
 

@@ -1,10 +1,13 @@
 """The journals of jobs, on disk: one file for each job in `jobs` below `--storage-path`.
 
-A file begins with `MAGIC` and a version. Then come records: length and CRC-32 (4 bytes each, little-endian), then the bytes,
-which only the core understands. A file grows only at its end. Each record is given to the system at once, so nothing is lost
-when the scheduler is killed. It is on the disk (fsync) when a job's block is left, and otherwise after about `SYNC_SECONDS`:
-so much may be lost with the power. A record that was cut off at the end of a file is removed with the next start; damaged ones
-are passed over, also where their length is damaged, and the file is kept as it was beside the new one.
+A file begins with `MAGIC`, a version and a mark of 8 random bytes. Then come records: the mark, length and CRC-32 (4 bytes each,
+little-endian), then the bytes, which only the core understands. The CRC-32 covers the place in the file and the length too: so
+a copy of a journal that is the value of a task, even of this one, is never taken for records.
+
+A file grows only at its end. Each record is given to the system at once, so nothing is lost when the scheduler is killed. It is
+on the disk (fsync) when a job's block is left, and otherwise after about `SYNC_SECONDS`: so much may be lost with the power. A
+record that was cut off at the end of a file is removed with the next start; damaged ones are passed over, also where their
+length is damaged, and the file is kept as it was beside the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scaler_protocol.service.errors import ServiceError
@@ -22,22 +25,21 @@ from scaler_protocol.service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 MAGIC = b"SCALERJOB"
-VERSION = 1
-_START = struct.Struct("<9sB")
-_RECORD = struct.Struct("<II")
-_HEADER = _START.pack(MAGIC, VERSION)
+VERSION = 2
+UNMARKED_VERSION = 1
+"""Its records have no mark: length and CRC-32 of the bytes only. Such a file is read, and written anew as it is now."""
+MARK_BYTES = 8
+_START = struct.Struct("<9sB8s")
+_RECORD = struct.Struct("<8sII")
+_COVERED = struct.Struct("<QI")
+_UNMARKED_START = struct.Struct("<9sB")
+_UNMARKED_RECORD = struct.Struct("<II")
 
 SYNC_SECONDS = 1.0
 """How long a record may be with the system only."""
 
 RECORD_BYTES_MAX = 1 << 31
 """A length beyond this is damage."""
-
-SOUGHT_BYTES_MAX = 32 * 1024 * 1024
-"""So far behind a damaged length the next whole record is sought."""
-
-FOLLOWING_RECORDS = 4
-"""So many lengths that are possible behind each other are taken for records, before their bytes are looked at."""
 
 OPEN_FILES_MAX = 64
 
@@ -68,7 +70,7 @@ class JobJournals:
         self._files: dict[bytes, int] = {}
         """Open files by job, the one that was used last at the end."""
         self._unsynced: set[bytes] = set()
-        self._unwritten: dict[bytes, bytes] = {}
+        self._unwritten: dict[bytes, list[bytes]] = {}
         """What a full or failing disk has not taken."""
         self._cut_at: dict[bytes, int] = {}
         """Where a file is to end before it is written again: behind that is a part of a record, which could not be removed."""
@@ -99,7 +101,7 @@ class JobJournals:
             except OSError as error:
                 logger.error("the journal %s cannot be read, its job is not there: %s", path, error)
                 continue
-            if _HEADER.startswith(data) and len(data) < len(_HEADER):
+            if _is_cut_header(data):
                 # Its first write was cut off, so nothing was kept in it.
                 self._unlink(path)
                 continue
@@ -111,7 +113,7 @@ class JobJournals:
             try:
                 if damaged:
                     aside = path.with_suffix(".damaged")
-                    unread = len(data) - _START.size - sum(_RECORD.size + len(record) for record in records)
+                    unread = len(data) - size_of(records, data[len(MAGIC)])
                     logger.error(
                         "the journal %s has %d damaged places, %d bytes of it cannot be read; they are kept in %s",
                         path,
@@ -119,31 +121,38 @@ class JobJournals:
                         unread,
                         aside,
                     )
-                    self._set_aside(path, aside, records)
-                elif end < len(data):
-                    logger.warning("the journal %s ended within a record: %d bytes are dropped", path, len(data) - end)
-                    os.truncate(path, end)
+                    self._write_anew(path, records, aside)
+                else:
+                    if end < len(data):
+                        logger.warning(
+                            "the journal %s ended within a record: %d bytes are dropped", path, len(data) - end
+                        )
+                    if data[len(MAGIC)] == UNMARKED_VERSION:
+                        self._write_anew(path, records)
+                    elif end < len(data):
+                        os.truncate(path, end)
             except OSError as error:
                 logger.error("the journal %s cannot be repaired, its job is not there: %s", path, error)
                 continue
             yield job, records
 
     @staticmethod
-    def _set_aside(path: Path, aside: Path, records: list[bytes]) -> None:
+    def _write_anew(path: Path, records: list[bytes], aside: Path | None = None) -> None:
+        """Write a file with these records in place of the one that is there, which is kept as `aside`."""
         whole = path.with_suffix(".new")
         with whole.open("wb") as file:
-            file.write(_HEADER)
-            file.writelines(framed(record) for record in records)
+            file.write(whole_file(records))
             file.flush()
             os.fsync(file.fileno())
-        path.replace(aside)
+        if aside is not None:
+            path.replace(aside)
         whole.replace(path)
 
     # --- later
 
     def append(self, job: bytes, record: bytes) -> None:
         """Append a record to a job's journal. What the disk does not take is tried again with `look`."""
-        self._unwritten[job] = self._unwritten.get(job, b"") + framed(record)
+        self._unwritten.setdefault(job, []).append(record)
         self._write(job)
 
     def sync(self, job: bytes) -> None:
@@ -185,7 +194,7 @@ class JobJournals:
         return due
 
     def _write(self, job: bytes) -> None:
-        data = self._unwritten.pop(job)
+        records = self._unwritten.pop(job)
         fd = -1
         end = 0
         try:
@@ -194,13 +203,17 @@ class JobJournals:
                 os.ftruncate(fd, self._cut_at[job])
                 del self._cut_at[job]
             end = os.lseek(fd, 0, os.SEEK_END)
-            whole = data if end else _HEADER + data
+            if end:
+                mark = os.pread(fd, MARK_BYTES, _START.size - MARK_BYTES)
+                whole = framed_all(records, end, mark)
+            else:
+                whole = whole_file(records)
             written = 0
             while written < len(whole):
                 written += os.write(fd, memoryview(whole)[written:])
         except OSError as error:
             logger.error("the journal of a job cannot be written, and is tried again: %s", error)
-            self._unwritten[job] = data
+            self._unwritten[job] = records
             if fd >= 0 and job not in self._cut_at:
                 # What comes later must not stand behind half a record.
                 try:
@@ -218,7 +231,7 @@ class JobJournals:
                 if oldest in self._unsynced:
                     self.sync(oldest)
                 os.close(self._files.pop(oldest))
-            fd = os.open(self._path(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path(job), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._files[job] = fd
         return fd
 
@@ -237,87 +250,147 @@ def sync_files(descriptors: list[int]) -> None:
             os.close(descriptor)
 
 
-def framed(record: bytes) -> bytes:
-    """Return a record as it lies in a file."""
-    return _RECORD.pack(len(record), zlib.crc32(record)) + record
+def framed(record: bytes, place: int, mark: bytes) -> bytes:
+    """Return a record as it lies at this place of a file."""
+    return _RECORD.pack(mark, len(record), _checksum(record, place)) + record
+
+
+def framed_all(records: Iterable[bytes], place: int, mark: bytes) -> bytes:
+    """Return records as they lie one behind the other, from this place of a file on."""
+    parts = []
+    for record in records:
+        parts.append(framed(record, place, mark))
+        place += len(parts[-1])
+    return b"".join(parts)
+
+
+def whole_file(records: Iterable[bytes], mark: bytes | None = None) -> bytes:
+    """Return a file with these records. Its mark is drawn at random unless it is given."""
+    mark = os.urandom(MARK_BYTES) if mark is None else mark
+    return _START.pack(MAGIC, VERSION, mark) + framed_all(records, _START.size, mark)
+
+
+def size_of(records: list[bytes], version: int = VERSION) -> int:
+    """Return how long a file with these records is."""
+    start, record = (_START, _RECORD) if version == VERSION else (_UNMARKED_START, _UNMARKED_RECORD)
+    return start.size + sum(record.size + len(each) for each in records)
+
+
+def _checksum(record: bytes | memoryview, place: int) -> int:
+    return zlib.crc32(record, zlib.crc32(_COVERED.pack(place, len(record))))
 
 
 def read_records(data: bytes) -> tuple[list[bytes], int, int]:
     """Return the whole records of a file, where the last one ends, and how many damaged places there are.
 
-    A record that the end of the file cuts off is no damage. Where a record is damaged and the next one is whole, that one counts;
-    so does one that is found behind a damaged length (`_next_whole`).
+    A record that the end of the file cuts off is no damage. Behind a damaged one, the next whole one counts.
     """
+    if len(data) > len(MAGIC) and data[len(MAGIC)] == UNMARKED_VERSION:
+        return _read_unmarked(data)
     records: list[bytes] = []
-    damaged = 0
     start = end = _START.size
+    mark, damaged = data[start - MARK_BYTES : start], 0
+    other = data[start : start + MARK_BYTES]
+    if other != mark and _end_of_whole(data, start, other) is not None:
+        # It is the file's mark that is damaged.
+        mark, damaged = other, 1
     while start + _RECORD.size <= len(data):
-        length, checksum = _RECORD.unpack_from(data, start)
-        if not length and not checksum and len(data) - start > 2 * _RECORD.size and not data[start:].strip(b"\0"):
-            # After the power has failed, the end of a file may be zeros, which look like empty records.
-            break
-        stop = start + _RECORD.size + length
-        if length > RECORD_BYTES_MAX or stop > len(data):
-            # Its length is damaged, or it is cut off: then nothing follows.
-            following = _next_whole(data, start + 1)
+        stop = _end_of_whole(data, start, mark)
+        if stop is None:
+            following = _next_whole(data, start + 1, mark)
             if following is None:
-                damaged += length > RECORD_BYTES_MAX
+                damaged += not _may_be_cut(data, start, mark)
                 break
             damaged += 1
             start = following
-            continue
-        record = data[start + _RECORD.size : stop]
-        if zlib.crc32(record) == checksum:
-            records.append(record)
-            end = stop
-        elif stop == len(data):
-            # The last one: the system may have written its length before its bytes.
-            break
         else:
-            damaged += 1
-            # Where its length is damaged as well, the next one begins elsewhere.
-            following = stop if _others_follow(data, stop) else _next_whole(data, start + 1)
-            stop = stop if following is None else following
-        start = stop
+            records.append(data[start + _RECORD.size : stop])
+            start = end = stop
     return records, end, damaged
 
 
-def _next_whole(data: bytes, start: int) -> int | None:
-    """Return where, from `start` on, a whole record begins behind which others follow; None: nowhere.
+def _end_of_whole(data: bytes, start: int, mark: bytes) -> int | None:
+    """Return where the whole record ends that begins here; None: none does."""
+    if start + _RECORD.size > len(data):
+        return None
+    found, length, checksum = _RECORD.unpack_from(data, start)
+    begin, stop = start + _RECORD.size, start + _RECORD.size + length
+    if found != mark or length > RECORD_BYTES_MAX or stop > len(data):
+        return None
+    return stop if _checksum(memoryview(data)[begin:stop], start) == checksum else None
 
-    Records have no mark of their own. But lengths below 16 MiB have a zero as their fourth byte, which is found fast, and
-    hardly any other bytes are followed by as many lengths that are possible. Only then the checksum is computed. A value of a
-    task that itself consists of such records may be taken for some: the core looks at what they say.
+
+def _next_whole(data: bytes, start: int, mark: bytes) -> int | None:
+    """Return where, from `start` on, the next whole record begins; None: nowhere."""
+    at = data.find(mark, start)
+    while at >= 0 and _end_of_whole(data, at, mark) is None:
+        at = data.find(mark, at + 1)
+    return None if at < 0 else at
+
+
+def _may_be_cut(data: bytes, start: int, mark: bytes) -> bool:
+    """Whether what begins here, behind which no record is whole, may be one whose end was never written.
+
+    The system may have written the length before the bytes; after the power has failed, the end of a file may be zeros.
     """
-    limit = min(len(data), start + SOUGHT_BYTES_MAX)
-    at = data.find(b"\0", start + 3, limit)
-    while at >= 0:
-        begin = at - 3
-        if _others_follow(data, begin):
-            length, checksum = _RECORD.unpack_from(data, begin)
-            first = begin + _RECORD.size
-            if length and zlib.crc32(data[first : first + length]) == checksum:
-                return begin
-        at = data.find(b"\0", at + 1, limit)
-    return None
+    found, length, _ = _RECORD.unpack_from(data, start)
+    if found != mark:
+        return not data[start:].strip(b"\0")
+    return length <= RECORD_BYTES_MAX and start + _RECORD.size + int(length) >= len(data)
 
 
-def _others_follow(data: bytes, start: int) -> bool:
-    """Whether some records may follow here one another, by their lengths, or as many as there are to the end of the file."""
-    for _ in range(FOLLOWING_RECORDS):
-        if start == len(data):
+def _read_unmarked(data: bytes) -> tuple[list[bytes], int, int]:
+    """As `read_records`, for a file of `UNMARKED_VERSION`.
+
+    Behind a damaged record others count only if they are whole to the last one: a value of a task may look like some.
+    """
+    start = _UNMARKED_START.size
+    records, end, cut, stop = _unmarked_from(data, start)
+    if cut:
+        return records, end, 0
+    if stop is not None:
+        others, end_of_others, _, _ = _unmarked_from(data, stop)
+        if end_of_others == len(data):
+            return [*records, *others], end_of_others, 1
+    return records, end, 1
+
+
+def _unmarked_from(data: bytes, start: int) -> tuple[list[bytes], int, bool, int | None]:
+    """Return whole records from here on, where they end, whether nothing damaged follows, and where what is damaged would end."""
+    records: list[bytes] = []
+    while start + _UNMARKED_RECORD.size <= len(data):
+        length, checksum = _UNMARKED_RECORD.unpack_from(data, start)
+        if (
+            not length
+            and not checksum
+            and not data[start:].strip(b"\0")
+            and len(data) - start > 2 * _UNMARKED_RECORD.size
+        ):
             break
-        if start + _RECORD.size > len(data):
-            return False
-        start += _RECORD.size + int(_RECORD.unpack_from(data, start)[0])
-        if start > len(data):
-            return False
-    return True
+        stop = start + _UNMARKED_RECORD.size + length
+        if length > RECORD_BYTES_MAX:
+            return records, start, False, None
+        if stop > len(data):
+            break
+        record = data[start + _UNMARKED_RECORD.size : stop]
+        if zlib.crc32(record) != checksum:
+            return records, start, stop == len(data), stop
+        records.append(record)
+        start = stop
+    return records, start, True, None
+
+
+def _is_cut_header(data: bytes) -> bool:
+    """Whether the first write was cut off, so that nothing is kept in the file."""
+    magic, version = data[: len(MAGIC)], data[len(MAGIC) : len(MAGIC) + 1]
+    return len(data) < _START.size and MAGIC.startswith(magic) and version in (b"", bytes([VERSION]))
 
 
 def _foreign(data: bytes) -> str:
     """Return why this is no journal that we can read; empty: it is one."""
-    if len(data) < _START.size or not data.startswith(MAGIC):
+    if len(data) < _UNMARKED_START.size or not data.startswith(MAGIC):
         return "it does not begin like a journal"
     version = data[len(MAGIC)]
-    return "" if version == VERSION else f"it has version {version}, and this scheduler reads version {VERSION}"
+    if version in (UNMARKED_VERSION, VERSION):
+        return ""
+    return f"it has version {version}, and this scheduler reads versions {UNMARKED_VERSION} and {VERSION}"
