@@ -79,16 +79,6 @@ def test_an_asynchronous_client_passes_on_every_setting(monkeypatch: pytest.Monk
     assert given == values
 
 
-def test_an_asynchronous_client_says_who_has_jobs() -> None:
-    client = AsyncClient("tcp://127.0.0.1:1")
-    for name in ("job", "jobs"):
-        assert not hasattr(client, name)
-        with pytest.raises(AttributeError, match="have a Client ask for jobs"):
-            getattr(client, name)
-    with pytest.raises(AttributeError, match="no attribute 'works'"):
-        client.works  # type: ignore[attr-defined]  # noqa: B018
-
-
 def test_method_keywords() -> None:
     assert keywords(Client.submit) == ["fn", "args", "kwargs"]
     assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities", "options"]

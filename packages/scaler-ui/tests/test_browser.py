@@ -74,7 +74,7 @@ def test_every_page_is_whole_in_any_form(browser: Browser, stage: Stage, scheme:
             ), page
         nameless = visit.page.evaluate(
             "[...document.querySelectorAll('button, a, input, select, canvas:not(.uplot canvas), [role=img]')]"
-            ".filter(e => !(e.innerText || '').trim() && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
+            ".filter(e => !(e.innerText ?? e.textContent).trim() && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
         )
         assert nameless == [], page
         assert visit.accessibility_findings() == [], page

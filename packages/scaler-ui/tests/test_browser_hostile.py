@@ -44,6 +44,11 @@ def publish_evil(scheduler: SyntheticScheduler) -> None:
         received=(m.Counter(EVIL, 1),),
         adapters=(m.AdapterStatus(EVIL, EVIL, 4, 10, 4, 5, 1, EVIL),),
         scaling_strategy=EVIL,
+        scaling_events=(m.ScalingEvent(1, UNIX, EVIL, EVIL, 1, EVIL),),
+        jobs=(m.JobStatus(name=EVIL, owner=EVIL, client=ALICE, running=1, notice=EVIL),),
+        job_count=1,
+        progress=(m.ProgressStatus(ALICE, 1, 1.0, 2.0, EVIL, 0.0, EVIL, EVIL),),
+        objects=(m.StoredObjectStatus(b"o" * 16, ALICE, EVIL, 2000, 12.5, EVIL, tasks=7, homes=(EVIL,)),),
     )
     rows = [
         (UNIX + number, ALICE, number, state, "" if state is m.TaskEvent.SUBMITTED else EVIL, EVIL, 900_000, slot)

@@ -48,7 +48,7 @@ RUNNING = {
     "Relay",
     "ClientGone",
 }
-RUNNING |= {"GrantsHeld", "GrantsFreed", "ProfileSamples"}
+RUNNING |= {"GrantsHeld", "GrantsFreed", "ProfileSamples", "OutputReply"}
 OBJECTS = {"Hello", "Goodbye", "ObjectPut", "ObjectGet", "ObjectDelete", "ObjectsGone"}
 
 AT_SCHEDULER = {
@@ -56,7 +56,7 @@ AT_SCHEDULER = {
     KeyRole.WORKER: SESSION | SUBMITTING | RUNNING,
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
-    KeyRole.OPERATOR: SESSION | SUBMITTING | {"Shutdown"},
+    KeyRole.OPERATOR: SESSION | SUBMITTING | {"Shutdown", "CancelRequest"},
     KeyRole.SCHEDULER: {"SchedulerStatus"},
 }
 AT_OBJECT_STORAGE = {
@@ -109,6 +109,8 @@ def test_clients_inside_tasks_send_what_clients_send(kind: type[Any]) -> None:
 
 MAY_NAME_ANYBODY = {
     ("scheduler", KeyRole.WORKER): RUNNING - {"Drain", "Relay", "ClientGone"},
+    # It is for the tasks of others.
+    ("scheduler", KeyRole.OPERATOR): {"CancelRequest"},
     ("storage", KeyRole.WORKER): {"ObjectPut", "ObjectsHeld"},
     ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete"},
     # It names the process of the other scheduler, which has no client.
