@@ -180,7 +180,7 @@ def test_a_peer_that_has_obeyed_a_higher_term_makes_the_holder_take_a_higher_one
     assert one.term > higher
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"[]", b"{}", b'{"term": -1}', b"\xff", b'"text"'])
+@pytest.mark.parametrize("value", [b"", b"x", b"[]", b"{}", b'{"term": -1}', b"\xff", b'"text"', b"[" * 100_000])
 def test_a_value_that_is_no_lease_is_never_replaced(value: bytes) -> None:
     assert read_record(value) is None
     store = Store()

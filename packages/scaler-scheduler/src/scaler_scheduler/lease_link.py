@@ -1,7 +1,8 @@
 """Which of several schedulers is first, where a lease in Redis or Valkey decides (`--standby-lease`). `core.lease` has the rules.
 
-A thread of its own asks the store, so that a scheduler that is busy for seconds keeps the lease: while it takes up many jobs,
-say. It tells the event loop what this scheduler becomes.
+A thread of its own follows the rules, so that a scheduler that is busy for seconds keeps the lease: while it takes up many jobs,
+say. It tells the event loop what this scheduler becomes. A second thread asks the store, one request at a time. Some hang for
+longer than their time limit, as while a name server does not answer. A holder is first no more in time all the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 2.0
 """How long to wait at the end until the lease is given back."""
 
+WAIT_SECONDS_MAX = 60.0
+
 NO_STANDBY_TEXT = "a lease decides which scheduler is first here (--standby-lease), so none takes --standby-of it"
 
 
@@ -46,7 +50,7 @@ class LeaseLink:
         self._store = LeaseStore(url, lease_seconds)
         name = f"process {os.getpid()} on {socket.gethostname()}"
         self._rules = Lease(new_id(), name, lease_seconds=lease_seconds, now=time.monotonic())
-        """The thread's alone."""
+        """Only the thread that follows them has them."""
         self._is_first = False
         self._known_term = 0
         self._changes: deque[tuple[Change, int]] = deque()
@@ -58,10 +62,16 @@ class LeaseLink:
         self._told_of = ""
         """Which other holder the log has named."""
         self._wake = threading.Event()
+        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
+        """For the thread that asks the store; None ends it."""
+        self._answers: queue.SimpleQueue[bytes | LeaseStoreError | None] = queue.SimpleQueue()
+        self._asked: tuple[Exchange, float] | None = None
+        """The request that has no answer yet, and when it was made."""
         self._thread = threading.Thread(target=self._run, name="scaler-standby-lease", daemon=True)
         self.standby: bytes | None = None
         """No other scheduler is connected here."""
         self._thread.start()
+        threading.Thread(target=self._ask_store, name="scaler-standby-lease-store", daemon=True).start()
 
     @property
     def term(self) -> int:
@@ -117,11 +127,29 @@ class LeaseLink:
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
 
-    # --- the thread's
+    # --- the thread that asks the store
+
+    def _ask_store(self) -> None:
+        while (request := self._requests.get()) is not None:
+            answer: bytes | LeaseStoreError | None
+            try:
+                answer = self._store.exchange(request)
+            except LeaseStoreError as error:
+                answer = error
+            self._answers.put(answer)
+            self._wake.set()
+        self._store.close()
+
+    # --- the thread that follows the rules
 
     def _run(self) -> None:
         rules = self._rules
         while True:
+            self._wake.clear()
+            if self._asked is not None and not self._answers.empty():
+                request, began = self._asked
+                self._asked = None
+                self._take(request, self._answers.get(), began)
             closes = self._closes
             now = time.monotonic()
             if closes:
@@ -129,28 +157,30 @@ class LeaseLink:
             else:
                 self._note(rules.on_asked(self._asked_term, now))
                 self._note(rules.tick(now))
-            request = rules.next_request(now)
-            if request is not None:
-                self._ask(request, now)
-            elif closes:
-                self._store.close()
-                return
-            if not closes:
-                self._wake.wait(max(0.0, rules.next_deadline() - time.monotonic()))
-                self._wake.clear()
+            if self._asked is None:
+                now = time.monotonic()
+                next_request = rules.next_request(now)
+                if next_request is not None:
+                    self._asked = next_request, now
+                    self._requests.put(next_request)
+                elif closes:
+                    self._requests.put(None)
+                    return
+            # The next request waits for this one's answer, which wakes this thread.
+            deadline = rules.next_deadline() if self._asked is None else rules.held_until
+            # A wait has a longest time.
+            self._wake.wait(min(max(0.0, deadline - time.monotonic()), WAIT_SECONDS_MAX))
 
-    def _ask(self, request: Exchange, began: float) -> None:
+    def _take(self, request: Exchange, found: bytes | LeaseStoreError | None, began: float) -> None:
         rules = self._rules
-        try:
-            found = self._store.exchange(request)
-        except LeaseStoreError as error:
+        if isinstance(found, LeaseStoreError):
             rules.on_silence(request)
-            if str(error) != self._trouble and not self._closes:
-                self._trouble = str(error)
+            if str(found) != self._trouble and not self._closes:
+                self._trouble = str(found)
                 logger.error(
                     "the lease at %s cannot be asked for: %s. It is tried again; who cannot renew it is first no more",
                     self._url,
-                    error,
+                    found,
                 )
             return
         change = rules.on_answer(request, found, began, time.monotonic())

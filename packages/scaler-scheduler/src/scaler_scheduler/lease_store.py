@@ -16,7 +16,8 @@ NAME = "standby-lease"
 """The key, after the URL's prefix."""
 
 REQUEST_SHARE = 0.1
-"""What the server takes to answer is at most this share of the lease, and as much to be connected to."""
+"""What the server takes to answer is at most this share of the lease, and as much to be connected to. Looking up its name may
+take longer, and a new connection asks several times."""
 
 _EXCHANGE = """
 local found = redis.call('GET', KEYS[1])
@@ -66,7 +67,8 @@ class LeaseStore:
                 has_before = b"0" if request.before is None else b"1"
                 words = (self._key, has_before, request.before or b"", request.after)
                 found = self._command("EVAL", _EXCHANGE, 1, *words)
-        except redis.RedisError as error:
+        except Exception as error:
+            # Whatever the library raises: if nobody asked any more, nobody would renew the lease.
             raise LeaseStoreError(str(error) or type(error).__name__) from error
         return None if found is None else bytes(found)
 

@@ -69,7 +69,7 @@ def read_record(value: bytes) -> LeaseRecord | None:
             int(words["renewal"]),
             bool(words["returned"]),
         )
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return record if 0 <= record.term < m.TERM_MAX else None
 
@@ -198,7 +198,12 @@ class Lease:
 
     def next_deadline(self) -> float:
         """When `tick` and `next_request` are due; infinity for never."""
-        return min(self._ask_at, self._held_until) if self.is_first else self._ask_at
+        return min(self._ask_at, self.held_until)
+
+    @property
+    def held_until(self) -> float:
+        """When it is first no more, if it cannot renew the lease before; infinity where it is not first."""
+        return self._held_until if self.is_first else float("inf")
 
     # --- inside
 

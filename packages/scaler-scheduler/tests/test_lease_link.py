@@ -1,0 +1,100 @@
+"""The threads of a lease, with a store that hangs or fails in other ways than its library says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+import redis
+
+from scaler_protocol.service.storage_url import RedisUrl
+from scaler_scheduler import lease_link
+from scaler_scheduler.core.lease import HOLD_SHARE, Exchange, LeaseRecord
+from scaler_scheduler.core.succession import Change
+from scaler_scheduler.lease_store import LeaseStore, LeaseStoreError
+
+LEASE = 1.0
+URL = RedisUrl("redis", "127.0.0.1", 1, 0, "scaler", None, {})
+
+
+class SlowStore:
+    """A store in this process. A request hangs while `answers` is not set."""
+
+    def __init__(self) -> None:
+        self.value: bytes | None = LeaseRecord(1, "former", "nobody", is_returned=True).encode()
+        self.answers = threading.Event()
+        self.answers.set()
+        self.is_hanging = threading.Event()
+
+    def exchange(self, request: Exchange) -> bytes | None:
+        if not self.answers.is_set():
+            self.is_hanging.set()
+            self.answers.wait()
+        if request.after is not None and self.value == request.before:
+            self.value = request.after
+        return self.value
+
+    def close(self) -> None:
+        pass
+
+
+async def change_of(link: lease_link.LeaseLink, changed: asyncio.Event) -> Change | None:
+    async with asyncio.timeout(10):
+        await changed.wait()
+    changed.clear()
+    return link.take_change()
+
+
+def test_a_holder_stops_in_time_while_a_request_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SlowStore()
+    monkeypatch.setattr(lease_link, "LeaseStore", lambda *_: store)
+
+    async def story() -> None:
+        changed = asyncio.Event()
+        link = lease_link.LeaseLink(URL, LEASE, changed.set)
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        store.answers.clear()
+        assert await asyncio.to_thread(store.is_hanging.wait, 10)
+        began = time.monotonic()
+        # As long as a name server that does not answer takes.
+        assert await change_of(link, changed) is Change.STEP_DOWN
+        assert time.monotonic() - began <= HOLD_SHARE * LEASE + 0.2, "another one may be first by now"
+        store.answers.set()
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        link.close()
+        assert store.value is not None
+        assert b'"returned": true' in store.value
+
+    asyncio.run(story())
+
+
+def test_an_end_while_a_request_hangs_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SlowStore()
+    monkeypatch.setattr(lease_link, "LeaseStore", lambda *_: store)
+    monkeypatch.setattr(lease_link, "CLOSE_SECONDS", 0.2)
+
+    async def story() -> None:
+        changed = asyncio.Event()
+        link = lease_link.LeaseLink(URL, LEASE, changed.set)
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        store.answers.clear()
+        assert await asyncio.to_thread(store.is_hanging.wait, 10)
+        began = time.monotonic()
+        link.close()
+        assert time.monotonic() - began < 5
+
+    asyncio.run(story())
+    store.answers.set()
+
+
+@pytest.mark.parametrize("error", [OSError("no CA file"), IndexError("pop from empty list"), redis.RedisError()])
+def test_whatever_goes_wrong_is_no_answer(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    store = LeaseStore(URL, LEASE)
+    monkeypatch.setattr(store, "_command", fail)
+    with pytest.raises(LeaseStoreError, match=str(error) or "RedisError"):
+        store.exchange(Exchange())
