@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -17,6 +18,7 @@ from scaler_protocol.wire import graph_portions, task_lists
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import graph_rows
 from scaler_scheduler.core.events import ObjectsLost
+from scaler_scheduler.core.records import ClientRecord, Task
 from scaler_scheduler.group_shares import parse_shares
 from simulation.agent import AgentProcess
 from simulation.client import ClientProcess
@@ -68,21 +70,22 @@ OBJECTS_HELD_MAX = 2_000
 """Python objects reachable from a core when no client is left: what it remembers of the past is bounded."""
 
 OPTIONS_HELD_MAX = 20
-"""As many more for each agent, and each client inside tasks, that stays: what the last tasks there asked for."""
+"""As many more for each client inside tasks that stays: what its last tasks asked for."""
 
 
-def objects_held_by(core: object) -> int:
-    """Count what a core keeps alive, code and types aside."""
+def objects_held_by(core: object) -> Counter[type]:
+    """Count what a core keeps alive by its type, code and types aside."""
     seen = {id(core)}
-    count = 0
+    found: Counter[type] = Counter()
     waiting = [core]
     while waiting:
-        count += 1
-        for referent in gc.get_referents(waiting.pop()):
+        one = waiting.pop()
+        found[type(one)] += 1
+        for referent in gc.get_referents(one):
             if id(referent) not in seen and not isinstance(referent, type | ModuleType | FunctionType):
                 seen.add(id(referent))
                 waiting.append(referent)
-    return count
+    return found
 
 
 @dataclass(slots=True, frozen=True)
@@ -903,11 +906,17 @@ class Cluster:
         if self.disk is not None and self.disk.records:
             raise SimulationError(f"{len(self.disk.records)} records stay on the disk, which nobody needs")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
-        held_max = OBJECTS_HELD_MAX + self.plan.options * OPTIONS_HELD_MAX * (len(self.living_agents) + len(nested))
+        held_max = OBJECTS_HELD_MAX + self.plan.options * OPTIONS_HELD_MAX * len(nested)
         for name, core in cores.items():
             held = objects_held_by(core)
-            if held > held_max:
-                raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
+            if held.total() > held_max:
+                most = ", ".join(f"{count} {kind.__name__}" for kind, count in held.most_common(12))
+                raise SimulationError(f"{name} holds {held.total()} Python objects after everybody has left: {most}")
+            if held[ClientRecord] > len(known_clients) or held[Task]:
+                raise SimulationError(
+                    f"{name} holds {held[Task]} tasks and {held[ClientRecord]} records of clients after everybody has "
+                    f"left, and knows {len(known_clients)} clients"
+                )
 
     def lacking_objects(self) -> list[bytes]:
         """Objects that clients refer to and have at hand, and that storage has neither itself nor in the stores of hosts.

@@ -162,4 +162,4 @@ def test_a_failing_child_fails_its_parent() -> None:
 
 
 def test_what_a_core_holds_can_be_counted() -> None:
-    assert objects_held_by([object() for _ in range(100)]) == 101
+    assert objects_held_by([object() for _ in range(100)]).total() == 101
