@@ -152,7 +152,11 @@ def test_only_operators_may_where_there_are_keys(harness: Harness, owner: Client
     assert owner.results() == {}
 
 
-@pytest.mark.parametrize("named", [{}, {"owner": identity("nobody")}], ids=["nothing", "unknown client"])
+@pytest.mark.parametrize(
+    "named",
+    [{}, {"owner": identity("nobody")}, {"numbers": [1], "label": "nightly"}],
+    ids=["nothing", "unknown client", "a number of whom"],
+)
 def test_a_request_that_means_nobody_is_refused(operator: Client, named: dict[str, Any]) -> None:
     assert ask(operator, **named).error
 
@@ -165,3 +169,37 @@ def test_what_has_ended_is_not_counted(harness: Harness, owner: Client, operator
     assert ask(operator, owner=owner.id).count == 0
     assert ask(operator, owner=owner.id, numbers=numbers).count == 0
     assert owner.results() == {}
+
+
+def test_a_task_by_its_number_fits_all_that_is_named_and_counts_once(
+    harness: Harness, owner: Client, operator: Client
+) -> None:
+    agent = Agent(harness, "agent", workers=1)
+    (number,) = owner.submit(1)
+    tasks = agent.tasks()
+    assert ask(operator, owner=owner.id, numbers=[number], function="module.other").count == 0
+    assert ask(operator, owner=owner.id, numbers=[number], label="nightly").count == 0
+    assert agent.take(m.TaskCancel) == []
+    assert ask(operator, owner=owner.id, numbers=[number, number], function="module.f").count == 1
+    assert ask(operator, owner=owner.id, numbers=[number]).count == 0, "it is cancelled already"
+    agent.answer(tasks, m.Status.CANCELED, b"")
+    assert owner.results() == {number: TOLD}
+
+
+def test_a_row_that_has_ended_is_not_counted(harness: Harness, owner: Client, operator: Client) -> None:
+    agent = Agent(harness, "agent", workers=1, takes_chains=False)
+    owner.send(
+        m.GraphSubmit(
+            client=owner.id,
+            first_number=10,
+            functions=(FUNCTION,),
+            payloads=Packed.of([b"P0", b"P1", b"P2"]),
+            dependency_counts=[0, 1, 1],
+            dependencies=[0, 1],
+            wanted=[0, 1, 2],
+        )
+    )
+    agent.answer(agent.tasks())
+    assert ask(operator, owner=owner.id, numbers=[10]).count == 0
+    assert ask(operator, owner=owner.id, numbers=[12], function="module.other").count == 0
+    assert ask(operator, owner=owner.id, numbers=[12]).count == 1

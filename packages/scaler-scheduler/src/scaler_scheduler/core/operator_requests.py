@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graph_rows import GraphRows
-from scaler_scheduler.core.graphs import RowState
-from scaler_scheduler.core.records import ClientRecord
+from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
@@ -76,6 +77,8 @@ class OperatorRequests:
             return "this scheduler is protected (--protected): nobody cancels tasks of others"
         if not (message.owner or message.function or message.label):
             return "the request names no client, function or label"
+        if len(message.numbers) and not message.owner:
+            return "the request names numbers of tasks, and not their client"
         if message.owner and message.owner not in self._clients:
             return f"no client {short(message.owner)} is connected"
         if len(self._under_way) >= REQUESTS_MAX or (client.id, message.request) in self._counts:
@@ -117,29 +120,43 @@ class OperatorRequests:
                 yield from self._rows_of(client, message)
 
     def _of_numbers(self, client: ClientRecord, message: m.CancelRequest) -> Iterator[tuple[ClientRecord, int | None]]:
-        for number in message.numbers:
-            known = number in client.tasks or client.graph_of(number) is not None
-            known = known or (client.links is not None and client.links.knows(number))
-            yield client, number if known else None
+        for number in dict.fromkeys(message.numbers):
+            yield client, number if self._is_unfinished(client, number, message) else None
+
+    def _is_unfinished(self, client: ClientRecord, number: int, message: m.CancelRequest) -> bool:
+        """Whether this task is not finished, nor cancelled already, and fits what else the request names."""
+        task = client.tasks.get(number)
+        if task is not None:
+            return self._is_task_meant(message, task)
+        graph = client.graph_of(number)
+        if graph is None and client.links is not None and client.links.knows(number):
+            graph = client.links
+        if isinstance(graph, GraphArrival):
+            return not (message.function or message.label)
+        return graph is not None and self._is_row_meant(message, graph, number - graph.first_number)
 
     def _tasks_of(self, client: ClientRecord, message: m.CancelRequest) -> Iterator[tuple[ClientRecord, int | None]]:
         # Of those that wait, the newest first: otherwise workers would begin some while others are cancelled.
         for task in list(reversed(client.tasks.values())):
-            label = "" if task.options.note is None else task.options.note.label
-            meant = not task.canceled and self._is_meant(message, task.function, label)
-            yield client, task.number if meant else None
+            yield client, task.number if self._is_task_meant(message, task) else None
 
     def _rows_of(self, client: ClientRecord, message: m.CancelRequest) -> Iterator[tuple[ClientRecord, int | None]]:
         """Rows of graphs that wait for others, and are no tasks yet."""
         for graph in list(client.all_graphs()):
             for row in list(graph.rows_in(RowState.WAITING)):
-                meant = graph.states[row] == RowState.WAITING and self._is_meant(
-                    message, graph.function_of(row), self._rows.label_of(graph, row) if message.label else ""
-                )
-                yield client, graph.first_number + row if meant else None
+                yield client, graph.first_number + row if self._is_row_meant(message, graph, row) else None
         if not (message.function or message.label):
             for arrival in list(client.arriving):
                 yield from ((client, arrival.first_number + row) for row in range(arrival.rows_here))
+
+    def _is_task_meant(self, message: m.CancelRequest, task: Task) -> bool:
+        label = "" if task.options.note is None else task.options.note.label
+        return not task.canceled and self._is_meant(message, task.function, label)
+
+    def _is_row_meant(self, message: m.CancelRequest, graph: Graph[AgentRecord], row: int) -> bool:
+        return graph.states[row] == RowState.WAITING and self._is_meant(
+            message, graph.function_of(row), self._rows.label_of(graph, row) if message.label else ""
+        )
 
     def _is_meant(self, message: m.CancelRequest, function: bytes, label: str) -> bool:
         if message.label and message.label != label:
