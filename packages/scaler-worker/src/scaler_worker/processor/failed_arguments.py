@@ -36,7 +36,7 @@ class _Short(Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         """Show the beginning of what is large. `repr` of all of it would take gigabytes, and nothing interrupts it."""
-        shown_by = type(x).__repr__
+        shown_by: Any = type(x).__repr__
         # All but the last element of these are shown, and then that there are more.
         if shown_by is dict.__repr__:
             return self.repr_dict(dict(islice(dict.items(x), self.maxdict + 1)), level)
