@@ -189,6 +189,24 @@ def test_the_interpreter_switches_threads_as_before_afterwards() -> None:
     assert sys.getswitchinterval() == before
 
 
+@pytest.mark.parametrize("seconds", [0.000003, 0.02])
+def test_how_a_task_has_threads_switched_is_its_own_and_ends_with_it(seconds: float) -> None:
+    before = sys.getswitchinterval()
+    sampled = Sampled()
+    sampled.sampler.begin(before)
+    try:
+        sys.setswitchinterval(seconds)
+        of_task = sys.getswitchinterval()
+        # The profile begins while the task runs, and another task follows.
+        sampled.run(60, lambda: sampled.samples > 20)
+        assert sys.getswitchinterval() == of_task
+        sys.setswitchinterval(before)
+    finally:
+        sampled.sampler.ask(0, 0)
+    do_something(lambda: not sampled.sampler._is_alive)
+    assert sys.getswitchinterval() == before
+
+
 def test_tasks_that_are_too_short_to_be_seen_are_not_forgotten() -> None:
     sampled = Sampled()
     running = sampled.running

@@ -71,7 +71,8 @@ class ProcessState:
         self._descriptors = DescriptorGuard()
         self._recursion_limit = getrecursionlimit()
         interval = getswitchinterval()
-        self._switch_interval = interval if interval != SWITCH_SECONDS else USUAL_SWITCH_SECONDS
+        self.switch_interval = interval if interval != SWITCH_SECONDS else USUAL_SWITCH_SECONDS
+        """Each task begins with this, unless a profile is taken."""
         self.trace, self.profile = gettrace(), getprofile()
         self._thread_trace, self._thread_profile = threading.gettrace(), threading.getprofile()
         self._collects = isenabled()
@@ -145,8 +146,8 @@ class ProcessState:
         if getrecursionlimit() < self._recursion_limit:
             # A higher one stays: modules that need it set it when they are imported, once.
             sys.setrecursionlimit(self._recursion_limit)
-        if getswitchinterval() not in (self._switch_interval, SWITCH_SECONDS):
-            sys.setswitchinterval(self._switch_interval)
+        if getswitchinterval() not in (self.switch_interval, SWITCH_SECONDS):
+            sys.setswitchinterval(self.switch_interval)
         if self._collects and not isenabled():
             enable()
         self._streams.restore()

@@ -165,6 +165,7 @@ class Processor:
             ImportedSources(),
             measured(self._execution.run, page) if options.enforce_memory else self._execution.run,
         )
+        self._sampler = Sampler(self._running, TaskExecution.run.__code__, tasks.send)
         self._control = ControlThread(
             control,
             awakening,
@@ -175,7 +176,7 @@ class Processor:
             self._capture,
             limit,
             self._progress,
-            Sampler(self._running, TaskExecution.run.__code__, tasks.send),
+            self._sampler,
         )
 
     # --- TaskContext
@@ -326,6 +327,7 @@ class Processor:
         if self._cpu_time is not None:
             self._cpu_time.begin()
         self._state = ProcessState(self._streams)
+        self._sampler.begin(self._state.switch_interval)
         try:
             while True:
                 kind, body = self._tasks.receive()

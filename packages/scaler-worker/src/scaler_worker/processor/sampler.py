@@ -110,9 +110,14 @@ class Sampler:
         """Of the task that had begun when the thread last looked."""
         self._has_threads = False
         """Whether the task had threads of its own then."""
+        self._usual_switch = USUAL_SWITCH_SECONDS
         self._roots: dict[bytes | str, SampledTree] = {}
         self._count = 0
         self._samples = 0
+
+    def begin(self, usual_switch_seconds: float) -> None:
+        """Tasks will run from now on: what the interpreter's switch interval is between them, and when they begin."""
+        self._usual_switch = usual_switch_seconds
 
     def ask(self, seconds: float, rate: int) -> None:
         """Sample for so long from now, `rate` times a second; not any more with 0 seconds."""
@@ -133,14 +138,8 @@ class Sampler:
         used = thread_time()
         spent = 0.0
         due = last
-        usual = getswitchinterval()
-        if usual == SWITCH_SECONDS:
-            usual = USUAL_SWITCH_SECONDS
         while True:
-            if self._has_threads:
-                setswitchinterval(usual)
-            elif getswitchinterval() != SWITCH_SECONDS:
-                setswitchinterval(SHORT_SWITCH_SECONDS)
+            self._switch_soon(not self._has_threads)
             now = monotonic()
             due = due + self._interval
             if due < now + spent / SHARE_MAX:
@@ -163,7 +162,7 @@ class Sampler:
                 try:
                     self._report()
                 except _AGENT_GONE:
-                    setswitchinterval(usual)
+                    self._switch_soon(False)
                     self._is_alive = False
                     return
                 except _ANYTHING:
@@ -172,10 +171,19 @@ class Sampler:
             if is_over:
                 with self._lock:
                     if self._until <= now:
-                        setswitchinterval(usual)
+                        self._switch_soon(False)
                         self._is_alive = False
                         self._forget()
                         return
+
+    def _switch_soon(self, soon: bool) -> None:
+        current = getswitchinterval()
+        # What a task has set for itself stays: it ends with the task.
+        # Setting a value may cut off a microsecond of it.
+        if soon and -2e-6 < current - self._usual_switch < 2e-6:
+            setswitchinterval(SHORT_SWITCH_SECONDS)
+        elif not soon and current == SWITCH_SECONDS:
+            setswitchinterval(self._usual_switch)
 
     def _is_over(self, now: float) -> bool:
         return now >= self._until or self._running.is_forked
