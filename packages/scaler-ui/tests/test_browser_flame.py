@@ -87,6 +87,9 @@ def test_zoom_and_find_by_mouse(visit: Visit) -> None:
     assert found == ["slow"]
     page.get_by_label("Function of the task").select_option("other")
     assert calls(visit) == ["all", "other"]
+    # Shares are of what is shown now, also in rows that were there before.
+    (row,) = page.get_by_role("table", name="Calls").locator("tbody tr").all_inner_texts()
+    assert row.split("\t")[-1] == "500 ms (100 %)"
     assert page.locator("a[download]").get_attribute("href").endswith("?function=other")  # type: ignore[union-attr]
 
 

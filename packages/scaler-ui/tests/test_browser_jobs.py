@@ -22,6 +22,7 @@ def test_jobs_have_a_page() -> None:
 
             assert column("job") == ["<b>bold</b>", "overnight"]
             assert column("ended") == ["7 of 7", "95 of 100"]
+            assert column("time left") == ["", "not known"]
             assert column("kept") == ["0 B", "5.0 MiB"]
             assert column("submitted") == ["open", "all"]
             assert column("forgotten")[1] == ""

@@ -165,6 +165,13 @@ def test_errors_ask_for_what_has_changed(visit: Visit, stage: Stage) -> None:
     visit.wait(f"document.querySelectorAll('table[aria-label=Errors] tbody tr').length === {before + 1}")
     assert asked
     assert not asked[-1].endswith("seen=0")
+    # All came within a minute: none is newer than the others.
+    assert page.locator("table[aria-label=Errors] .chip.new").count() == 0
+    late = failures(5, 1, payloads=Packed.of([failure_payload("ConnectionResetError", "away")]))
+    late.time_seconds = [UNIX + 90]
+    stage.scheduler.publish(late)
+    visit.wait(f"document.querySelectorAll('table[aria-label=Errors] tbody tr').length === {before + 2}")
+    assert page.locator("table[aria-label=Errors] tbody tr", has=page.locator(".chip.new")).count() == 1
 
 
 def test_closing_the_detail_ends_the_subscription(visit: Visit, stage: Stage) -> None:

@@ -13,16 +13,20 @@ STATES = ("waiting", "running", "done", "failed", "canceled", "lost")
 
 def jobs(model: ClusterModel) -> list[dict[str, Any]]:
     """Return the jobs that changed last, with times as Unix times."""
-    return [_job(job) for job in (model.snapshot.jobs if model.snapshot is not None else ())]
+    return [_job(model, job) for job in (model.snapshot.jobs if model.snapshot is not None else ())]
 
 
-def _job(job: JobStatus) -> dict[str, Any]:
+def _job(model: ClusterModel, job: JobStatus) -> dict[str, Any]:
+    progress = model.client_progress.of(job.client)
+    seconds = progress.seconds_left if job.waiting + job.running else 0.0
     return {
         "name": job.name,
         "owner": readable_name(job.owner),
         "client": job.client.hex(),
         "tasks": task_count(job),
         **{state: getattr(job, state) for state in STATES},
+        "per_second": round(progress.per_second, 3),
+        "seconds_left": None if seconds is None else round(seconds, 1),
         "size_bytes": job.size_bytes,
         "closed": job.closed,
         "started_at": job.started_seconds,

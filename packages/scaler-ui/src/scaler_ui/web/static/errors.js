@@ -2,10 +2,12 @@
 
 import * as address from "./address.js";
 import { fetchJson } from "./data.js";
-import { chip, closeDetail, count, element, functionLink, link, openDetail, searchField, Table, taskLink, title } from "./elements.js";
+import { chip, closeDetail, count, element, functionLink, link, openDetail, searchField, stateWord, Table, taskLink, title } from "./elements.js";
 import { errorParts, failureFacts } from "./details.js";
 import { clock, clockFine, integer } from "./format.js";
 import { Output } from "./output.js";
+
+const [NEW_SECONDS, SETTLED_SECONDS] = [600, 60];
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -31,13 +33,13 @@ export class Errors {
   constructor() {
     this.words = address.get("search");
     this.table = new Table({ label: "Errors", id: (row) => String(row.group), sort: "last_at", descending: true, name: "sort", onOpen: (row) => this.open(row.group), empty: "no task has failed", columns: [
-      { key: "kind", label: "error", show: (row) => chip(row.kind) }, { key: "text", label: "text", wide: true, mark: (row) => row.text, show: (row) => row.text }, count("count", "failures"),
+      { key: "kind", label: "error", mark: (row) => `${row.kind}/${this.isNew(row)}`, show: (row) => element("span", {}, chip(row.kind), this.isNew(row) ? " " : "", this.isNew(row) ? chip("new") : "") }, { key: "text", label: "text", wide: true, mark: (row) => row.text, show: (row) => row.text }, count("count", "failures"),
       { key: "trend", label: "last hour", value: (row) => row.trend.reduce((sum, one) => sum + one, 0), mark: (row) => row.trend.join(), show: (row) => sparkline(row.trend) },
       { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "items", label: "items", number: true, show: (row) => (row.items ? integer(row.items) : "") },
       { key: "first_at", label: "first", show: (row) => clock(row.first_at) }, { key: "last_at", label: "last", show: (row) => clock(row.last_at) }, { key: "client_name", label: "last client" }, { key: "agent", label: "last agent" },
     ] });
     this.search = searchField("search errors, functions, texts", (text) => { this.words = text; this.again(); });
-    this.node = element("div", {}, title("Errors"), element("p", { class: "note" }, "Failures of one type in one function whose texts differ only in numbers, quoted words, paths and ids are one line, with the newest text."), element("div", { class: "row" }, this.search), this.table.node);
+    this.node = element("div", {}, title("Errors"), element("p", { class: "note" }, "Failures of one type in one function whose texts differ only in numbers, quoted words, paths and ids are one line, with the newest text. New: first seen in the last ten minutes, and a minute or more after the oldest error."), element("div", { class: "row" }, this.search), this.table.node);
   }
 
   addressChanged() {
@@ -47,7 +49,11 @@ export class Errors {
     this.openShown();
   }
 
+  // Errors that have come while others were there already: what somebody has changed may be their cause.
+  isNew(row) { return row.first_at > Math.max(this.now - NEW_SECONDS, this.oldest + SETTLED_SECONDS); }
+
   async update(data) {
+    this.now = data.time ?? 0;
     const minute = Math.floor((data.time ?? 0) / 60);
     // Nothing is asked for until something has failed, or a minute is over.
     if (this.seen !== `${data.incarnation}/${data.failures}/${minute}`) {
@@ -69,6 +75,7 @@ export class Errors {
     if (data.whole) this.groups = new Map();
     for (const group of data.groups) this.groups.set(group.group, group);
     this.changes = data.changes;
+    this.oldest = Math.min(this.oldest ?? Infinity, ...[...this.groups.values()].map((row) => row.first_at));
     this.table.show([...this.groups.values()], asked ? "no error matches" : undefined);
   }
 
@@ -87,7 +94,7 @@ export class Errors {
       { key: "at", label: "at", show: (row) => clockFine(row.at) }, { key: "number", label: "task", number: true, show: (row) => taskLink(row.client, row.number) }, { key: "attempt", label: "attempts", number: true }, { key: "client_name", label: "client" }, { key: "text", label: "text", wide: true, show: (row) => row.text.split("\n")[0].slice(0, 200) },
     ] });
     others.show(failures);
-    openDetail(`${last.kind} in ${last.function}`, failureFacts(last), [
+    openDetail(`${stateWord(last.kind)} in ${last.function}`, failureFacts(last), [
       element("p", { class: "row" }, link("tasks", { function: last.function, state: "failed" }, "open in tasks")), ...errorParts(last), new Output(last.client, last.number).node, element("h3", {}, failures.length === 1 ? "The only failure kept" : `The last ${integer(failures.length)} failures`), others.node,
     ], String(group));
   }

@@ -77,7 +77,7 @@ class Panel {
     this.picture = element("div");
     this.table = new Table({ label: "Calls", id: (row) => row.key, sort: "own", descending: true, empty: "nothing ran", rowsMax: 100, columns: [
       { key: "name", label: "function", mono: true }, { key: "place", label: "file and line", wide: true },
-      { key: "own", label: "self", number: true, show: (row) => this.shareText(row.own) }, { key: "total", label: "total", number: true, show: (row) => this.shareText(row.total) },
+      { key: "own", label: "self", number: true, mark: (row) => this.shareText(row.own) }, { key: "total", label: "total", number: true, mark: (row) => this.shareText(row.total) },
     ] });
     this.table.node.hidden = true;
     this.node = card("Profile of what workers run", "sampled for some seconds, about 100 times a second on each worker; time that passes, not processor time", element("div", { class: "row" }, this.length, this.button, this.status), this.controls, this.picture, this.table.node);

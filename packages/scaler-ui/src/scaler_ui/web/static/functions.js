@@ -14,9 +14,9 @@ export class Functions {
     this.table = new Table({ label: "Functions", id: (row) => row.name, sort: "total_seconds", descending: true, name: "sort", empty: "no function has been called", onOpen: (row) => this.open(row), columns: [
       { key: "name", label: "function", mono: true, show: (row) => link("tasks", { function: row.name }, row.name) },
       { key: "total_seconds", label: "total time", number: true, mark: (row) => `${row.total_seconds}/${this.whole}`, show: (row) => meter(row.total_seconds / Math.max(1e-9, this.whole), seconds(row.total_seconds)) },
-      count("running", "running now"), count("unfinished", "unfinished"), count("ended", "ended"), { key: "per_second", label: "per second", number: true, show: (row) => rate(row.per_second) },
+      count("running", "running now"), count("unfinished", "unfinished"), count("ended", "ended"), { key: "failed_share", label: "failed", number: true, mark: (row) => `${row.failed_share}`, show: (row) => (row.failed ? element("a", { href: address.href("errors", { search: row.name }), class: "bad" }, share(row)) : share(row)) }, { key: "per_second", label: "per second", number: true, show: (row) => rate(row.per_second) },
       time("mean_seconds", "mean"), time("p50_seconds", "p50"), time("p95_seconds", "p95"), time("max_seconds", "longest"), time("mean_wait_seconds", "mean wait"),
-      { key: "failed_share", label: "failed", number: true, mark: (row) => `${row.failed_share}`, show: (row) => (row.failed ? element("a", { href: address.href("errors", { search: row.name }), class: "bad" }, share(row)) : share(row)) }, size("memory_bytes", "memory now"),
+      size("memory_bytes", "memory now"),
     ] });
     this.search = searchField("search functions", (text) => { this.words = text.toLowerCase(); this.show(); });
     this.profile = element("div");

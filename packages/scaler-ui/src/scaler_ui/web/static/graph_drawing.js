@@ -93,10 +93,10 @@ function drawBlocks({ client, first_number: first, blocks }) {
       return shape("rect", { class: `part ${state}`, x, y: y - piece, width: BLOCK.width, height: piece });
     });
     const below = (line, text, kind = "") => shape("text", { class: kind, x: x + BLOCK.width / 2, y: HEAD + BLOCK.height + 15 + 15 * line, "text-anchor": "middle" }, text);
-    return shape("a", { href: address.href("graphs", { graph: `${client}/${first}`, layers: `${block.first_layer}-${block.last_layer}` }), class: `block${block.path_seconds ? " critical" : ""}` },
-      shape("title", {}, told), ...pieces, shape("rect", { class: "frame", x, y: top, width: BLOCK.width, height: whole, rx: 3 }),
-      shape("text", { class: "head", x: x + BLOCK.width / 2, y: top - 6, "text-anchor": "middle" }, integer(block.nodes)),
-      below(0, layersOf(block), "head"), below(1, short(block.functions[0][0]).slice(0, 13)), below(2, block.path_seconds ? seconds(block.path_seconds) : "", "seconds"));
+    const link = shape("a", { href: address.href("graphs", { graph: `${client}/${first}`, layers: `${block.first_layer}-${block.last_layer}` }), class: `block${block.path_seconds ? " critical" : ""}`, "aria-label": told },
+      shape("title", {}, told), ...pieces, shape("rect", { class: "frame", x, y: top, width: BLOCK.width, height: whole, rx: 3 }));
+    // The name of the link says the same in words.
+    return shape("g", {}, link, shape("g", { "aria-hidden": "true" }, shape("text", { class: "head", x: x + BLOCK.width / 2, y: top - 6, "text-anchor": "middle" }, integer(block.nodes)), below(0, layersOf(block), "head"), below(1, short(block.functions[0][0]).slice(0, 13)), below(2, block.path_seconds ? seconds(block.path_seconds) : "", "seconds")));
   });
   return [blocks.length * (BLOCK.width + BLOCK.across) - BLOCK.across + 8, height, parts];
 }

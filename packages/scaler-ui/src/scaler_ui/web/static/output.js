@@ -77,7 +77,7 @@ export class Output {
       shown.unshift(
         element("p", { class: "of" }, `${part.worker || part.agent}, process ${part.pid}`, part.ended ? ` · has ended: ${part.ended}` : ""),
         ...(part.dropped ? [element("p", { class: "of" }, "older output was dropped")] : []), ...(left ? [element("p", { class: "of" }, `${plural(left, "earlier line")} in the download`)] : []),
-        ...lines.map((line) => element("div", { class: `o${line.stream}` }, element("span", { class: "time" }, clockFine(line.at)), element("span", { class: "stream" }, STREAMS[line.stream] ?? ""), line.text)),
+        ...lines.map((line) => element("div", { class: `o${line.stream}` }, element("span", { class: "time" }, clockFine(line.at)), element("span", { class: "from" }, STREAMS[line.stream] ?? ""), line.text)),
       );
     }
     this.list.replaceChildren(...shown);

@@ -46,13 +46,15 @@ export class Overview {
     this.fill = element("i");
     this.tiles.utilisation.node.append(element("span", { class: "meter wide", "aria-hidden": "true" }, this.fill));
     this.reasons = new Table({ label: "Waiting tasks", id: (row) => row.reason, empty: "no task waits", columns: [count("count", "tasks"), { key: "reason", label: "why" }, { key: "what_to_do", label: "what to do" }] });
+    this.why = card("Why tasks wait", "at the scheduler", this.reasons.node);
+    this.why.hidden = true;
     this.clients = new Table({ label: "Progress of clients", id: (row) => row.id, sort: "left", descending: true, empty: "no client has unfinished tasks", name: "clients", columns: [{ key: "name", label: "client", show: (row) => clientLink(row.id, row.name) }, ...progressColumns] });
     this.functions = new Table({ label: "Progress of functions", id: (row) => row.name, sort: "left", descending: true, empty: "no unfinished tasks", name: "functions", columns: [{ key: "name", label: "function", mono: true, show: (row) => functionLink(row.name) }, ...progressColumns] });
     this.grids = [element("div", { class: "grid" }), element("div", { class: "grid" })];
     this.charts = [];
     this.range = choice("range", "Time range", RANGES, (value) => this.setRange(Number(value)));
     this.node = element("div", {}, element("div", { class: "row" }, title("Overview"), this.range), tiles, this.grids[0], element("div", { class: "grid tables" },
-      card("Progress of clients", "since they last had nothing to do", this.clients.node), card("Progress of functions", "", this.functions.node), card("Why tasks wait", "at the scheduler", this.reasons.node)), this.grids[1]);
+      this.why, card("Progress of clients", "since they last had nothing to do", this.clients.node), card("Progress of functions", "", this.functions.node)), this.grids[1]);
   }
 
   shown() {
@@ -91,6 +93,7 @@ export class Overview {
     set("objects", bytes(data.objects.bytes), plural(data.objects.count, "object"));
     set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${elapsed(data.uptime_seconds)}`);
     this.reasons.show(data.waiting);
+    this.why.hidden = !data.waiting.length;
     for (const chart of this.charts) chart.update();
     const progress = await fetchJson("/api/progress");
     this.clients.show(progress.clients);

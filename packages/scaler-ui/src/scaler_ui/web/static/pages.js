@@ -21,7 +21,7 @@ import { LogSource } from "./logs.js";
 class Clients {
   constructor() {
     this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", name: "sort", empty: "no client is connected", onOpen: (row) => this.open(row), under: (row) => this.under(row), columns: [
-      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "user", label: "user" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
+      { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "user", label: "user" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true, show: (row) => row.pid || "" },
       count("waiting", "waiting"), count("running", "assigned"), count("finished", "succeeded"), count("failed", "failed"), count("failed_items", "failed items"), count("graphs", "graphs"), count("object_count", "objects"), size("object_bytes", "bytes"),
       { key: "nested_clients", label: "clients inside its tasks", number: true, mark: (row) => `${row.nested_clients}/${this.unfolded.has(row.id)}`, show: (row) => this.fold(row) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, age("last_seen_seconds", "last seen"),
     ] });
@@ -104,7 +104,7 @@ class Clients {
   }
 
   open(row) {
-    openDetail(`Client ${row.name}`, [["id", row.id], ["user", row.user], ["host", row.hostname], ["pid", row.pid], ["connected for", elapsed(row.connected_seconds)], ["waiting", integer(row.waiting)], ["assigned", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? element("span", {}, "runs inside a task of ", clientLink(row.parent, row.parent_name)) : ""]],
+    openDetail(`Client ${row.name}`, [["id", row.id], ["user", row.user], ["host", row.hostname], ["pid", row.pid || ""], ["connected for", elapsed(row.connected_seconds)], ["waiting", integer(row.waiting)], ["assigned", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? element("span", {}, "runs inside a task of ", clientLink(row.parent, row.parent_name)) : ""]],
       [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks")),
         ...(row.waiting || row.running ? [element("p", { class: "row" }, cancelButton("Cancel its tasks", `all unfinished tasks of ${row.name}`, { client: row.id }))] : [])], row.id);
   }
