@@ -36,6 +36,8 @@ FLAGS = [
     DocumentedFlag("object_storage_timeout_seconds", ("--object-storage-timeout-seconds", "-ost"), "5", 5, None),
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("storage_path", ("--storage-path", "-sp"), "/var/a", Path("/var/a"), None),
+    DocumentedFlag("storage_url", ("--storage-url", "-su"), "redis://a/0/b", "redis://a/0/b", None),
+    DocumentedFlag("storage_password_file", ("--storage-password-file", "-spf"), "/etc/word", Path("/etc/word"), None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("standby_of", ("--standby-of", "-so"), "tcp://h:1", Address.parse("tcp://h:1"), None),
     DocumentedFlag("standby_lease", ("--standby-lease", "-sl"), "valkey://h/0/name", "valkey://h/0/name", None),
@@ -95,6 +97,7 @@ NEEDED = {
     "object_storage_password_file": URL,
     "object_storage_timeout_seconds": URL,
     "standby_lease_password_file": ["--standby-lease", "redis://a"],
+    "storage_password_file": ["--storage-url", "redis://a"],
 }
 """Flags that others go with."""
 
@@ -136,6 +139,22 @@ LEASE = ["--standby-lease", "redis://h"]
     ],
 )
 def test_a_lease_is_in_a_redis_server_and_decides_alone(given: list[str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        SchedulerSettings.from_command_line([*ARGUMENTS, *given])
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--storage-url", "s3://bucket"], "jobs are kept in a Redis or Valkey server"),
+        (["--storage-url", "/var/a"], "expected redis://"),
+        (["--storage-url", "redis://:secret@h"], "write it to a --storage-password-file"),
+        (["--storage-url", "redis://h", "--storage-path", "/a"], "--storage-path and --storage-url are both given"),
+        (["--storage-password-file", "/a"], "is for a --storage-url, which is not given"),
+    ],
+)
+def test_jobs_are_kept_in_a_folder_or_in_a_redis_server(given: list[str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         SchedulerSettings.from_command_line([*ARGUMENTS, *given])
     assert "secret" not in str(caught.value)

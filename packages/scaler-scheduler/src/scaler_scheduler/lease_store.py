@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler.core.lease import Exchange
+from scaler_scheduler.redis_connection import connect
 
 NAME = "standby-lease"
 """The key, after the URL's prefix."""
@@ -40,23 +38,7 @@ class LeaseStore:
     def __init__(self, url: RedisUrl, lease_seconds: float) -> None:
         self._key = f"{url.prefix}:{NAME}"
         seconds = REQUEST_SHARE * lease_seconds
-        options: dict[str, Any] = dict(url.tls)
-        self._pool = redis.ConnectionPool(
-            redis.SSLConnection if url.is_tls else redis.Connection,
-            host=url.host,
-            port=url.port,
-            db=url.database,
-            username=url.username,
-            password=url.password,
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            protocol=2,
-            # Whoever asks does so again soon.
-            retry=Retry(NoBackoff(), 0),
-            **options,
-        )
-        # The library's methods for commands have no types for bytes.
-        self._command: Callable[..., Any] = redis.Redis(connection_pool=self._pool).execute_command
+        self._pool, self._command = connect(url, seconds)
 
     def exchange(self, request: Exchange) -> bytes | None:
         """Do what is asked, and return what is stored then. Raises LeaseStoreError."""

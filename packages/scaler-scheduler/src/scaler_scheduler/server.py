@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
-from scaler_protocol.runtime.counted import counted
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
@@ -31,7 +30,7 @@ from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelop
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from scaler_scheduler.core.succession import Change
 from scaler_scheduler.guard import Guard, open_guard
-from scaler_scheduler.job_journals import JobJournals, JournalsInUseError, sync_files
+from scaler_scheduler.kept_jobs import KeptJobs
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, succession_for, webhooks_for
@@ -112,10 +111,7 @@ class _Server:
         self._store_child = store
         self._store: StoreLink
         self._webhooks: Webhooks | None = None
-        self._journals: JobJournals | None = None
-        """Of jobs; None where they are kept in memory only."""
-        self._jobs_due = False
-        """Whether this scheduler is first, and could not take the jobs up so far."""
+        self._kept_jobs = KeptJobs(settings, self._on_journals)
         self._core: SchedulerCore
         self._security = server_security(settings)
         """The keys of those who may connect; None: everybody may."""
@@ -161,8 +157,8 @@ class _Server:
                 address=self._router.address,
                 unix_offset_seconds=time.time() - time.monotonic(),
             )
-            stack.callback(self._close_journals)
-            self._core = self._start_core(time.monotonic())
+            stack.callback(self._kept_jobs.close)
+            self._core = self._kept_jobs.first_core(self._config_now(), time.monotonic())
             self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
@@ -222,74 +218,39 @@ class _Server:
         # Nobody is served yet, so waiting here delays nobody.
         return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
-    def _new_core(self, now: float) -> SchedulerCore:
-        """Return a core that is what this scheduler is now: as the first one, with the jobs of an earlier first one.
-
-        Raises ServiceError where these cannot be kept.
-        """
-        config = self._succession.config(self._first_config)
-        if self._settings.storage_path is None or not config.is_first:
-            return SchedulerCore(config, now)
-        self._journals = journals = JobJournals(self._settings.storage_path)
-        core = SchedulerCore(replace(config, keeps_jobs=True), now)
-        count = 0
-        for job, records in journals.load():
-            problems = core.restore_job(job, records, now)
-            for problem in problems:
-                logger.error("the journal of job %s: %s", job.hex(), problem)
-            count += 1
-        if count:
-            logger.info("took up %s from %s", counted(count, "job"), journals.folder)
-        return core
-
-    def _start_core(self, now: float) -> SchedulerCore:
-        """Return the first core. Raises ServiceError where jobs cannot be kept.
-
-        Where another scheduler has them, that is most likely the standby that took over from this one before, and says so soon.
-        """
-        try:
-            return self._new_core(now)
-        except JournalsInUseError as error:
-            return self._core_without_jobs(error, now)
-
-    def _core_without_jobs(self, error: ServiceError, now: float) -> SchedulerCore:
-        """Return a core that refuses jobs. They are taken up as soon as that is possible."""
-        logger.error("jobs are not taken up yet, and are refused until then: %s", error)
-        self._jobs_due = True
-        return SchedulerCore(replace(self._succession.config(self._first_config), jobs_are_elsewhere=True), now)
-
-    def _close_journals(self) -> None:
-        if self._journals is not None:
-            self._journals.close()
-            self._journals = None
+    def _config_now(self) -> SchedulerConfig:
+        return self._succession.config(self._first_config)
 
     # --- one of two schedulers
 
     def _change_role(self, change: Change) -> None:
         """Take over from another scheduler, or step down because another one is first. What peers hold stays with them."""
         now = time.monotonic()
-        self._jobs_due = False
         if change is Change.STEP_DOWN:
             self._core.dismiss_peers()
             self._perform(now)
-            self._close_journals()
+            self._kept_jobs.close()
         try:
-            core = self._new_core(now)
+            core = self._kept_jobs.new_core(self._config_now(), now)
         except ServiceError as error:
             # The former first one may still have them, if it only stands still.
-            core = self._core_without_jobs(error, now)
+            core = self._kept_jobs.core_without(self._config_now(), str(error), now)
         self._use(core)
+
+    def _let_go_of_jobs(self, reason: str) -> None:
+        """Another scheduler has taken the jobs. To peers this is a restart."""
+        now = time.monotonic()
+        self._perform(now)
+        self._kept_jobs.close()
+        self._use(self._kept_jobs.core_without(self._config_now(), reason, now))
 
     def _take_up_jobs(self) -> None:
         """Try again to take up the jobs of the former first scheduler. Peers come back to the new core as after a restart."""
         now = time.monotonic()
-        try:
-            core = self._new_core(now)
-        except ServiceError:
-            return
-        self._jobs_due = False
-        self._perform(now)
-        self._use(core)
+        core = self._kept_jobs.later_core(self._config_now(), now)
+        if core is not None:
+            self._perform(now)
+            self._use(core)
 
     def _use(self, core: SchedulerCore) -> None:
         self._core = core
@@ -435,7 +396,7 @@ class _Server:
                 elif isinstance(effect, effects.StatusHeard):
                     self._router.send(effect.peer, self._succession.answer(effect.peer, effect.status))
                 elif isinstance(effect, effects.AppendJournal | effects.SyncJournal | effects.DropJournal):
-                    self._keep_journal(effect)
+                    self._kept_jobs.keep(effect)
                 elif isinstance(effect, effects.Stop):
                     self._exit_status = effect.exit_status
                     if self._guard is not None:
@@ -447,16 +408,6 @@ class _Server:
             if done < len(due) and time.monotonic() >= until:
                 break
         self._left = due[done:]
-
-    def _keep_journal(self, effect: effects.AppendJournal | effects.SyncJournal | effects.DropJournal) -> None:
-        if self._journals is None:
-            return
-        if isinstance(effect, effects.AppendJournal):
-            self._journals.append(effect.job, effect.record)
-        elif isinstance(effect, effects.SyncJournal):
-            self._journals.sync(effect.job)
-        else:
-            self._journals.drop(effect.job)
 
     def _send(self, effect: effects.Send, now: float) -> None:
         """Send a message. If its peer is unreachable, the core is told, and may want something in another turn."""
@@ -509,10 +460,11 @@ class _Server:
         self._store.watch(time.monotonic())
         self._refresh_keys()
         self._give_back_memory()
-        if self._jobs_due:
+        if self._kept_jobs.lost:
+            self._let_go_of_jobs(self._kept_jobs.lost)
+        if self._kept_jobs.is_due:
             self._take_up_jobs()
-        if self._journals is not None and (due := self._journals.look(time.monotonic())):
-            self._loop.run_in_executor(None, sync_files, due)
+        self._kept_jobs.look(time.monotonic())
 
     def _refresh_keys(self) -> None:
         if self._guard is None:
@@ -556,6 +508,10 @@ class _Server:
             outputs,
             self._feed.profiles(),
         )
+
+    def _on_journals(self, event: events.JournalsBehind | events.JournalsStored) -> None:
+        self._core.handle(event, time.monotonic())
+        self._registration.schedule()
 
     def _on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())

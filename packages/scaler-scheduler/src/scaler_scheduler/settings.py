@@ -126,6 +126,14 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         "storage server that the scheduler starts has a part of it, unless it is told otherwise (default: none: jobs live as "
         "long as the scheduler)",
     )
+    storage_url: Annotated[str | None, Short("su")] = Field(
+        default=None,
+        description="instead of that folder, a Redis or Valkey server where jobs are kept, as in redis://host:6379/0/scaler, so "
+        "that they outlive this host; objects do not go there, but to --object-storage-url (default: none)",
+    )
+    storage_password_file: Annotated[Path | None, Short("spf")] = Field(
+        default=None, description="file with the password for --storage-url, which only its owner may read"
+    )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
     )
@@ -198,6 +206,15 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             raise ValueError("a lease needs a Redis or Valkey server, as in redis://host:6379/0/scaler")
         return text
 
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage_url(cls, text: str | None) -> str | None:
+        if text is not None and not isinstance(parse_storage_url(text), RedisUrl):
+            raise ValueError(
+                "jobs are kept in a Redis or Valkey server, as in redis://host:6379/0/scaler, or in --storage-path"
+            )
+        return text
+
     @field_validator("dashboard_url")
     @classmethod
     def _check_dashboard_url(cls, url: str) -> str:
@@ -227,6 +244,14 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
                 if getattr(self, name) is not None:
                     flag = name.replace("_", "-")
                     raise ValueError(f"--{flag} says how --object-storage-url is used, which is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _check_jobs_storage(self) -> Self:
+        if self.storage_url is not None and self.storage_path is not None:
+            raise ValueError("--storage-path and --storage-url are both given: jobs are kept in one of them")
+        if self.storage_url is None and self.storage_password_file is not None:
+            raise ValueError("--storage-password-file is for a --storage-url, which is not given")
         return self
 
     @model_validator(mode="after")
@@ -276,13 +301,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
 
     def read_standby_lease(self) -> RedisUrl | None:
         """Return `standby_lease` with its password. Raises ConfigurationError if that cannot be read."""
-        if self.standby_lease is None:
-            return None
-        url = parse_storage_url(self.standby_lease)
-        assert isinstance(url, RedisUrl)
-        if self.standby_lease_password_file is None:
-            return url
-        return replace(url, password=read_secret(self.standby_lease_password_file, "--standby-lease-password-file"))
+        return _with_password(self.standby_lease, self.standby_lease_password_file, "--standby-lease-password-file")
+
+    def read_storage_url(self) -> RedisUrl | None:
+        """Return `storage_url` with its password. Raises ConfigurationError if that cannot be read."""
+        return _with_password(self.storage_url, self.storage_password_file, "--storage-password-file")
 
     def core_config(self, incarnation: bytes, object_storage_address: str, monitor_address: str) -> SchedulerConfig:
         """What the core is told: these addresses, and every setting that it declares."""
@@ -296,6 +319,14 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             shares=parse_shares(self.share),
             **{name: getattr(self, name) for name in flags()},
         )
+
+
+def _with_password(text: str | None, password_file: Path | None, flag: str) -> RedisUrl | None:
+    if text is None:
+        return None
+    url = parse_storage_url(text)
+    assert isinstance(url, RedisUrl)
+    return url if password_file is None else replace(url, password=read_secret(password_file, flag))
 
 
 def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:

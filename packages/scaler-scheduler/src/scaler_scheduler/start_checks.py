@@ -6,6 +6,7 @@ from scaler_protocol.service.audit_settings import require_writable_audit_log
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.problems import Problems
 from scaler_protocol.service.security_settings import checked_binds, server_security
+from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler.settings import SchedulerSettings
 
 
@@ -21,7 +22,9 @@ def checked(settings: SchedulerSettings) -> SchedulerSettings:
     with problems.noted():
         require_writable_audit_log(settings)
     with problems.noted():
-        _require_lease_client(settings)
+        _require_redis("--standby-lease", settings.read_standby_lease())
+    with problems.noted():
+        _require_redis("--storage-url", settings.read_storage_url())
     problems.raise_if_any()
     return settings
 
@@ -38,15 +41,14 @@ def _require_reachable_storage(settings: SchedulerSettings) -> None:
         )
 
 
-def _require_lease_client(settings: SchedulerSettings) -> None:
-    url = settings.read_standby_lease()
+def _require_redis(flag: str, url: RedisUrl | None) -> None:
     if url is None:
         return
     try:
         import redis  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            f"--standby-lease {url} needs the package redis: pip install 'scaler-scheduler[redis]'"
+            f"{flag} {url} needs the package redis: pip install 'scaler-scheduler[redis]'"
         ) from None
 
 

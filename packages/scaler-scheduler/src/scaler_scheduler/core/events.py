@@ -116,6 +116,20 @@ class WebhookFailed:
     reason: str
 
 
+@value
+class JournalsStored:
+    """All that was appended or dropped before the `SyncJournal` with this number is in the store of journals."""
+
+    wait: int
+
+
+@value
+class JournalsBehind:
+    """So much waits for the store of journals that no further tasks may come, and why; without text: they may again."""
+
+    text: str
+
+
 Event = (
     Incoming
     | PeerUnreachable
@@ -128,4 +142,6 @@ Event = (
     | Tick
     | WebhookAnswered
     | WebhookFailed
+    | JournalsStored
+    | JournalsBehind
 )

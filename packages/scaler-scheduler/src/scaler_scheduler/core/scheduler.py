@@ -162,6 +162,10 @@ class SchedulerCore:
         elif isinstance(event, events.ObjectsLost):
             self._lost_results.on_lost(event, now)
             self._jobs.on_objects_lost(event, now)
+        elif isinstance(event, events.JournalsStored):
+            self._jobs.saving.on_stored(event)
+        elif isinstance(event, events.JournalsBehind):
+            self._jobs.saving.on_behind(event)
         elif isinstance(event, events.StopAnnounced):
             self._shutdown.announce(event.reason)
         elif isinstance(event, events.StopRequested):

@@ -26,6 +26,7 @@ from scaler_scheduler.core.jobs.following import Answer, Following
 from scaler_scheduler.core.jobs.job import SERIES_MAX, Job, Row, RowState, content_of, description
 from scaler_scheduler.core.jobs.listing import statuses
 from scaler_scheduler.core.jobs.restoring import restored
+from scaler_scheduler.core.jobs.saving import Saving
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
 from scaler_scheduler.core.records import ClientRecord
 from scaler_scheduler.core.sessions import Handler
@@ -41,8 +42,8 @@ NO_CONTENT = b"\0" * 16
 """The id of no object: naming it to object storage says that its owner lives."""
 
 ELSEWHERE_TEXT = (
-    "jobs cannot be used now: the scheduler that was first before has not let go of them, or their folder cannot be read, as "
-    "the scheduler's log says. Try again later"
+    "jobs cannot be used now: the scheduler that was first before has not let go of them, or they cannot be read where they "
+    "are kept, as the scheduler's log says. Try again later"
 )
 
 
@@ -62,6 +63,7 @@ class Jobs:
         self._following = Following(state.clients, state.outbox)
         self.due = self._following.due
         """Answers that have not left, by client. Only to be looked at, too."""
+        self.saving = Saving(state.clients, state.outbox, is_on=state.config.journals_wait)
         self._absent_since: dict[bytes, float] = {}
         self._unchecked: set[bytes] = set()
         """Restored jobs with results in object storage, of which it is not known yet whether they are there."""
@@ -117,6 +119,7 @@ class Jobs:
 
     def look(self, now: float) -> None:
         """Forget jobs whose time is over, and what was for clients that are gone. To be called now and then."""
+        self.saving.look(now)
         if now < self._look_at or not self._by_name:
             return
         self._look_at = now + LOOK_SECONDS
@@ -220,12 +223,16 @@ class Jobs:
                 row = job.rows[position]
                 numbers[number] = position
                 if row.state not in (RowState.OPEN, RowState.DONE) and not (is_known and reannounced):
+                    if self.saving.refusal:
+                        self._refuse(client, number, self.saving.refusal)
+                        continue
                     self._define(job, client, function)
                     job.begin_again(row, payload, record, batch.capabilities)
                     again.append((position, row))
                     numbers_again.append(number)
             self._follow(job, client, number, position)
         unix = job.changed_at = self._unix(now)
+        self.saving.note_submitted(client)
         if new:
             assert len(job.rows) == first_new + len(new)
             self._write(job, journal.tasks(client.id, first_new, [row for _, row in new], unix))
@@ -261,6 +268,8 @@ class Jobs:
     def _require_room(self, job: Job, total_bytes: int) -> None:
         """Raise where a job may not have another task, with which all jobs would take so many bytes."""
         config = self._config
+        if self.saving.refusal:
+            raise _RefusedError(self.saving.refusal)
         if job.is_closed:
             raise _RefusedError(
                 f"job {job.name!r} has other tasks than this one: it takes only the same ones again. Forget it, or choose "
@@ -401,7 +410,7 @@ class Jobs:
             reply = m.JobReply(request.request, json=json.dumps(told, separators=(",", ":")))
         except _RefusedError as error:
             reply = m.JobReply(request.request, str(error), error.kind)
-        self._outbox.send(client, reply)
+        self.saving.answer(client, request.action, reply, now)
 
     def _act(self, client: ClientRecord, request: m.JobRequest, now: float) -> list[dict[str, object]]:
         action, name = request.action, request.name
@@ -457,6 +466,8 @@ class Jobs:
             job_name(name)
         except (TypeError, ValueError) as error:
             raise _RefusedError(str(error)) from None
+        if self.saving.refusal:
+            raise _RefusedError(self.saving.refusal)
         if len(self._by_name) >= self._config.jobs_max:
             raise _RefusedError(f"there are {len(self._by_name)} jobs, as many as there may be (--jobs-max)")
         self._made += 1

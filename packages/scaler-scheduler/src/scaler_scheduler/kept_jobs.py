@@ -1,0 +1,165 @@
+"""Keeps the jobs of a scheduler where its settings say, in files or in a store. Takes them up whenever the scheduler is first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scaler_protocol.runtime.counted import counted
+from scaler_protocol.service.errors import ServiceError
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
+from scaler_scheduler.job_journals import JobJournals, JournalsInUseError, sync_files
+from scaler_scheduler.settings import SchedulerSettings
+
+if TYPE_CHECKING:
+    from scaler_scheduler.stored_journals import StoredJournals
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""How long a scheduler waits for a store when it becomes first. Later it looks now and then, and serves others meanwhile."""
+
+
+class KeptJobs:
+    """See the module."""
+
+    def __init__(
+        self, settings: SchedulerSettings, on_event: Callable[[events.JournalsBehind | events.JournalsStored], None]
+    ) -> None:
+        """`on_event` is called in the event loop."""
+        self._path = settings.storage_path
+        self._url = settings.read_storage_url()
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._files: JobJournals | None = None
+        self._store: StoredJournals | None = None
+        self.is_due = False
+        """Whether this scheduler is first, and could not take the jobs up so far."""
+        self._reason = ""
+        """Why not, as the log has it."""
+
+    # --- cores
+
+    def new_core(self, config: SchedulerConfig, now: float, wait_seconds: float = WAIT_SECONDS) -> SchedulerCore:
+        """Return a core that has the jobs, where it is first. Raises ServiceError where they cannot be taken up."""
+        if not config.is_first or (self._path is None and self._url is None):
+            self.is_due = False
+            return SchedulerCore(config, now)
+        if self._url is not None:
+            journals = self._opened_store(config.term)
+            loaded: Iterable[tuple[bytes, list[bytes]]] = journals.load(wait_seconds)
+            config, place = replace(config, keeps_jobs=True, journals_wait=True), journals.place
+        else:
+            assert self._path is not None
+            self._files = JobJournals(self._path)
+            loaded = self._files.load()
+            config, place = replace(config, keeps_jobs=True), str(self._files.folder)
+        core = SchedulerCore(config, now)
+        count = 0
+        for job, records in loaded:
+            for problem in core.restore_job(job, records, now):
+                logger.error("the journal of job %s: %s", job.hex(), problem)
+            count += 1
+        if count or self.is_due:
+            logger.info("took up %s from %s", counted(count, "job"), place)
+        self.is_due = False
+        self._reason = ""
+        return core
+
+    def first_core(self, config: SchedulerConfig, now: float) -> SchedulerCore:
+        """Return the first core of this process. Raises ServiceError where jobs cannot be kept.
+
+        Where another scheduler has them, that is most likely the standby that took over from this one before, and says so soon. A
+        store that is away now may be there later.
+        """
+        try:
+            return self.new_core(config, now)
+        except ServiceError as error:
+            if self._url is None and not isinstance(error, JournalsInUseError):
+                raise
+            return self.core_without(config, str(error), now)
+
+    def core_without(self, config: SchedulerConfig, reason: str, now: float) -> SchedulerCore:
+        """Return a core that refuses jobs. They are taken up as soon as that is possible."""
+        self._note(reason)
+        self.is_due = True
+        return SchedulerCore(replace(config, jobs_are_elsewhere=True), now)
+
+    def later_core(self, config: SchedulerConfig, now: float) -> SchedulerCore | None:
+        """Return a core that has the jobs, if they can be taken up by now."""
+        try:
+            return self.new_core(config, now, wait_seconds=0.0)
+        except ServiceError as error:
+            if self._url is not None:
+                self._note(str(error))
+            return None
+
+    def _note(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            logger.error("jobs are not taken up yet, and are refused until then: %s", reason)
+
+    def _opened_store(self, term: int) -> StoredJournals:
+        if self._store is None:
+            # Imported late: they need a library that is installed only where it is used.
+            from scaler_scheduler.redis_journals import RedisJournals
+            from scaler_scheduler.stored_journals import StoredJournals
+
+            assert self._url is not None
+            told: list[StoredJournals] = []
+            self._store = StoredJournals(str(self._url), RedisJournals(self._url, term), partial(self._tell, told))
+            told.append(self._store)
+        return self._store
+
+    def _tell(self, told: list[StoredJournals], event: events.JournalsBehind | events.JournalsStored) -> None:
+        # The loop may have been closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_told, told, event)
+
+    def _on_told(self, told: list[StoredJournals], event: events.JournalsBehind | events.JournalsStored) -> None:
+        # What those of an earlier core say is not for this one.
+        if self._store is not None and self._store in told:
+            self._on_event(event)
+
+    # --- journals
+
+    def keep(self, effect: effects.AppendJournal | effects.SyncJournal | effects.DropJournal) -> None:
+        """Do what the core says."""
+        if self._store is not None:
+            if isinstance(effect, effects.AppendJournal):
+                self._store.append(effect.job, effect.record)
+            elif isinstance(effect, effects.SyncJournal):
+                self._store.sync(effect.wait)
+            else:
+                self._store.drop(effect.job)
+        elif self._files is not None:
+            if isinstance(effect, effects.AppendJournal):
+                self._files.append(effect.job, effect.record)
+            elif isinstance(effect, effects.SyncJournal):
+                self._files.sync(effect.job)
+            else:
+                self._files.drop(effect.job)
+
+    def look(self, now: float) -> None:
+        """Write again what the disk did not take. To be called now and then."""
+        if self._files is not None and (due := self._files.look(now)):
+            self._loop.run_in_executor(None, sync_files, due)
+
+    @property
+    def lost(self) -> str:
+        """Why this scheduler keeps its jobs no more; empty while it does."""
+        return "" if self._store is None else self._store.lost
+
+    def close(self) -> None:
+        """Write what is left, and let go of the journals."""
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None

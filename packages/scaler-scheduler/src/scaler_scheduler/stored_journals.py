@@ -1,0 +1,280 @@
+"""Journals of jobs in a store, written by a thread of its own: the event loop never waits for the store.
+
+Records are written as soon as the thread is free, all that came meanwhile together. What the store does not take is kept in
+memory and tried again. The core hears when what it waits for is stored, and when so much waits that no further tasks may come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from scaler_protocol.runtime.counted import counted
+from scaler_protocol.service.errors import ServiceError
+from scaler_scheduler.core.events import JournalsBehind, JournalsStored
+from scaler_scheduler.redis_journals import HELD_SECONDS, JournalStoreError, RecordsLostError, TakenError
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+CLOSE_RETRY_SECONDS = 0.1
+RENEW_SECONDS = HELD_SECONDS / 4
+
+PART_BYTES = 1024 * 1024
+"""About so many bytes of a job are written by one request."""
+
+BEHIND_BYTES = 64 * 1024 * 1024
+"""If so many bytes wait for the store, no further tasks are taken."""
+
+CLOSE_SECONDS = 2.0
+"""How long to wait at the end for what is not stored yet."""
+
+
+class JournalStore(Protocol):
+    """Where journals are. See `RedisJournals`."""
+
+    def take(self) -> None: ...  # noqa: D102
+    def load(self, note: Callable[[str], None]) -> Iterator[tuple[bytes, list[bytes]]]: ...  # noqa: D102
+    def append(self, job: bytes, records: list[bytes]) -> None: ...  # noqa: D102
+    def drop(self, job: bytes) -> None: ...  # noqa: D102
+    def renew(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class JournalsAwayError(ServiceError):
+    """The store does not answer, or another scheduler has the journals there."""
+
+
+class StoredJournals:
+    """See the module. Methods are the event loop's; those of the thread are below."""
+
+    def __init__(
+        self, place: str, store: JournalStore, on_event: Callable[[JournalsBehind | JournalsStored], None]
+    ) -> None:
+        """`place` is for people. `on_event` is called in the thread."""
+        self.place = place
+        self._store = store
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closes = threading.Event()
+        self._closes_at = float("inf")
+        self._is_loaded = threading.Event()
+        self._loaded: list[tuple[bytes, list[bytes]]] = []
+        self.trouble = "it has not answered yet"
+        """Why the journals are not read."""
+        self.lost = ""
+        """Why this scheduler may write no more; empty while it may."""
+        self._appended: dict[bytes, list[bytes]] = {}
+        self._dropped: list[bytes] = []
+        self._waits: list[int] = []
+        self._waiting_bytes = 0
+        """All four are changed under the lock, by both threads."""
+        self._parts: dict[bytes, list[bytes]] = {}
+        self._asked: dict[bytes, int] = {}
+        """How many records of a job an unanswered request had: the store may have them, so it is sent again as it was."""
+        self._drops: list[bytes] = []
+        """What the thread has taken of them, and has not written."""
+        self._unkept: set[bytes] = set()
+        """Jobs whose journals the store has lost."""
+        self._is_behind = False
+        self._failure = ""
+        self._stored_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="scaler-job-journals", daemon=True)
+        self._thread.start()
+
+    # --- the event loop's
+
+    def load(self, wait_seconds: float) -> list[tuple[bytes, list[bytes]]]:
+        """Return each job with its records. Raises JournalsAwayError while they are not read; to be tried again."""
+        if not self._is_loaded.wait(wait_seconds):
+            raise JournalsAwayError(f"--storage-url {self.place}: {self.trouble}")
+        loaded, self._loaded = self._loaded, []
+        return loaded
+
+    def append(self, job: bytes, record: bytes) -> None:
+        """Append a record to a job's journal."""
+        with self._lock:
+            self._appended.setdefault(job, []).append(record)
+            self._waiting_bytes += len(record)
+        self._wake.set()
+
+    def sync(self, wait: int) -> None:
+        """Say `JournalsStored` with this number once all that was appended and dropped so far is stored."""
+        if wait:
+            with self._lock:
+                self._waits.append(wait)
+            self._wake.set()
+
+    def drop(self, job: bytes) -> None:
+        """Remove a job's journal."""
+        with self._lock:
+            self._waiting_bytes -= sum(map(len, self._appended.pop(job, ())))
+            self._dropped.append(job)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Have stored what is left, and let go of the journals. Waits for two seconds at most."""
+        self._closes_at = time.monotonic() + CLOSE_SECONDS
+        self._closes.set()
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+        with self._lock:
+            unstored = self._waiting_bytes
+        if unstored:
+            logger.error(
+                "--storage-url %s: %s of journals were not stored before the end; their tasks run again",
+                self.place,
+                counted(unstored, "byte"),
+            )
+
+    # --- the thread's
+
+    def _run(self) -> None:
+        try:
+            if self._open():
+                self._write_until_closed()
+        except TakenError as error:
+            self.lost = str(error)
+        finally:
+            with contextlib.suppress(JournalStoreError):
+                self._store.close()
+
+    def _open(self) -> bool:
+        """Read the journals. Return whether they were before the end."""
+        while not self._closes.is_set():
+            problems: list[str] = []
+            try:
+                self._store.take()
+                self._loaded = list(self._store.load(problems.append))
+            except TakenError as error:
+                self.trouble = str(error)
+            except (JournalStoreError, ValueError) as error:
+                self.trouble = f"it cannot be read: {error}"
+            else:
+                for problem in problems:
+                    logger.error("--storage-url %s: %s", self.place, problem)
+                self._stored_at = time.monotonic()
+                self._is_loaded.set()
+                return True
+            self._closes.wait(RETRY_SECONDS)
+        return False
+
+    def _write_until_closed(self) -> None:
+        while True:
+            self._wake.clear()
+            closes = self._closes.is_set()
+            waits = self._take_up()
+            is_stored = self._write()
+            if is_stored:
+                for wait in waits:
+                    self._on_event(JournalsStored(wait))
+            else:
+                with self._lock:
+                    self._waits[:0] = waits
+            self._note_backlog()
+            if closes and (is_stored or time.monotonic() >= self._closes_at):
+                return
+            if is_stored:
+                self._wake.wait(RENEW_SECONDS)
+            elif closes:
+                time.sleep(CLOSE_RETRY_SECONDS)
+            else:
+                # What comes meanwhile does not make the store answer sooner.
+                self._closes.wait(RETRY_SECONDS)
+
+    def _take_up(self) -> list[int]:
+        with self._lock:
+            appended, self._appended = self._appended, {}
+            dropped, self._dropped = self._dropped, []
+            waits, self._waits = self._waits, []
+        for job in dropped:
+            self._forget(self._parts.pop(job, []))
+            self._asked.pop(job, None)
+            self._unkept.discard(job)
+            self._drops.append(job)
+        for job, records in appended.items():
+            if job in self._unkept:
+                self._forget(records)
+            else:
+                self._parts.setdefault(job, []).extend(records)
+        return waits
+
+    def _forget(self, records: list[bytes]) -> None:
+        """These records wait no more."""
+        with self._lock:
+            self._waiting_bytes -= sum(map(len, records))
+
+    def _write(self) -> bool:
+        """Write what there is. Return whether all of it is stored."""
+        try:
+            # First what makes room.
+            while self._drops:
+                self._store.drop(self._drops[0])
+                self._noted_stored()
+                del self._drops[0]
+            for job in list(self._parts):
+                self._write_job(job)
+            if time.monotonic() >= self._stored_at + RENEW_SECONDS:
+                self._store.renew()
+                self._noted_stored()
+        except JournalStoreError as error:
+            was_failing, self._failure = bool(self._failure), str(error)
+            if not was_failing:
+                logger.error(
+                    "--storage-url %s: the journals of jobs cannot be written, and are kept in memory until they can: %s",
+                    self.place,
+                    error,
+                )
+            return False
+        return True
+
+    def _write_job(self, job: bytes) -> None:
+        records = self._parts[job]
+        while records:
+            size, count = 0, self._asked.get(job, 0)
+            if not count:
+                while count < len(records) and size < PART_BYTES:
+                    size += len(records[count])
+                    count += 1
+            self._asked[job] = count
+            try:
+                self._store.append(job, records[:count])
+            except RecordsLostError:
+                self._unkept.add(job)
+                count = len(records)
+                logger.error(
+                    "--storage-url %s: the store has lost the journal of job %s: the job goes on, and ends with this scheduler",
+                    self.place,
+                    job.hex(),
+                )
+            else:
+                self._noted_stored()
+            del self._asked[job]
+            self._forget(records[:count])
+            del records[:count]
+        del self._parts[job]
+
+    def _noted_stored(self) -> None:
+        self._stored_at = time.monotonic()
+        if self._failure:
+            self._failure = ""
+            logger.info("--storage-url %s: the journals of jobs are written again", self.place)
+
+    def _note_backlog(self) -> None:
+        with self._lock:
+            waiting = self._waiting_bytes
+        if not self._is_behind and waiting >= BEHIND_BYTES:
+            self._is_behind = True
+            text = (
+                f"jobs take no further tasks now: {waiting} bytes wait for the store of jobs ({self.place}), which does not "
+                f"take them: {self._failure or 'it is slow'}. Try again later"
+            )
+            self._on_event(JournalsBehind(text))
+        elif self._is_behind and waiting < BEHIND_BYTES // 2:
+            self._is_behind = False
+            self._on_event(JournalsBehind(""))
