@@ -153,7 +153,7 @@ def test_an_adapter_that_was_killed_finds_its_workers_again(scheduler_address: s
 def is_over(process: psutil.Process) -> bool:
     """Whether a process has ended."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
-
 from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler.core.lease import Exchange
 from scaler_scheduler.redis_connection import connect
