@@ -72,6 +72,9 @@ OBJECTS_HELD_MAX = 2_000
 OPTIONS_HELD_MAX = 20
 """As many more for each client inside tasks that stays: what its last tasks asked for."""
 
+ENDED_GRAPH_HELD_MAX = 12
+"""As many more for each ended graph that monitors are still told of."""
+
 
 def objects_held_by(core: object) -> Counter[type]:
     """Count what a core keeps alive by its type, code and types aside."""
@@ -909,7 +912,7 @@ class Cluster:
         held_max = OBJECTS_HELD_MAX + self.plan.options * OPTIONS_HELD_MAX * len(nested)
         for name, core in cores.items():
             held = objects_held_by(core)
-            if held.total() > held_max:
+            if held.total() > held_max + ENDED_GRAPH_HELD_MAX * held[m.GraphStatus]:
                 most = ", ".join(f"{count} {kind.__name__}" for kind, count in held.most_common(12))
                 raise SimulationError(f"{name} holds {held.total()} Python objects after everybody has left: {most}")
             if held[ClientRecord] > len(known_clients) or held[Task]:
