@@ -96,4 +96,4 @@ class Visit:
     def close(self) -> None:
         """Leave; fails when the console complained."""
         self.context.close()
-        assert not self.complaints
+        assert not self.complaints, self.complaints

@@ -48,7 +48,7 @@ def test_an_ended_graph_is_drawn_with_its_failure_and_its_slow_path(visit: Visit
     assert visit.accessibility_findings() == []
     page.locator(".graph svg a").first.click()
     visit.wait("document.querySelector('#detail').open && location.hash.startsWith('#tasks?show=')")
-    # Nothing was told of the task itself.
+    # The stage has no record of this task.
     visit.complaints = [text for text in visit.complaints if "404" not in text]
 
 

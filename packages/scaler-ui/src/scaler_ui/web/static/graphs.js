@@ -34,7 +34,7 @@ export class Graphs {
     this.holder = element("div", { class: "graph", tabindex: "0", role: "region", "aria-label": "Drawing of the graph" });
     this.legend = element("div", { class: "legend" }, ...STATES.map((state) => element("span", {}, element("i", { class: `swatch-${state}` }), `${MARKS[state]} ${state}`)), element("span", {}, element("i", { class: "swatch-path" }), "slow path: takes longest one after another"));
     this.path = new Table({ label: "Slow path", id: (row) => String(row.row), empty: "nothing is known of it yet", columns: [
-      { key: "layer", label: "layer", number: true, show: (row) => integer(row.layer + 1) }, { key: "number", label: "task", number: true, show: (row) => taskLink(this.wanted.client, row.number) }, { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "seconds", label: "ran for", number: true, show: (row) => seconds(row.seconds) },
+      { key: "layer", label: "layer", number: true, show: (row) => integer(row.layer + 1) }, { key: "number", label: "task", number: true, show: (row) => taskLink(this.chosen.client, row.number) }, { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "seconds", label: "ran for", number: true, show: (row) => seconds(row.seconds) },
     ] });
     this.pathHolder = element("div");
     this.drawing = element("section", { hidden: true, "aria-label": "One graph" }, element("div", { class: "row" }, this.heading, this.back), this.facts, this.holder, this.legend, this.pathHolder);
@@ -45,7 +45,7 @@ export class Graphs {
   readAddress() {
     const [client, first] = address.get("graph").split("/");
     const layers = /^(\d+)-(\d+)$/.exec(address.get("layers"));
-    this.wanted = client && first ? { client, first, layers: layers ? [Number(layers[1]), Number(layers[2])] : null } : null;
+    this.chosen = client && first ? { client, first, layers: layers ? [Number(layers[1]), Number(layers[2])] : null } : null;
   }
 
   addressChanged() { this.running.readAddress(); this.ended.readAddress(); this.openShown(); }
@@ -62,17 +62,17 @@ export class Graphs {
   // The graph of the address; without one, the first in progress, or the last one whose nodes are known.
   async show() {
     const first = this.data?.find((row) => !row.ended_at) ?? this.data?.find((row) => row.drawn);
-    if (!this.wanted && first && !address.get("graph")) this.wanted = { client: first.client, first: String(first.first_number), layers: null };
-    const shown = this.wanted;
+    if (!this.chosen && first && !address.get("graph")) this.chosen = { client: first.client, first: String(first.first_number), layers: null };
+    const { chosen: shown } = this;
     if (!shown) return;
     const layers = shown.layers ? `?first_layer=${shown.layers[0]}&last_layer=${shown.layers[1]}` : "";
     let found = { graph: null, picture: null };
     try { found = await fetchJson(`/api/graphs/${encodeURIComponent(shown.client)}/${encodeURIComponent(shown.first)}${layers}`); } catch { /* it ended long ago, or there was none */ }
-    if (this.wanted === shown) this.draw(found);
+    if (this.chosen === shown) this.draw(found);
   }
 
   draw({ graph, picture }) {
-    const shown = this.wanted;
+    const { chosen: shown } = this;
     this.drawing.hidden = false;
     this.heading.textContent = `Graph of ${graph?.client_name ?? shown.client.slice(0, 8)} from task ${shown.first} on`;
     this.back.hidden = !shown.layers;
