@@ -35,9 +35,21 @@ class Answers:
         self._lifecycle = lifecycle
         self._rows = rows
 
-    def answer(self, task: Task, status: m.Status, payload: bytes, now: float) -> None:
-        """End an unassigned task with an answer of the scheduler's own."""
-        self._lifecycle.drop(task, status, now, payload)
+    def answer(
+        self,
+        task: Task,
+        status: m.Status,
+        payload: bytes,
+        now: float,
+        agent: str = "",
+        batch: m.ResultBatch | None = None,
+        row: int = 0,
+    ) -> None:
+        """End an unassigned task with an answer of the scheduler's own.
+
+        `agent`, `batch` and `row` say where it ran last, if it did, and how long: for monitors.
+        """
+        self._lifecycle.drop(task, status, now, payload, agent, batch, row)
         client = task.options.client
         if task.graph is not None:
             row = task.number - task.graph.first_number
@@ -102,14 +114,14 @@ class Answers:
                     self._monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
                 self.answer_or_requeue(task, "", now)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
-                self._try_again(task, status, payloads[row], agent, now)
+                self._try_again(task, status, payloads[row], agent, batch, row, now)
             elif status in NAMED:
                 # The agent's text is completed by what only the scheduler knows: the function's name.
                 payload = f"{self._described(task)}: ".encode() + payloads[row]
                 self._end_run(task, status, agent, batch, row, payload, objects.get(row, ()), now)
             elif status is m.Status.MISSING_OBJECT and task.graph is not None and self._waits_for_lost(task):
                 task.graph.note_lack(task.number - task.graph.first_number)
-                self._try_again(task, status, payloads[row], agent, now)
+                self._try_again(task, status, payloads[row], agent, batch, row, now)
             elif task.graph is not None:
                 ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
                 if ready:
@@ -136,7 +148,16 @@ class Answers:
         graph = task.graph
         return graph is not None and graph.may_lack_objects(task.number - graph.first_number)
 
-    def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
+    def _try_again(
+        self,
+        task: Task,
+        status: m.Status,
+        payload: bytes,
+        agent: AgentRecord,
+        batch: m.ResultBatch,
+        row: int,
+        now: float,
+    ) -> None:
         """Its processor died, an input was lost, or it was stopped though nobody wanted that: an attempt is used up.
 
         Only a client decides that its task is cancelled. A stop that was meant for another task may have hit this one while
@@ -149,7 +170,8 @@ class Answers:
         if status is m.Status.CANCELED:
             status = m.Status.WORKER_DIED
             payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
-        self.answer(task, status, self._all_attempts_failed(task).encode() + payload, now)
+        text = self._all_attempts_failed(task).encode() + payload
+        self.answer(task, status, text, now, agent.name, batch, row)
 
     def _has_retries(self, task: Task, status: m.Status) -> bool:
         """Whether a task that has failed by itself is to run once more."""
