@@ -54,3 +54,19 @@ def test_a_client_that_has_left_is_forgotten(how: str) -> None:
     assert kept_of_clients(harness) == 0
     assert record.pinned == {}
     assert record.newcomers == []
+
+
+def test_a_client_of_an_agent_that_has_left_is_forgotten() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", workers=2, capacity=8)
+    client = Client(harness, "client")
+    client.define()
+    client.submit(1, options=WORKER)
+    record = harness.core._state.agents.by_peer[agent.id]
+    assert record.pinned
+    agent.send(m.Goodbye("stopped"))
+    assert (record.pinned, record.newcomers) == ({}, [])
+    client.send(m.Goodbye("done"))
+    del harness.peers[client.peer]
+    harness.advance(5)
+    assert kept_of_clients(harness) == 0

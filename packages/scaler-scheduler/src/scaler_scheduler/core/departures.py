@@ -11,6 +11,7 @@ from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.placement import forget_ended
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Claim
 from scaler_scheduler.core.state import SchedulerState
@@ -82,6 +83,8 @@ class Departures:
             self._lost_attempts.note(agent, task)
             self._lifecycle.unassign(task)
             self._answers.answer_or_requeue(task, lost, now)
+        # Groups of agents forget this one late.
+        forget_ended(agent)
 
     def _record_returned(self, agent: AgentRecord, held: list[Task], began: set[Task], now: float) -> None:
         by_client: dict[bytes, list[Task]] = {}
