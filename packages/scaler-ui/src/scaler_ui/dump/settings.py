@@ -39,7 +39,7 @@ class DumpSettings(CommandSettings):
     examples: ClassVar[tuple[tuple[str, str], ...]] = (
         ("scaler_dump tcp://127.0.0.1:2347 --output -", "print the scheduler's tables"),
         ("scaler_dump tcp://127.0.0.1:2347 --output - --tasks 17,18", "also all about two tasks, by their numbers"),
-        ("scaler_dump tcp://127.0.0.1:2347 --profile 10 > stacks.txt", "what workers run, for speedscope"),
+        ("scaler_dump tcp://127.0.0.1:2347 --profile 10", "what workers run, for speedscope"),
     )
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
