@@ -915,8 +915,7 @@ class Cluster:
             if held.total() > held_max + ENDED_GRAPH_HELD_MAX * held[m.GraphStatus]:
                 most = ", ".join(f"{count} {kind.__name__}" for kind, count in held.most_common(12))
                 raise SimulationError(f"{name} holds {held.total()} Python objects after everybody has left: {most}")
-            # What a client has cancelled in a line that nobody serves stays there until the client leaves.
-            if held[ClientRecord] > len(known_clients) or (held[Task] and not known_clients):
+            if held[ClientRecord] > len(known_clients) or held[Task]:
                 raise SimulationError(
                     f"{name} holds {held[Task]} tasks and {held[ClientRecord]} records of clients after everybody has "
                     f"left, and knows {len(known_clients)} clients"

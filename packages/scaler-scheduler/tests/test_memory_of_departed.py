@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import deque
 
 import pytest
 from harness import Agent, Client, Harness
@@ -25,7 +26,9 @@ def kept_of_clients(harness: Harness) -> int:
             continue
         seen.add(id(one))
         found += isinstance(one, ClientRecord | Task)
-        if type(one).__module__.startswith("scaler_scheduler.core") or isinstance(one, dict | list | set | tuple):
+        if type(one).__module__.startswith("scaler_scheduler.core") or isinstance(
+            one, dict | list | set | tuple | deque
+        ):
             waiting += gc.get_referents(one)
     return found
 
@@ -70,3 +73,15 @@ def test_a_client_of_an_agent_that_has_left_is_forgotten() -> None:
     del harness.peers[client.peer]
     harness.advance(5)
     assert kept_of_clients(harness) == 0
+
+
+@pytest.mark.parametrize("options", [b"", WORKER], ids=["for any worker", "for a worker"])
+def test_what_is_cancelled_where_nobody_serves_it_is_forgotten(options: bytes) -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    for _ in range(3):
+        client.send(m.TaskCancel(client.id, client.submit(1, options=options)))
+    harness.advance(1)
+    # Only the record of the client itself.
+    assert kept_of_clients(harness) == 1

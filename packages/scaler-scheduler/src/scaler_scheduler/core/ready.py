@@ -515,7 +515,11 @@ class ReadyQueues:
         return SignatureQueue(line, self.shares)
 
     def _drop_if_empty(self, queue: SignatureQueue) -> None:
-        if queue.amounts and queue.count <= 0:
-            # Entries that are left in there are of tasks that are not ready.
+        if queue.count > 0:
+            return
+        # Entries that are left in there are of tasks that are not ready: they would stay where no worker serves the queue.
+        if queue.amounts:
             self._counted.pop(queue.line, None)
             self.lines.discard(queue)
+        else:
+            self._by_signature.pop(queue.line, None)
