@@ -129,9 +129,11 @@ def test_the_token_of_the_pages_is_needed(deployment: Deployment, scheduler: Ser
     (tmp_path / "token").chmod(0o600)
     pages = Pages(deployment, scheduler, "--token-file", str(tmp_path / "token"))
     client = deployment.client(scheduler)
-    futures = [client.submit(sleep_for_long, number) for number in range(3)]
     assert pages.cancel(function="anything").status_code == 401
     pages.headers = {"authorization": "Bearer s3cret-s3cret-s3cret"}
+    # What happens before the pages listen is not told to them.
+    pages.hears(1)
+    futures = [client.submit(sleep_for_long, number) for number in range(3)]
     wait_running(pages, 2)
     (owner,) = {task["client"] for task in pages.get("/api/tasks")["tasks"]}
     assert pages.cancel(client=owner).json() == {"canceled": 3}
@@ -148,6 +150,8 @@ def test_with_keys_only_pages_with_the_key_of_an_operator_cancel(deployment: Dep
     operators = Pages(deployment, scheduler, "--security-dir", str(keys))
     client = Client(scheduler.address, security=keys)
     deployment.clients.append(client)
+    pages.hears(1)
+    operators.hears(1)
     futures = [client.submit(sleep_for_long, number) for number in range(3)]
     wait_running(pages, 2)
     wait_running(operators, 2)
