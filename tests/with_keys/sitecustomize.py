@@ -55,7 +55,7 @@ def install(directory: str) -> Callable[[], None]:
     undo: list[Callable[[], None]] = []
     changes: dict[str, Callable[[ModuleType], Callable[[], None]]] = {
         "subprocess": lambda module: _change_popen(module, directory),
-        "scaler.client.client": lambda module: _change_clients(module, directory),
+        "scaler.client.security": lambda module: _change_clients(module, directory),
         "scaler.local.combo": lambda module: _change_default(module.SchedulerClusterCombo, "security", directory),
         "scaler.local.scheduler": lambda module: _change_default(module.Scheduler, "security_dir", directory),
         "scaler.local.cluster": lambda module: _change_default(module.Cluster, "security_dir", directory),
