@@ -82,6 +82,7 @@ def watching(kind: str, monitor: str) -> Iterator[list[psutil.Process]]:
                 [sys.executable, "-m", "scaler_ui.top", monitor],
                 stdin=end,
                 stdout=end,
+                stderr=end,
                 env={**os.environ, "TERM": "xterm-256color", "LINES": "40", "COLUMNS": "120"},
             )
             os.close(end)
