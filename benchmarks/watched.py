@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import pty
+import random
 import statistics
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         here = psutil.Process()
         of_cluster = [here, *here.children(recursive=True)]
         for _ in range(given.rounds):
-            for kind in KINDS:
+            # What came just before may be felt.
+            for kind in random.sample(KINDS, len(KINDS)):
                 with watching(kind, cluster.get_monitor_address()) as watchers:
                     begin, watchers_begin = processor_seconds(of_cluster), processor_seconds(watchers)
                     for future in [client.submit(same, number) for number in range(given.tasks)]:
