@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import Visit, chromium
-from stage import Stage, stage_at_work
+from browser import Visit
+from stage import Stage
 from synthetic_cluster import ALICE, FUNCTIONS, UNIX
 
 from scaler_protocol.wire.messages import ScalingEvent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    stage = stage_at_work()
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
-    visit = Visit(browser, stage.base)
-    yield visit
-    visit.close()
 
 
 def column(visit: Visit, label: str, index: int) -> list[str]:
