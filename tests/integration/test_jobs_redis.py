@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +14,10 @@ from scaler_protocol.testing.real_stores import RedisServer, redis_program, valk
 from scaler_scheduler.redis_journals import RecordsLostError, RedisJournals, TakenError
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.redis_servers import server_of
 from tests.integration.test_jobs import FETCH, SUBMIT, program, squared
 
 JOB = b"j" * 16
-
-
-def server_of(found: str | None, *options: str) -> Iterator[RedisServer]:
-    if found is None:
-        pytest.skip("redis-server is not installed (Debian: redis-server)")
-    folder = tempfile.mkdtemp(prefix="scaler-jobs-")
-    server = RedisServer(found, Path(folder), *options)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["redis", "valkey"])

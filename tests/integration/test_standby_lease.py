@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,22 +13,10 @@ from scaler import Client
 from scaler_protocol.testing.real_stores import RedisServer, redis_program, valkey_program
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.redis_servers import server_of
 
 SECONDS = ("--standby-lease-seconds", "2")
 TASKS = 300
-
-
-def server_of(program: str | None, *options: str) -> Iterator[RedisServer]:
-    if program is None:
-        pytest.skip("redis-server is not installed (Debian: redis-server)")
-    folder = tempfile.mkdtemp(prefix="scaler-lease-")
-    server = RedisServer(program, Path(folder), *options)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
 
 
 # These come before `deployment` in each test, so that they outlive it: workers say goodbye to a scheduler that is first.
