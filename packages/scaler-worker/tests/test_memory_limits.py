@@ -16,6 +16,7 @@ import pytest
 from agent_harness import CLIENT, AgentHarness
 
 from scaler_protocol.runtime.resources import memory_bytes, parse_amounts
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire.call_options import CallOptions
 from scaler_protocol.wire.messages import Status
 from scaler_worker.core import effects, events
@@ -173,7 +174,10 @@ def test_the_page_tells_what_a_task_had_when_it_began() -> None:
 
 @contextmanager
 def program(text: str) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Run a program that has `step()`, which waits until it may go on; yield its pid and what lets it go on."""
+    """Run a program that has `step()`, which waits until it may go on; yield its pid and what lets it go on.
+
+    It takes no memory while it waits.
+    """
     lines = (
         f"import os, sys, mmap\ndef step():\n    print('here', flush=True)\n    sys.stdin.readline()\n{text}\nstep()\n"
     )
@@ -187,10 +191,16 @@ def program(text: str) -> Iterator[tuple[int, Callable[[], None]]]:
     def go_on() -> None:
         stdin.write("\n")
         stdin.flush()
+        until_it_waits()
+
+    def until_it_waits() -> None:
         assert stdout.readline() == "here\n"
+        # To wait takes some memory as well.
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", what="it does not wait")
 
     try:
-        assert stdout.readline() == "here\n"
+        until_it_waits()
         yield process.pid, go_on
     finally:
         os.killpg(process.pid, signal.SIGKILL)
