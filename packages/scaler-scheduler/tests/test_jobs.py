@@ -238,6 +238,59 @@ def restarted(records: dict[bytes, list[bytes]], **config: Any) -> Harness:
     return harness
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_what_a_worker_says_late_of_a_run_whose_result_is_lost_ends_no_other_run(restarts: int) -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    lost = b"o" * 16
+    submit(client, b"P1")
+    held = agent.tasks()
+    agent.answer(held, payload=b"O" + lost, object_positions=[0], objects=(lost,))
+    records = journals(harness)
+    again = restarted(records)
+    again.core.handle(events.ObjectsLost("host", (lost,)), again.now)
+    back, successor = Client(again, "client"), Agent(again, "agent")
+    ask(back, "open")
+    back.define()
+    (number,) = submit(back, b"P1")
+    if restarts == 2:
+        # The journal says which run it waits for.
+        (job,) = records
+        again = restarted({job: records[job] + journals(again)[job]})
+        back, successor = Client(again, "client"), Agent(again, "agent")
+        back.define()
+        announce(back, [number], b"P1")
+    # It has not heard that an earlier scheduler had this answer.
+    successor.answer(held, payload=b"O" + lost, object_positions=[0], objects=(lost,))
+    again.advance(20.0)
+    assert back.results() == {}
+    successor.run_all()
+    assert back.results() == {number: (m.Status.SUCCESS, b"Presult")}
+    again.core.check_invariants()
+
+
+def test_a_journal_that_does_not_say_what_began_again_keeps_the_numbers() -> None:
+    """Journals of earlier versions are such."""
+    harness, client, agent = started(keeps_jobs=True)
+    for _ in range(2):
+        ask(client, "open")
+        submit(client, b"P1")
+        held = agent.tasks()
+        agent.answer(held, m.Status.FAILED, b"Perror")
+    ((job, records),) = journals(harness).items()
+    earlier = []
+    for record in records:
+        kind, header, blob = journal.unpack(record)
+        if kind is journal.Kind.AGAIN:
+            del header["series"]
+        earlier.append(journal.pack(kind, header, blob))
+    assert earlier != records
+    again = restarted({job: earlier[:-1]})
+    successor = Agent(again, "agent")
+    again.advance(20.0)
+    ((_, number, _),) = successor.tasks()
+    assert number == 1
+
+
 def test_a_journal_brings_tasks_and_results_back() -> None:
     harness, client, agent = started(keeps_jobs=True)
     ask(client, "open", keep=500.0)

@@ -93,10 +93,10 @@ class Row:
         self.state, self.status, self.result, self.objects = state, status, result, objects
         self.payload = b""
 
-    def begin_again(self, payload: bytes, options: bytes, capabilities: Capabilities) -> None:
+    def begin_again(self, payload: bytes, options: bytes, capabilities: Capabilities, series: int) -> None:
         """It has no result, and was submitted again."""
         self.state, self.status, self.result, self.objects = RowState.OPEN, 0, b"", ()
-        self.payload, self.options, self.capabilities = payload, options, capabilities
+        self.payload, self.options, self.capabilities, self.series = payload, options, capabilities, series
 
 
 def content_of(function: bytes, payload: bytes) -> bytes:
@@ -148,8 +148,9 @@ class Job:
         """Whether all tasks were submitted: others are refused from then on."""
         self.rows: list[Row] = []
         self.series = 0
-        """Of tasks that come from now on: another one after each restart. A worker may hold a task that the journal has lost,
-        and its number must not be that of another task."""
+        """Of tasks that come from now on. It is another one after each restart: a worker may hold a task that the journal has
+        lost, and its number must not be that of another task. And it is another one when tasks begin again: a worker may still
+        say how the earlier run has ended, whose result is lost."""
         self.counts: Counter[RowState] = Counter()
         self.size_bytes = 0
         self.functions: dict[bytes, tuple[str, bytes]] = {}
@@ -187,11 +188,16 @@ class Job:
         self.counts[state] += 1
         self.size_bytes += row.size_bytes
 
-    def begin_again(self, row: Row, payload: bytes, options: bytes, capabilities: Capabilities) -> None:
+    def next_series(self) -> int:
+        """Return the series of tasks that begin again now: none of them has had it."""
+        self.series = (self.series + 1) % SERIES_MAX
+        return self.series
+
+    def begin_again(self, row: Row, payload: bytes, options: bytes, capabilities: Capabilities, series: int) -> None:
         """A task without a result was submitted again."""
         self.counts[row.state] -= 1
         self.size_bytes -= row.size_bytes
-        row.begin_again(payload, options, capabilities)
+        row.begin_again(payload, options, capabilities, series)
         self.counts[RowState.OPEN] += 1
         self.size_bytes += row.size_bytes
 

@@ -81,7 +81,8 @@ def tasks(client_id: bytes, first: int, rows: Sequence[Row], at: float) -> bytes
 
 def again(client_id: bytes, positions: Sequence[int], numbers: Sequence[int], rows: Sequence[Row], at: float) -> bytes:
     """Return the record of tasks that a client submitted again, with the numbers that they have there now."""
-    header = {"client": client_id.hex(), "by": list(numbers), "rows": list(positions), **_columns(rows), "at": at}
+    columns = {"series": rows[0].series, **_columns(rows)}
+    header = {"client": client_id.hex(), "by": list(numbers), "rows": list(positions), **columns, "at": at}
     return pack(Kind.AGAIN, header, b"".join(row.payload for row in rows))
 
 

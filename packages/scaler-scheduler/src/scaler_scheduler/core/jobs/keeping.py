@@ -227,7 +227,8 @@ class Jobs:
                         self._refuse(client, number, self.saving.refusal)
                         continue
                     self._define(job, client, function)
-                    job.begin_again(row, payload, record, batch.capabilities)
+                    series = again[0][1].series if again else job.next_series()
+                    job.begin_again(row, payload, record, batch.capabilities, series)
                     again.append((position, row))
                     numbers_again.append(number)
             self._follow(job, client, number, position)

@@ -69,7 +69,9 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
     elif kind is Kind.AGAIN:
         positions: list[int] = header["rows"]  # type: ignore[assignment]
         for position, new in zip(positions, journal.read_rows(header, blob, 0), strict=True):
-            job.begin_again(job.rows[position], new.payload, new.options, new.capabilities)
+            # Records of earlier versions do not say it: there, tasks that began again kept their numbers.
+            series = new.series if "series" in header else job.rows[position].series
+            job.begin_again(job.rows[position], new.payload, new.options, new.capabilities, series)
         if "by" in header:
             client_id, by = bytes.fromhex(str(header["client"])), header["by"]
             job.numbers.setdefault(client_id, {}).update(zip(by, positions, strict=True))  # type: ignore[call-overload]
