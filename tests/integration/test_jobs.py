@@ -225,6 +225,22 @@ def test_limits_are_named(deployment: Deployment) -> None:
         small.submit(len, bytes(20_000))
 
 
+def test_who_submits_a_job_that_is_not_kept_is_told_once_what_keeps_it(
+    deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = deployment.client(deployment.scheduler())
+    for name in ("first", "second"):
+        with client.job(name):
+            pass
+    (line,) = [record.getMessage() for record in caplog.records if "as long as it runs" in record.getMessage()]
+    assert "job 'first' and others" in line
+    assert "with --storage-path or --storage-url they outlive its restart" in line
+    kept = deployment.client(deployment.scheduler("--storage-path", str(tmp_path / "kept")))
+    with kept.job("third"):
+        pass
+    assert caplog.text.count("as long as it runs") == 1
+
+
 def test_two_schedulers_do_not_share_a_folder(deployment: Deployment, tmp_path: Path) -> None:
     deployment.scheduler("--storage-path", str(tmp_path))
     second = deployment.start("scaler_scheduler", "tcp://127.0.0.1:0", "--storage-path", str(tmp_path), ready=False)

@@ -370,7 +370,8 @@ class ClientJobs:
         if not told.get("persistent") and not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "the scheduler keeps job %r and others as long as it runs: with --storage-path they outlive its restart",
+                "the scheduler keeps job %r and others as long as it runs: with --storage-path or --storage-url "
+                "they outlive its restart",
                 name,
             )
 
