@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ LEFT = pytest.StashKey[list[str]]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Take surroundings before anything is started."""
+    _let_python_keep_bytecode()
     # What a cluster does would depend on which modules of tests have been imported.
     module_path.IMPORTED_AHEAD = ""
     worker = getattr(config, "workerinput", None)
@@ -30,6 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
         take_own_surroundings(worker["temporary_folder"])
         # Where pytest-timeout writes the stacks of a test that hangs. The standard output of these processes goes nowhere.
         vars(config)["get_terminal_writer"] = lambda: create_terminal_writer(config, sys.__stderr__)
+
+
+def _let_python_keep_bytecode() -> None:
+    """Have each module compiled once, also where this variable is set, as in many containers.
+
+    A test of a cluster starts three processes or more. Without bytecode each compiles all libraries that it imports, which takes
+    longer than everything else that it does until it is ready.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -133,3 +133,9 @@ def test_a_spread_run_goes_on_after_a_hang_and_a_crash_and_names_both(tmp_path: 
     assert f"left behind: process {left}: sleep 100" in ended.stdout
     assert is_gone(left)
     assert not list(tmp_path.glob("tests-gw*"))
+
+
+def test_python_keeps_bytecode_for_what_tests_start(tmp_path: Path) -> None:
+    (tmp_path / "compiled_once.py").touch()
+    subprocess.run([sys.executable, "-c", "import compiled_once"], cwd=tmp_path, check=True, timeout=PATIENCE_SECONDS)
+    assert list((tmp_path / "__pycache__").glob("compiled_once.*.pyc"))
