@@ -239,6 +239,29 @@ def test_other_messages_have_other_shapes() -> None:
     assert len(shape_of("x" * 5_000)) <= 300
 
 
+def test_functions_of_the_last_minutes() -> None:
+    model = model_of()
+    rows = [
+        (UNIX + at, ALICE, number, T.SUCCESS, "node00", function, 500_000, 0)
+        for number, (at, function) in enumerate(((60, "early"), (900, "early"), (900, "late"), (1_900, "late")))
+    ]
+    model.accept(events(1, rows), 1.0)
+    model.accept(snapshot(1_930, functions=(), failed_functions=(m.Counter("old", 3),), workers=()), 1.0)
+
+    def ended(seconds: int) -> dict[str, int]:
+        return {row["name"]: row["ended"] for row in activity.functions(model, seconds)["functions"]}
+
+    assert ended(60) == {"late": 1}
+    assert ended(900) == {"late": 1}
+    assert ended(1_800) == {"early": 1, "late": 2}
+    assert ended(3_600) == {"early": 2, "late": 2}
+    assert ended(0) == {"early": 2, "late": 2, "old": 0}
+    since = activity.functions(model, 60)["since"]
+    assert UNIX + 1_860 <= since <= UNIX + 1_870
+    # Nothing is known of before.
+    assert activity.functions(model, 3_600)["since"] == activity.functions(model)["since"] == model.since
+
+
 def failure(number: int, text: str, *, at: float = UNIX, kind: str = "ValueError", function: str = "f") -> FailedTask:
     return FailedTask(number, at, ALICE, number, 1, "failed", function, "node00", 0.1, ErrorText(kind, text))
 
@@ -255,11 +278,30 @@ def test_errors_come_in_groups_with_count_first_last_and_trend() -> None:
     assert (first.count, first.first_at, first.last_at) == (90, UNIX, UNIX + 60 * 89)
     assert first.trend(UNIX + 60 * 89) == [1] * 60
     assert sum(first.trend(UNIX + 60 * 99)) == 50
+    assert first.trend(UNIX + 60 * 89, 60) == [0, 0, 0, 0, 0, 1]
+    assert sum(first.trend(UNIX + 60 * 89, 300)) == 5
+    assert len(first.trend(UNIX + 60 * 89, 900)) == 45
+    assert sum(first.trend(UNIX + 60 * 89, 900)) == 15
     assert first.last is not None
     assert first.last.error.text == "bad row 89"
     groups.add(failure(102, "something else"))
     assert [group.kind for group in groups.newest_first()] == ["ValueError", "ValueError", "KeyError"]
     assert groups.number_of(failure(1, "bad row 5")) is None
+
+
+def test_errors_of_the_last_minutes() -> None:
+    model = ClusterModel()
+    payloads = [failure_payload(kind, "bad") for kind in ("ValueError", "KeyError", "KeyError")]
+    made = failures(1, 3, payloads=Packed.of(payloads), time_seconds=[UNIX, UNIX + 10, UNIX + 500])
+    model.accept(made, 1.0)
+    model.accept(snapshot(530), 1.0)
+
+    def found(seconds: int) -> list[tuple[str, int, int]]:
+        groups = activity.error_groups(model, seconds=seconds)["groups"]
+        return [(group["kind"], group["recent"], group["count"]) for group in groups]
+
+    assert found(60) == [("KeyError", 1, 2)]
+    assert found(900) == found(0) == [("KeyError", 2, 2), ("ValueError", 1, 1)]
 
 
 def test_error_groups_are_searched_and_lead_to_their_failures() -> None:

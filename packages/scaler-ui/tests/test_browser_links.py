@@ -67,7 +67,54 @@ def test_the_time_range_is_in_the_address(visit: Visit) -> None:
     assert page.evaluate("location.hash") == "#overview?range=60"
     visit.wait("(([low, high]) => high - low === 60)(scaler.page().charts[0].range())")
     page.go_back()
-    visit.wait("scaler.page().charts[0].seconds === 600")
+    visit.wait("(([low, high]) => high - low === 119)(scaler.page().charts[0].range())")
+    assert page.get_by_label("Time range").input_value() == ""
+
+
+def test_the_time_range_goes_along_from_page_to_page(visit: Visit) -> None:
+    page = visit.open("overview")
+    visit.wait("document.querySelector('.range .known').textContent === '1 min are kept'")
+    page.get_by_label("Time range").select_option("300")
+    visit.wait("document.querySelector('.range .known').textContent === 'only the last 1 min are known'")
+    for name in ("Functions", "Workers", "Task stream", "Errors", "Objects", "Scaling", "Scheduler"):
+        page.locator("#navigation").get_by_role("link", name=name).click()
+        visit.wait("location.hash.endsWith('?range=300')")
+        visit.wait(f"document.querySelector('main h1').textContent === '{name}'")
+        assert page.get_by_label("Time range").input_value() == "300"
+        assert page.locator("#navigation [aria-current=page]").inner_text().startswith(name)
+    page.go_back()
+    visit.wait("location.hash === '#scaling?range=300'")
+    page.get_by_label("Time range").select_option("60")
+    page.keyboard.press("Escape")
+    page.locator("main h1").click()
+    page.keyboard.press("1")
+    visit.wait("location.hash === '#overview?range=60'")
+    page.go_back()
+    page.go_back()
+    visit.wait("location.hash === '#scaling?range=300'")
+    assert page.get_by_label("Time range").input_value() == "300"
+
+
+def test_pages_show_what_is_in_the_range(visit: Visit) -> None:
+    page = visit.open("errors?range=60")
+    visit.wait("document.querySelector('main .empty').textContent === 'no task has failed in the last 1 min'")
+    page.get_by_label("Time range").select_option("300")
+    visit.wait(f"{rows('Errors')} === 1")
+    page.locator("#navigation").get_by_role("link", name="Task stream").click()
+    visit.wait("scaler.page().stream?.bars.length === 2000")
+    page.get_by_label("Time range").select_option("60")
+    visit.wait("scaler.page().stream.span === 60")
+    page.get_by_role("button", name="Zoom in").click()
+    visit.wait("scaler.page().stream.span === 30")
+    page.get_by_role("button", name="Show all").click()
+    visit.wait("scaler.page().stream.span === 60")
+    page.locator("#navigation").get_by_role("link", name="Workers").click()
+    page.get_by_role("button", name="node00.example.org, workers").click()
+    visit.wait("document.querySelector('.trend').getAttribute('viewBox') === '0 0 5 20'")
+    page.locator("#navigation").get_by_role("link", name="Functions").click()
+    visit.wait("document.querySelector('main p.note').textContent.startsWith('Tasks that ended in the last 1 min.')")
+    ended = "document.querySelector('table[aria-label=Functions] td[data-label=ended]').textContent.replace(',', '')"
+    visit.wait(f"Number({ended}) > 0 && Number({ended}) < 995")
 
 
 def test_names_lead_to_what_they_name(visit: Visit) -> None:

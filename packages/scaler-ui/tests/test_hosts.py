@@ -99,6 +99,23 @@ def test_a_worker_that_ends_far_fewer_tasks_than_its_neighbours() -> None:
     assert "others like it" in reason
 
 
+def test_a_part_of_the_past() -> None:
+    model = ClusterModel()
+    for second in range(1, 121):
+        model.accept(snapshot(second, agents=1), float(second))
+        row = (UNIX + second, ALICE, second, TaskEvent.SUCCESS, "node00", FUNCTIONS[0], 9, 0)
+        model.accept(events(second, [row]), float(second))
+    whole, minute = hosts(model, {"node00.example.org"}), hosts(model, {"node00.example.org"}, 60)
+    assert (whole["spans"], minute["spans"]) == (60, 6)
+    assert whole["kept_spans"] == minute["kept_spans"] == 13
+    assert whole["hosts"][0]["busy"] == [100] * 13
+    assert minute["hosts"][0]["busy"] == [100] * 6
+    member = minute["hosts"][0]["members"][0]
+    assert len(member["memory"]) == 6
+    assert whole["hosts"][0]["members"][0]["ended"] == 120
+    assert 50 <= member["ended"] <= 60
+
+
 def test_a_host_tells_what_it_has() -> None:
     model = ClusterModel()
     made = snapshot(1, agents=2)

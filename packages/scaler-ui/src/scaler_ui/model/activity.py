@@ -8,7 +8,7 @@ from typing import Any
 from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered
 from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.model.cluster import ClusterModel, shown_name
-from scaler_ui.model.error_groups import ErrorGroup
+from scaler_ui.model.error_groups import TREND_SECONDS, ErrorGroup
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import slot_counts, state_counts
 from scaler_ui.model.rates import Progress
@@ -207,9 +207,14 @@ def _progress_data(known: Progress) -> dict[str, Any]:
     }
 
 
-def functions(model: ClusterModel) -> dict[str, Any]:
-    """Return every function's figures since this monitor started. They are estimates where tasks are left out."""
+def functions(model: ClusterModel, seconds: int = 0) -> dict[str, Any]:
+    """Return every function's figures of the last `seconds`, or since this monitor started (0).
+
+    They are estimates where tasks are left out. `since`: the Unix time from which on they count.
+    """
     snapshot = model.snapshot
+    now = snapshot.time_seconds if snapshot is not None else 0.0
+    figures, since = model.functions.within(seconds, now) if seconds else (model.functions.all(), model.since)
     running: Count[str] = Count()
     memory: dict[str, int] = {}
     unfinished: dict[str, int] = {}
@@ -221,7 +226,10 @@ def functions(model: ClusterModel) -> dict[str, Any]:
                 memory[worker.function] = max(memory.get(worker.function, 0), worker.rss_bytes)
         unfinished = {counter.name: counter.count for counter in snapshot.functions}
         all_failed = {counter.name: counter.count for counter in snapshot.failed_functions}
-    known = {one.name: one for one in model.functions.all()}
+    known = {one.name: one for one in figures}
+    if seconds:
+        # What failed earlier is no reason to be shown.
+        all_failed = {name: count for name, count in all_failed.items() if name in known or name in unfinished}
     rows: list[dict[str, Any]] = []
     for name in known.keys() | unfinished.keys() | all_failed.keys() | running.keys():
         one = known.get(name)
@@ -247,11 +255,20 @@ def functions(model: ClusterModel) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: (-row["total_seconds"], row["name"]))
-    return {"functions": rows, "stride": model.stride, "omitted_events": model.omitted_events}
+    return {
+        "functions": rows,
+        "since": max(since, model.since),
+        "stride": model.stride,
+        "omitted_events": model.omitted_events,
+    }
 
 
-def error_groups(model: ClusterModel, *, search: str = "", limit: int = 200, seen: int = 0) -> dict[str, Any]:
+def error_groups(
+    model: ClusterModel, *, search: str = "", limit: int = 200, seen: int = 0, seconds: int = 0
+) -> dict[str, Any]:
     """Return failures in groups, the group with the newest failure first.
+
+    `seconds`: only those with failures in that time, which `recent` and `trend` count; 0: all, with the trend of the last hour.
 
     `seen`: the `changes` of an earlier answer. Then only groups are returned that have changed since, unless `whole` says all.
     """
@@ -267,27 +284,32 @@ def error_groups(model: ClusterModel, *, search: str = "", limit: int = 200, see
     now = model.snapshot.time_seconds if model.snapshot is not None else 0.0
     # A failure may be told before the snapshot of its second.
     now = max([now, *(group.last_at for group in groups)])
+    if seconds:
+        groups = [group for group in groups if any(group.trend(now, seconds))]
     return {
+        "since": model.since,
         "failures": model.failure_count,
         "matching": len(groups),
         "changes": changes,
         "whole": whole,
-        "groups": [_group_data(model, group, now) for group in groups[:limit]],
+        "groups": [_group_data(model, group, now, seconds) for group in groups[:limit]],
     }
 
 
-def _group_data(model: ClusterModel, group: ErrorGroup, now: float) -> dict[str, Any]:
+def _group_data(model: ClusterModel, group: ErrorGroup, now: float, seconds: int) -> dict[str, Any]:
     last = group.last
+    trend = group.trend(now, seconds or TREND_SECONDS)
     return {
         "group": group.number,
         "kind": group.kind,
         "function": group.function,
         "shape": group.shape,
         "count": group.count,
+        "recent": sum(trend) if seconds else group.count,
         "items": group.items,
         "first_at": group.first_at,
         "last_at": group.last_at,
-        "trend": group.trend(now),
+        "trend": trend,
         "text": last.error.text.split("\n")[0][:300] if last is not None else "",
         "client_name": model.client_name(last.client) if last is not None else "",
         "agent": last.agent if last is not None else "",

@@ -107,6 +107,8 @@ class ClusterModel:
         self.log_lines: deque[LogLine] = deque(maxlen=self.limits.log_lines)
         self.log_count = 0
         """The number of the last log line, counted over all schedulers."""
+        self.since = 0.0
+        """When the first snapshot came, Unix time; 0: none has come."""
         self.version = 0
         """Changes with every accepted message."""
         self._incarnation = b""
@@ -180,6 +182,7 @@ class ClusterModel:
         before = self.snapshot
         self.snapshot = snapshot
         self.snapshot_at = now
+        self.since = self.since or snapshot.time_seconds
         self.history.add(snapshot)
         self.worker_history.accept(snapshot)
         self._update_progress(snapshot)

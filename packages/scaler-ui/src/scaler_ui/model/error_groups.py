@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from scaler_ui.model.failures import FailedTask
 
 GROUPS_MAX = 500
-TREND_MINUTES = 60
+SPAN_SECONDS = 10
+"""Failures of the last hour are counted in spans of this length."""
+
+TREND_SECONDS = 3600
+TREND_BARS = 60
 SHAPE_MAX = 300
 
 _QUOTED = re.compile(r"'[^'\n]{0,200}'|\"[^\"\n]{0,200}\"|`[^`\n]{0,200}`")
@@ -31,6 +35,11 @@ def shape_of(text: str) -> str:
     return line[:SHAPE_MAX]
 
 
+def bar_seconds(seconds: int) -> int:
+    """Return the length of a part of a trend over `seconds`."""
+    return max(SPAN_SECONDS, -(-seconds // TREND_BARS // SPAN_SECONDS) * SPAN_SECONDS)
+
+
 @dataclass(slots=True)
 class ErrorGroup:
     """One group. Times are Unix times."""
@@ -47,13 +56,19 @@ class ErrorGroup:
     last: FailedTask | None = None
     changed: int = 0
     """What `ErrorGroups.changes` was when it was counted last."""
-    minutes: dict[int, int] = field(default_factory=dict)
-    """Failures by minute of Unix time; the last hour is kept."""
+    spans: dict[int, int] = field(default_factory=dict)
+    """Failures by spans of `SPAN_SECONDS` of Unix time; the last hour is kept."""
 
-    def trend(self, now: float, minutes: int = TREND_MINUTES) -> list[int]:
-        """Return the failures of the last minutes, the newest last."""
-        last = int(now // 60)
-        return [self.minutes.get(minute, 0) for minute in range(last - minutes + 1, last + 1)]
+    def trend(self, now: float, seconds: int = TREND_SECONDS) -> list[int]:
+        """Return the failures of the last `seconds`, an hour at most, in equal parts, the newest last; that one still grows."""
+        width = bar_seconds(seconds)
+        last = int(now // width)
+        bars = [0] * max(1, seconds // width)
+        for span, count in self.spans.items():
+            at = last - span * SPAN_SECONDS // width
+            if 0 <= at < len(bars):
+                bars[-1 - at] += count
+        return bars
 
 
 class ErrorGroups:
@@ -91,10 +106,11 @@ class ErrorGroups:
         group.first_at = min(group.first_at, failure.at)
         group.last_at = max(group.last_at, failure.at)
         group.last = failure
-        minute = int(failure.at // 60)
-        group.minutes[minute] = group.minutes.get(minute, 0) + 1
-        for old in [known for known in group.minutes if known <= minute - TREND_MINUTES]:
-            del group.minutes[old]
+        span = int(failure.at // SPAN_SECONDS)
+        if span not in group.spans:
+            for old in [known for known in group.spans if known < span - TREND_SECONDS // SPAN_SECONDS]:
+                del group.spans[old]
+        group.spans[span] = group.spans.get(span, 0) + 1
 
     def number_of(self, failure: FailedTask) -> int | None:
         """Return the number of a failure's group; None if that was dropped."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from scaler_ui.model.bars import CANCELED, FAILED, SUCCESS
+from scaler_ui.model.recent import RecentFigures
 
 FUNCTIONS_MAX = 2_000
 OTHER = "(other)"
@@ -20,7 +21,7 @@ _CLASSES = 40 * _STEPS
 
 @dataclass(slots=True)
 class FunctionFigures:
-    """Figures of one function since this monitor started. Counts are estimates where the scheduler leaves tasks out."""
+    """Figures of one function over some time. Counts are estimates where the scheduler leaves tasks out."""
 
     name: str
     success: float = 0.0
@@ -62,13 +63,47 @@ class FunctionFigures:
                 return min(self.longest_s, 2 ** ((number + 0.5) / _STEPS) * 1e-6)
         return self.longest_s if self.timed else None
 
+    def add(self, state: int, at: float, duration_s: float, waited_s: float | None, weight: float) -> None:
+        """Count the end of `weight` tasks of which one is known."""
+        self.last_at = max(self.last_at, at)
+        if state == CANCELED:
+            self.canceled += weight
+            return
+        if state == SUCCESS:
+            self.success += weight
+        elif state == FAILED:
+            self.failed += weight
+        self.timed += weight
+        self.seconds += duration_s * weight
+        self.longest_s = max(self.longest_s, duration_s)
+        number = min(_CLASSES, int(math.log2(max(1.0, duration_s * 1e6)) * _STEPS))
+        self.classes[number] = self.classes.get(number, 0.0) + weight
+        if waited_s is not None:
+            self.waited += weight
+            self.waited_seconds += waited_s * weight
+
+    def merge(self, other: FunctionFigures, /) -> None:
+        """Add figures of the same function over another time."""
+        self.success += other.success
+        self.failed += other.failed
+        self.canceled += other.canceled
+        self.timed += other.timed
+        self.seconds += other.seconds
+        self.longest_s = max(self.longest_s, other.longest_s)
+        self.waited += other.waited
+        self.waited_seconds += other.waited_seconds
+        self.last_at = max(self.last_at, other.last_at)
+        for number, count in other.classes.items():
+            self.classes[number] = self.classes.get(number, 0.0) + count
+
 
 class FunctionTable:
-    """Figures by function, bounded."""
+    """Figures by function since this monitor started, and of the last hour; bounded."""
 
     def __init__(self, limit: int = FUNCTIONS_MAX) -> None:
         self.limit = limit
         self._figures: dict[str, FunctionFigures] = {}
+        self._recent: RecentFigures[str, FunctionFigures] = RecentFigures(FunctionFigures)
 
     def __len__(self) -> int:
         return len(self._figures)
@@ -81,6 +116,11 @@ class FunctionTable:
         """Return a function's figures, or None."""
         return self._figures.get(name)
 
+    def within(self, seconds: float, now: float) -> tuple[list[FunctionFigures], float]:
+        """Return the figures of the last `seconds` until `now`, an hour at most, and since when they count."""
+        figures, since = self._recent.within(seconds, now)
+        return list(figures.values()), since
+
     def add(
         self, name: str, state: int, at: float, duration_s: float, waited_s: float | None, weight: float = 1.0
     ) -> None:
@@ -90,19 +130,5 @@ class FunctionTable:
             if len(self._figures) >= self.limit:
                 name = OTHER
             figures = self._figures.setdefault(name, FunctionFigures(name))
-        figures.last_at = max(figures.last_at, at)
-        if state == CANCELED:
-            figures.canceled += weight
-            return
-        if state == SUCCESS:
-            figures.success += weight
-        elif state == FAILED:
-            figures.failed += weight
-        figures.timed += weight
-        figures.seconds += duration_s * weight
-        figures.longest_s = max(figures.longest_s, duration_s)
-        number = min(_CLASSES, int(math.log2(max(1.0, duration_s * 1e6)) * _STEPS))
-        figures.classes[number] = figures.classes.get(number, 0.0) + weight
-        if waited_s is not None:
-            figures.waited += weight
-            figures.waited_seconds += waited_s * weight
+        for one in (figures, *self._recent.at(name, at)):
+            one.add(state, at, duration_s, waited_s, weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from statistics import median
 from typing import Any, NamedTuple
@@ -39,11 +40,15 @@ class _Seen(NamedTuple):
     reasons: list[str]
 
 
-def hosts(model: ClusterModel, opened: Collection[str] = ()) -> dict[str, Any]:
-    """Return all hosts, and the workers of those that are `opened`."""
+def hosts(model: ClusterModel, opened: Collection[str] = (), seconds: int = 0) -> dict[str, Any]:
+    """Return all hosts, and the workers of those that are `opened`.
+
+    `seconds`: how much of their past; 0: all that is kept. What is wrong with them is judged by all of it.
+    """
     snapshot = model.snapshot
+    spans = min(SPANS_KEPT, math.ceil(seconds / SPAN_SECONDS)) if seconds else SPANS_KEPT
     if snapshot is None:
-        return {"span_seconds": SPAN_SECONDS, "hosts": []}
+        return {"span_seconds": SPAN_SECONDS, "spans": spans, "kept_spans": 0, "hosts": []}
     agents = {agent.name: agent for agent in snapshot.agents}
     history = model.worker_history
     seen = [
@@ -61,10 +66,13 @@ def hosts(model: ClusterModel, opened: Collection[str] = ()) -> dict[str, Any]:
     names = model.worker_names()
     return {
         "span_seconds": SPAN_SECONDS,
+        "spans": spans,
+        "kept_spans": max((len(one.past.busy) for one in seen), default=0),
         "hosts": [
             _host(
                 hostname,
                 of_host,
+                spans,
                 [agent for agent in snapshot.agents if agent.hostname == hostname],
                 names if hostname in opened else None,
             )
@@ -74,7 +82,7 @@ def hosts(model: ClusterModel, opened: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _host(
-    hostname: str, seen: list[_Seen], agents: list[AgentStatus], names: Mapping[Lane, str] | None
+    hostname: str, seen: list[_Seen], spans: int, agents: list[AgentStatus], names: Mapping[Lane, str] | None
 ) -> dict[str, Any]:
     workers = [one.status for one in seen]
     reasons = _host_reasons(agents)
@@ -90,8 +98,8 @@ def _host(
         "rss_bytes": sum(worker.rss_bytes for worker in workers),
         "memory_bytes": max((agent.memory_bytes for agent in agents), default=0) or None,
         "free_bytes": min((agent.rss_free_bytes for agent in agents), default=0),
-        "busy": _means([one.past.busy for one in seen]),
-        "memory": _sums([one.past.memory for one in seen]),
+        "busy": _means([one.past.busy for one in seen])[-spans:],
+        "memory": _sums([one.past.memory for one in seen])[-spans:],
         "devices": sorted({device for agent in agents for device in agent.devices}),
         "capabilities": " · ".join(sorted({agent.capabilities for agent in agents if agent.capabilities})),
         "resources": _joined(agent.resources for agent in agents),
@@ -100,19 +108,19 @@ def _host(
         "draining": bool(agents) and all(agent.draining for agent in agents),
         "last_seen_seconds": round(max((agent.last_seen_seconds for agent in agents), default=0.0), 1),
         "reasons": [*reasons, *sick],
-        "members": None if names is None else [_member(one, names) for one in seen],
+        "members": None if names is None else [_member(one, spans, names) for one in seen],
     }
 
 
-def _member(one: _Seen, names: Mapping[Lane, str]) -> dict[str, Any]:
+def _member(one: _Seen, spans: int, names: Mapping[Lane, str]) -> dict[str, Any]:
     limit = one.agent.processor_limit_bytes if one.agent is not None else 0
     return {
         **worker_data(one.status),
         "shown_name": names.get(one.lane, one.status.name),
         "limit_bytes": limit or None,
-        "busy": [round(100 * share) for share in one.past.busy],
-        "memory": list(one.past.memory),
-        "ended": one.past.ended,
+        "busy": [round(100 * share) for share in one.past.busy][-spans:],
+        "memory": list(one.past.memory)[-spans:],
+        "ended": one.past.ended_in(spans),
         "replaced": len(one.past.replaced_at),
         "reasons": one.reasons,
     }

@@ -67,6 +67,10 @@ class WorkerPast:
         """Tasks that it has ended."""
         return sum(self._ended)
 
+    def ended_in(self, spans: int) -> int:
+        """Return the tasks that it has ended in the last spans."""
+        return sum(list(self._ended)[-spans:])
+
     @property
     def busy_seconds(self) -> float:
         """About how long it ran tasks."""

@@ -72,6 +72,8 @@ COMPRESSION_LEVEL = 4
 RunNumber = Annotated[int, Path(ge=1, le=2**53)]
 Limit = Annotated[int, Query(ge=1, le=5_000)]
 Seen = Annotated[int, Query(ge=0)]
+Seconds = Annotated[int, Query(ge=0, le=3_600)]
+"""A range of time that ends now; 0: all that is kept."""
 Cursor = Annotated[str, Query(max_length=4_000)]
 
 
@@ -151,12 +153,13 @@ def create_application(
         return read(figures.workers)
 
     @application.get(
-        "/api/hosts", summary="Hosts with what they did in the last ten minutes, and workers of the open ones"
+        "/api/hosts",
+        summary="Hosts with what they did in the last ten minutes, or seconds, and workers of the open ones",
     )
     async def show_hosts(
-        open_hosts: Annotated[tuple[str, ...], Query(alias="open", max_length=50)] = (),
+        open_hosts: Annotated[tuple[str, ...], Query(alias="open", max_length=50)] = (), seconds: Seconds = 0
     ) -> Response:
-        return read(lambda model: hosts(model, frozenset(open_hosts)))
+        return read(lambda model: hosts(model, frozenset(open_hosts), seconds))
 
     @application.get("/api/clients", summary="Connected clients")
     async def show_clients() -> Response:
@@ -277,18 +280,21 @@ def create_application(
     async def show_progress() -> Response:
         return read(activity.progress)
 
-    @application.get("/api/functions", summary="Durations, rates and failures by function since scaler_ui started")
-    async def show_functions() -> Response:
-        return read(activity.functions)
+    @application.get(
+        "/api/functions",
+        summary="Durations, rates and failures by function in the last seconds, or since scaler_ui started",
+    )
+    async def show_functions(seconds: Seconds = 0) -> Response:
+        return read(lambda model: activity.functions(model, seconds))
 
     @application.get(
         "/api/errors",
         summary="Failures in groups of one type, function and shape of message: those that changed after `seen`",
     )
     async def show_errors(
-        search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200, seen: Seen = 0
+        search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200, seen: Seen = 0, seconds: Seconds = 0
     ) -> Response:
-        return read(lambda model: activity.error_groups(model, search=search, limit=limit, seen=seen))
+        return read(lambda model: activity.error_groups(model, search=search, limit=limit, seen=seen, seconds=seconds))
 
     @application.get("/api/errors/{group}", summary="The last failures of one group")
     async def show_error_group(group: Annotated[int, Path(ge=1, le=2**53)]) -> Response:

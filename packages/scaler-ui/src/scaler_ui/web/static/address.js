@@ -11,6 +11,12 @@ export function href(page, params = {}) {
   return `#${page}${query.size ? `?${query}` : ""}`;
 }
 
+// A link to another page, as it is followed: it keeps the range of time that is shown here.
+export function keepRange(link) {
+  const { page, params } = parse(link.getAttribute("href"));
+  link.setAttribute("href", href(page, { ...Object.fromEntries(params), range: get("range") }));
+}
+
 export const get = (name, fallback = "") => parse().params.get(name) ?? fallback;
 
 // Changes parts of the address of this page; null and "" remove one. `push`: Back returns to what was before.

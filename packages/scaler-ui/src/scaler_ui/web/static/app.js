@@ -1,6 +1,6 @@
 // Which page is shown, the state of the connection, the theme, and the keyboard.
 
-import { get, parse } from "./address.js";
+import { get, href, keepRange, parse } from "./address.js";
 import { setRefusal } from "./cancel.js";
 import { history, listen } from "./data.js";
 import { closeDetail, detailClosed, element } from "./elements.js";
@@ -38,7 +38,7 @@ function open() {
   page.shown?.();
   document.title = `${label} · Scaler`;
   for (const link of navigation.children) {
-    if (link.getAttribute("href") === `#${id}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+    if (parse(link.getAttribute("href")).page === id) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
     else link.removeAttribute("aria-current");
   }
   if (latest) update();
@@ -99,7 +99,7 @@ listen((data) => {
   showStatus(...describe(data));
   if (shownErrors !== data.failures) {
     shownErrors = data.failures;
-    const link = [...navigation.children].find((candidate) => candidate.getAttribute("href") === "#errors");
+    const link = [...navigation.children].find((candidate) => parse(candidate.getAttribute("href")).page === "errors");
     link.querySelector(".count")?.remove();
     if (data.failures) link.append(element("span", { class: "count", "aria-label": `${data.failures} failed tasks` }, integer(data.failures)));
   }
@@ -122,7 +122,7 @@ document.getElementById("detail").addEventListener("close", detailClosed);
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
   const at = "1234567890".indexOf(event.key);
-  if (at >= 0 && PAGES[at]) location.hash = PAGES[at][0];
+  if (at >= 0 && PAGES[at]) location.hash = href(PAGES[at][0], { range: get("range") });
   else if (event.key === "/") { const field = holder.querySelector("input[type=search]"); if (field) { event.preventDefault(); field.focus(); } }
   else if (event.key === "t") nextTheme();
   else if (event.key === "?") document.getElementById("help").showModal();
@@ -133,6 +133,12 @@ addEventListener("hashchange", () => {
   open();
   if (!get("show")) holder.focus({ preventScroll: true });
 });
+for (const kind of ["click", "auxclick", "contextmenu"]) {
+  addEventListener(kind, (event) => {
+    const link = event.target.closest?.('a[href^="#"]:not(.skip)');
+    if (link) keepRange(link);
+  }, { capture: true });
+}
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); holder.focus(); });
 addEventListener("visibilitychange", () => { if (!document.hidden && latest) update(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page?.recolour?.());

@@ -2,6 +2,7 @@
 
 import { history } from "./data.js";
 import { bytes, whole, wholePercent } from "./format.js";
+import { range } from "./range.js";
 
 // Ticks of memory stand at whole binary units.
 const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
@@ -33,8 +34,8 @@ function smoothed(values, window) {
 }
 
 export class Chart {
-  constructor(node, series, format, { seconds = 600, minimum = 1 } = {}) {
-    Object.assign(this, { node, series, format, seconds, minimum });
+  constructor(node, series, format, { minimum = 1 } = {}) {
+    Object.assign(this, { node, series, format, minimum });
     node.classList.add("chart");
     this.build();
     this.observer = new ResizeObserver(() => this.resize());
@@ -59,11 +60,12 @@ export class Chart {
   range() {
     const last = history.time.at(-1) ?? Date.now() / 1000;
     const first = history.time[0] ?? last;
-    return [Math.max(Math.min(first, last - 30), last - this.seconds), last];
+    return [Math.max(Math.min(first, last - 30), last - (range() || Infinity)), last];
   }
 
   data() {
-    const window = Math.max(5, Math.round(this.seconds / 60));
+    const [from, to] = this.range();
+    const window = Math.max(5, Math.round((to - from) / 60));
     return [history.time, ...this.series.map((one) => { const values = history.series[one.name] ?? []; return one.smooth ? smoothed(values, window) : values; })];
   }
 

@@ -58,6 +58,9 @@ export class History {
     });
   }
 
+  // Of how many seconds there are samples.
+  get seconds() { return this.time.length ? this.time.at(-1) - this.time[0] : 0; }
+
   async update(expected) {
     if (expected === this.count) return false;
     const data = await fetchJson(`/api/history?seen=${this.count}`);

@@ -4,6 +4,7 @@ import * as address from "./address.js";
 import { fetchJson } from "./data.js";
 import { closeDetail, count, element, link, meter, openDetail, searchField, size, Table, time, title } from "./elements.js";
 import { bytes, clock, integer, percent, rate, seconds } from "./format.js";
+import { range, RangeChoice, rangeText } from "./range.js";
 
 const share = (row) => (row.failed_share === null ? "" : row.failed_share ? percent(100 * row.failed_share) : "0 %");
 
@@ -19,9 +20,10 @@ export class Functions {
       size("memory_bytes", "memory now"),
     ] });
     this.search = searchField("search functions", (text) => { this.words = text.toLowerCase(); this.show(); });
+    this.range = new RangeChoice(() => this.again());
     this.profile = element("div");
     const profile = element("button", { type: "button", onclick: () => this.openProfile() }, "Profile…");
-    this.node = element("div", {}, title("Functions"), element("div", { class: "row" }, this.search, profile), this.note, this.profile, this.table.node);
+    this.node = element("div", {}, element("div", { class: "row" }, title("Functions"), this.range.node), element("div", { class: "row" }, this.search, profile), this.note, this.profile, this.table.node);
     if (address.get("profile")) this.openProfile();
   }
 
@@ -36,12 +38,22 @@ export class Functions {
     this.search.value = address.get("search");
     this.words = this.search.value.toLowerCase();
     this.table.readAddress();
+    this.range.readAddress();
+    this.again();
     this.show();
     this.openShown();
   }
 
-  async update() {
-    this.data = await fetchJson("/api/functions");
+  // A request that fails is made again with the next second's update.
+  again() { this.update(this.latest).catch(() => {}); }
+
+  async update(overview) {
+    this.latest = overview;
+    const asked = range();
+    const data = await fetchJson(`/api/functions?seconds=${asked}`);
+    if (asked !== range()) return;
+    this.data = data;
+    this.range.show(data.since ? (overview?.time ?? data.since) - data.since : 0);
     this.show();
     if (!this.opened) this.openShown();
   }
@@ -50,8 +62,8 @@ export class Functions {
     if (!this.data) return;
     const { functions, stride } = this.data;
     this.whole = functions.reduce((sum, row) => sum + row.total_seconds, 0);
-    this.note.textContent = `Since scaler_ui started${stride > 1 ? `; too many tasks to see all: estimated from 1 of ${stride}` : ""}. p50 and p95: 50 and 95 of 100 tasks took no longer. Memory: of the largest worker that runs it now.`;
-    this.table.show(functions.filter((row) => row.name.toLowerCase().includes(this.words)), this.words ? "no function matches" : undefined);
+    this.note.textContent = `${range() ? `Tasks that ended in the ${rangeText()}` : "Since scaler_ui started"}${stride > 1 ? `; too many tasks to see all: estimated from 1 of ${stride}` : ""}. p50 and p95: 50 and 95 of 100 tasks took no longer. Memory: of the largest worker that runs it now.`;
+    this.table.show(functions.filter((row) => row.name.toLowerCase().includes(this.words)), this.words ? "no function matches" : range() ? `no task has ended in the ${rangeText()}` : undefined);
   }
 
   openShown() {
@@ -60,7 +72,7 @@ export class Functions {
     if (!name) { closeDetail(); return; }
     const row = this.data?.functions.find((one) => one.name === name);
     if (row) this.open(row);
-    else openDetail(name, [["", "no task of this function was seen since scaler_ui started"]], [], name);
+    else openDetail(name, [["", range() ? `no task of this function has ended in the ${rangeText()}` : "no task of this function was seen since scaler_ui started"]], [], name);
   }
 
   open(row) {

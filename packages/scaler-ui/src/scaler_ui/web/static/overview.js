@@ -2,9 +2,10 @@
 
 import * as address from "./address.js";
 import { Chart } from "./charts.js";
-import { fetchJson } from "./data.js";
-import { card, choice, clientLink, count, element, functionLink, link, meter, Table, title } from "./elements.js";
+import { fetchJson, history } from "./data.js";
+import { card, clientLink, count, element, functionLink, link, meter, Table, title } from "./elements.js";
 import { bytes, elapsed, integer, percent, plural, rate, remaining, whole, wholePercent } from "./format.js";
+import { RangeChoice } from "./range.js";
 
 const TILES = [
   ["utilisation", "busy workers", "workers", {}], ["running", "running tasks", "workers", {}], ["queued", "queued", "workers", {}], ["waiting", "waiting", "tasks", { state: "submitted" }],
@@ -20,8 +21,6 @@ const PLOTS = [
   ["CPU", "100 % is one busy core", [{ name: "worker_cpu_percent", label: "workers", colour: "#22a7c9", fill: true, smooth: true }, { name: "scheduler_cpu_percent", label: "scheduler", colour: "#f08c3a", smooth: true }], wholePercent],
   ["Memory", "resident", [{ name: "worker_rss_bytes", label: "workers", colour: "#22a7c9" }, { name: "object_bytes", label: "objects", colour: "#d65db1" }, { name: "scheduler_rss_bytes", label: "scheduler", colour: "#f08c3a" }], bytes],
 ];
-
-const RANGES = [["600", "last 10 minutes"], ["60", "last minute"], ["1800", "last 30 minutes"], ["3600", "last hour"]];
 
 function bar(row) {
   const total = Math.max(1, row.done + row.left);
@@ -52,25 +51,27 @@ export class Overview {
     this.functions = new Table({ label: "Progress of functions", id: (row) => row.name, sort: "left", descending: true, empty: "no unfinished tasks", name: "functions", columns: [{ key: "name", label: "function", mono: true, show: (row) => functionLink(row.name) }, ...progressColumns] });
     this.grids = [element("div", { class: "grid" }), element("div", { class: "grid" })];
     this.charts = [];
-    this.range = choice("range", "Time range", RANGES, (value) => this.setRange(Number(value)));
-    this.node = element("div", {}, element("div", { class: "row" }, title("Overview"), this.range), tiles, this.grids[0], element("div", { class: "grid tables" },
+    this.range = new RangeChoice(() => this.draw());
+    this.node = element("div", {}, element("div", { class: "row" }, title("Overview"), this.range.node), tiles, this.grids[0], element("div", { class: "grid tables" },
       this.why, card("Progress of clients", "since they last had nothing to do", this.clients.node), card("Progress of functions", "", this.functions.node)), this.grids[1]);
   }
 
   shown() {
-    const seconds = Number(this.range.value);
     for (const [at, [name, note, series, format, options = {}]] of PLOTS.entries()) {
       const holder = element("div", { role: "img", "aria-label": `${name} over time` });
       this.grids[at < 3 ? 0 : 1].append(card(name, note, holder));
-      this.charts.push(new Chart(holder, series, format, { ...options, seconds }));
+      this.charts.push(new Chart(holder, series, format, options));
     }
   }
 
-  setRange(seconds) { for (const chart of this.charts) { chart.seconds = seconds; chart.update(); } }
+  draw() {
+    for (const chart of this.charts) chart.update();
+    this.range.show(history.seconds);
+  }
 
   addressChanged() {
-    this.range.value = address.get("range", RANGES[0][0]);
-    this.setRange(Number(this.range.value));
+    this.range.readAddress();
+    this.draw();
     this.clients.readAddress();
     this.functions.readAddress();
   }
@@ -94,7 +95,7 @@ export class Overview {
     set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${elapsed(data.uptime_seconds)}`);
     this.reasons.show(data.waiting);
     this.why.hidden = !data.waiting.length;
-    for (const chart of this.charts) chart.update();
+    this.draw();
     const progress = await fetchJson("/api/progress");
     this.clients.show(progress.clients);
     this.functions.show(progress.functions);
@@ -109,11 +110,12 @@ export class Overview {
 export class SchedulerPage {
   constructor() {
     this.facts = element("div", { class: "tiles" });
+    this.range = new RangeChoice(() => this.draw());
     this.traffic = new Table({ label: "Messages", id: (row) => row.kind, sort: "received", descending: true, name: "sort", columns: [{ key: "kind", label: "message", mono: true }, count("received", "received"), count("sent", "sent")] });
     this.holders = [["Messages", "per second", [{ name: "received_rate", label: "received", colour: "#22a7c9", smooth: true }, { name: "sent_rate", label: "sent", colour: "#f08c3a", smooth: true }], rate], ["Scheduler CPU", "100 % is one busy core", [{ name: "scheduler_cpu_percent", label: "CPU", colour: "#f08c3a", smooth: true }], wholePercent]];
     this.grid = element("div", { class: "grid" });
     this.charts = [];
-    this.node = element("div", {}, title("Scheduler"), element("p", { class: "note" }, "For those who work on Scaler or look for a fault in it. ", link("logs", {}, "Its log"), " has a page of its own."), this.facts, this.grid, card("Messages", "since the scheduler started", this.traffic.node));
+    this.node = element("div", {}, element("div", { class: "row" }, title("Scheduler"), this.range.node), element("p", { class: "note" }, "For those who work on Scaler or look for a fault in it. ", link("logs", {}, "Its log"), " has a page of its own."), this.facts, this.grid, card("Messages", "since the scheduler started", this.traffic.node));
   }
 
   shown() {
@@ -124,7 +126,12 @@ export class SchedulerPage {
     }
   }
 
-  addressChanged() { this.traffic.readAddress(); }
+  draw() {
+    for (const chart of this.charts) chart.update();
+    this.range.show(history.seconds);
+  }
+
+  addressChanged() { this.traffic.readAddress(); this.range.readAddress(); this.draw(); }
 
   update(data) {
     if (!data.tasks) return;
@@ -133,7 +140,7 @@ export class SchedulerPage {
       tile("dropped results", integer(data.stale_results), "of attempts that no longer counted"), tile("left out", integer(data.omitted_events), "task events, to save work"), tile("lost", integer(data.missed_messages), "messages to this page's server"));
     const kinds = new Set([...Object.keys(data.sent), ...Object.keys(data.received)]);
     this.traffic.show([...kinds].map((kind) => ({ kind, sent: data.sent[kind] ?? 0, received: data.received[kind] ?? 0 })));
-    for (const chart of this.charts) chart.update();
+    this.draw();
   }
 
   recolour() { for (const chart of this.charts) chart.build(); }

@@ -4,13 +4,14 @@
 import * as address from "./address.js";
 import { cancelButton } from "./cancel.js";
 import { Chart } from "./charts.js";
-import { fetchJson } from "./data.js";
+import { fetchJson, history } from "./data.js";
 import { age, agentLink, card, chip, choice, clientLink, closeDetail, count, element, functionLink, link, meter, openDetail, searchField, size, Table, time, title, workerLink } from "./elements.js";
 import { Errors } from "./errors.js";
 import { bytes, clock, elapsed, integer, percent, seconds, whole } from "./format.js";
 import { Functions } from "./functions.js";
 import { Graphs } from "./graphs.js";
 import { Jobs } from "./jobs.js";
+import { RangeChoice } from "./range.js";
 import { Overview, SchedulerPage } from "./overview.js";
 import { scalingEvents } from "./scaling-events.js";
 import { Stream } from "./stream_page.js";
@@ -113,17 +114,20 @@ class Clients {
 class Objects {
   constructor() {
     this.facts = element("div", { class: "tiles" });
-    this.holder = element("div", { role: "img", "aria-label": "Object memory over the last ten minutes" });
+    this.range = new RangeChoice(() => this.draw());
+    this.holder = element("div", { role: "img", "aria-label": "Object memory over time" });
     this.table = new Table({ label: "Objects by client", name: "clients", id: (row) => row.id, sort: "object_bytes", descending: true, empty: "no connected client has objects", columns: [
       { key: "name", label: "client", show: (row) => clientLink(row.id, row.name) }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes (shared objects counted for each client)", number: true, show: (row) => bytes(row.object_bytes) },
     ] });
     this.largest = new Table({ label: "Largest objects", name: "sort", id: (row) => row.id, sort: "size_bytes", descending: true, empty: "nothing is in object storage", columns: [
       { key: "name", label: "name", show: (row) => row.name || row.id.slice(0, 8) }, { key: "owner_name", label: "owner", show: (row) => clientLink(row.owner, row.owner_name) }, { key: "size_bytes", label: "size", number: true, show: (row) => bytes(row.size_bytes) }, { key: "age_seconds", label: "stored for", number: true, show: (row) => elapsed(row.age_seconds) }, { key: "place", label: "where" }, { key: "homes", label: "also on hosts", value: (row) => row.homes.length, mark: (row) => row.homes.join(), show: (row) => row.homes.join(", ") }, { key: "tasks", label: "unfinished tasks", number: true, show: (row) => row.tasks === null ? "not counted" : integer(row.tasks) }, { key: "readers_waiting", label: "readers waiting", number: true, show: (row) => integer(row.readers_waiting) },
     ] });
-    this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)), card("Largest objects", "100 at most; unfinished tasks of the owner that name the object", this.largest.node));
+    this.node = element("div", {}, element("div", { class: "row" }, title("Objects"), this.range.node), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)), card("Largest objects", "100 at most; unfinished tasks of the owner that name the object", this.largest.node));
   }
 
-  addressChanged() { this.table.readAddress(); this.largest.readAddress(); }
+  addressChanged() { this.table.readAddress(); this.largest.readAddress(); this.range.readAddress(); this.draw(); }
+
+  draw() { this.chart?.update(); this.range.show(history.seconds); }
 
   shown() { this.chart = new Chart(this.holder, [{ name: "object_bytes", label: "bytes", colour: "#d65db1", fill: true }], bytes, { minimum: 1024 }); }
 
@@ -132,7 +136,7 @@ class Objects {
     const tile = (label, value, note = "") => element("div", { class: "tile" }, element("div", { class: "label" }, label), element("div", { class: "value" }, value), element("div", { class: "note" }, note));
     const { count, bytes: used, limit_bytes: limit } = data.objects;
     this.facts.replaceChildren(tile("objects", integer(count)), tile("in memory", bytes(used)), tile("limit", limit ? bytes(limit) : "not known", limit ? percent((100 * used) / limit) : ""));
-    this.chart?.update();
+    this.draw();
     this.table.show((await fetchJson("/api/clients")).filter((client) => client.object_count));
     this.largest.show(await fetchJson("/api/objects"));
   }
@@ -145,25 +149,28 @@ class Objects {
 class Scaling {
   constructor() {
     this.note = element("p", {}, "");
-    this.holder = element("div", { role: "img", "aria-label": "Requested, connected and busy workers over the last hour" });
+    this.holder = element("div", { role: "img", "aria-label": "Requested, connected and busy workers over time" });
+    this.range = new RangeChoice(() => this.draw());
     this.table = new Table({ label: "Worker adapters", name: "sort", id: (row) => row.url, sort: "url", empty: "no worker adapter is in use", columns: [
       { key: "url", label: "adapter" }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "groups", label: "groups", number: true }, { key: "requested_groups", label: "requested", number: true }, { key: "starting_groups", label: "starting", number: true },
       { key: "groups_max", label: "limit", number: true, show: (row) => row.groups_max ?? "no limit" }, { key: "workers_per_group", label: "workers per group", number: true }, { key: "capabilities", label: "capabilities" }, { key: "text", label: "last error", wide: true },
     ] });
     this.events = scalingEvents();
-    this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Requested and connected workers", "last hour", this.holder)), card("What happened", "the last 100 events, and why", this.events.node));
+    this.node = element("div", {}, element("div", { class: "row" }, title("Scaling"), this.range.node), this.note, this.table.node, element("div", { class: "grid" }, card("Requested and connected workers", "", this.holder)), card("What happened", "the last 100 events, and why", this.events.node));
   }
 
-  addressChanged() { this.table.readAddress(); }
+  addressChanged() { this.table.readAddress(); this.range.readAddress(); this.draw(); }
 
-  shown() { this.chart = new Chart(this.holder, [{ name: "requested_workers", label: "requested", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], whole, { seconds: 3600 }); }
+  draw() { this.chart?.update(); this.range.show(history.seconds); }
+
+  shown() { this.chart = new Chart(this.holder, [{ name: "requested_workers", label: "requested", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], whole); }
 
   async update() {
     const data = await fetchJson("/api/scaling");
     this.note.textContent = data.strategy ? `Strategy: ${data.strategy}` : "The scheduler does not start or stop workers: it has neither a scaling strategy nor an adapter.";
     this.table.show(data.adapters);
     this.events.show(data.events);
-    this.chart?.update();
+    this.draw();
   }
 
   recolour() { this.chart?.build(); }

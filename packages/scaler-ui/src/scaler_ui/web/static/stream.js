@@ -43,6 +43,7 @@ export class TaskStream {
     this.only = null;
     this.following = true;
     this.span = 60;
+    this.range = 0;
     this.end = Date.now() / 1000;
     this.scroll = 0;
     this.frameTimes = [];
@@ -499,7 +500,7 @@ export class TaskStream {
   moveLanes(by) { this.scroll += by; this.draw(); }
 
   showAll() {
-    if (this.bars.length) this.span = Math.max(1e-3, (this.lastTime - this.bars.firstStart) * 1.02);
+    if (this.bars.length) this.span = Math.max(1e-3, Math.min(this.range || Infinity, (this.lastTime - this.bars.firstStart) * 1.02));
     this.following = true;
     this.draw();
   }

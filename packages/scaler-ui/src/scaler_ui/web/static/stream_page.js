@@ -4,6 +4,7 @@ import * as address from "./address.js";
 import { showTask } from "./details.js";
 import { choice, closeDetail, count, element, functionLink, Table, time, title } from "./elements.js";
 import { integer, plural, seconds } from "./format.js";
+import { range, RangeChoice } from "./range.js";
 import { TaskStream } from "./stream.js";
 
 const LEGEND_MAX = 24;
@@ -22,6 +23,7 @@ export class Stream {
     this.stream = new TaskStream(canvas, tooltip, { onOpen: (bar) => showTask(bar.client, bar.number), onView: () => this.describe(), onSay: (text) => { this.said.hidden = false; this.said.textContent = text; } });
     this.colour = choice("colour", "Colour by", ["function", "capability", "label", "state", "client"].map((name) => [name, `colour by ${name}`]), () => this.recolourBy());
     this.stream.colourBy = this.colour.value;
+    this.range = new RangeChoice(() => this.showRange());
     this.host = element("select", { "aria-label": "Host", onchange: () => { address.set({ host: this.host.value || null }, { push: true }); this.stream.lanes.host = this.host.value; this.stream.draw(); } }, element("option", { value: "" }, "all hosts"));
     this.stream.lanes.host = address.get("host");
     this.failures = button("Next failure", () => this.stream.nextFailure(1));
@@ -31,7 +33,7 @@ export class Stream {
     ] });
     this.summary = element("div", { hidden: true }, this.table.node);
     this.asTable = button("What is in view, as a table", () => { this.summary.hidden = !this.summary.hidden; this.asTable.setAttribute("aria-expanded", String(!this.summary.hidden)); this.showSummary(); }, { class: "summary", "aria-expanded": "false" });
-    this.node = element("div", {}, title("Task stream"), element("div", { class: "row" }, this.colour, this.host,
+    this.node = element("div", {}, element("div", { class: "row" }, title("Task stream"), this.range.node), element("div", { class: "row" }, this.colour, this.host,
       button("Zoom in", () => this.stream.zoom(0.5)), button("Zoom out", () => this.stream.zoom(2)), button("Show all", () => this.stream.showAll()), button("Follow", () => { this.stream.following = true; this.stream.draw(); }),
       button("Fold hosts", () => this.stream.foldAll()), this.failures, element("a", { href: "/api/trace", download: "scaler-trace.json" }, "Chrome trace"), this.note), this.said, element("div", { class: "stream" }, canvas, tooltip), this.legend, this.asTable, this.summary);
   }
@@ -42,7 +44,14 @@ export class Stream {
     this.colour.value = address.get("colour", "function");
     this.stream.lanes.host = this.host.value = address.get("host");
     this.recolourBy();
+    if (Number(this.range.select.value) !== range()) { this.range.readAddress(); this.showRange(); }
     if (!address.get("show")) closeDetail();
+  }
+
+  // Shows the range. One may zoom from there: the range is where that begins, and what "Show all" shows.
+  showRange() {
+    this.stream.range = range();
+    this.stream.showAll();
   }
 
   async update(data) {
@@ -50,7 +59,9 @@ export class Stream {
     const { bars } = this.stream;
     const first = bars.seen === 0;
     const fresh = await bars.update(() => this.stream.draw());
-    if (first && bars.length) this.stream.span = Math.min(60, Math.max(2, this.stream.lastTime - bars.firstStart) * 1.02);
+    this.range.show(bars.length ? this.stream.lastTime - bars.firstStart : 0);
+    if (first && bars.length && range()) this.showRange();
+    else if (first && bars.length) this.stream.span = Math.min(60, Math.max(2, this.stream.lastTime - bars.firstStart) * 1.02);
     if (!fresh && !this.stale) return;
     // What ran until now has ended.
     this.stale = bars.running.length > 0;

@@ -4,20 +4,28 @@ import * as address from "./address.js";
 import { fetchJson } from "./data.js";
 import { age, agentLink, chip, choice, closeDetail, count, element, functionLink, link, meter, openDetail, searchField, size, Table, time, title } from "./elements.js";
 import { bytes, integer, percent, plural, seconds } from "./format.js";
+import { range, RangeChoice, rangeText } from "./range.js";
 import { sparkline } from "./sparklines.js";
 
 const VIEWS = [["", "hosts"], ["all", "all workers and agents"]];
 
 const last = (values) => values.at(-1) ?? 0;
 
+const KEPT = "last ten minutes";
+
+// How many values the range has.
+let slots = 60;
+
+const past = () => (slots < 60 ? rangeText() : KEPT);
+
 function busy(row) {
-  return element("span", { class: "measured" }, sparkline(row.busy, 100, `busy in the last ten minutes, ${last(row.busy)} % now`), `${last(row.busy)} %`);
+  return element("span", { class: "measured" }, sparkline(row.busy, 100, `busy in the ${past()}, ${last(row.busy)} % now`, slots), `${last(row.busy)} %`);
 }
 
 // Against the limit of a process, else against what its host has.
 function memory(row, limit) {
   const most = limit || Math.max(1, ...row.memory);
-  return element("span", { class: "measured" }, sparkline(row.memory, most, `memory in the last ten minutes, ${bytes(row.rss_bytes)} now`), limit ? `${bytes(row.rss_bytes)} of ${bytes(limit)}` : bytes(row.rss_bytes));
+  return element("span", { class: "measured" }, sparkline(row.memory, most, `memory in the ${past()}, ${bytes(row.rss_bytes)} now`, slots), limit ? `${bytes(row.rss_bytes)} of ${bytes(limit)}` : bytes(row.rss_bytes));
 }
 
 const reasonList = (reasons) => (reasons.length ? element("ul", { class: "reasons" }, ...reasons.slice(0, 4).map((reason) => element("li", {}, reason)), ...(reasons.length > 4 ? [element("li", {}, `and ${plural(reasons.length - 4, "more reason")}`)] : [])) : "");
@@ -29,7 +37,7 @@ class HostWorkers {
       { key: "reasons", label: "what is wrong", wide: true, value: (row) => row.reasons.length, mark: (row) => row.reasons.join(), show: (row) => reasonList(row.reasons) },
       { key: "busy", label: "busy", number: true, value: (row) => last(row.busy), mark: (row) => row.busy.join(), show: busy }, { key: "rss_bytes", label: "memory", number: true, mark: (row) => `${row.memory.join()}/${row.limit_bytes}`, show: (row) => memory(row, row.limit_bytes) },
       { key: "function", label: "running function", mono: true, show: (row) => functionLink(row.function) }, { key: "task_seconds", label: "running for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
-      count("ended", "ended in 10 min"), count("queued", "queued"), { key: "replaced", label: "processes replaced", number: true, show: (row) => (row.replaced ? integer(row.replaced) : "") },
+      count("ended", "ended in range"), count("queued", "queued"), { key: "replaced", label: "processes replaced", number: true, show: (row) => (row.replaced ? integer(row.replaced) : "") },
     ] });
     this.node = this.table.node;
   }
@@ -60,10 +68,11 @@ export class Workers {
     this.words = address.get("search").toLowerCase();
     this.search = searchField("search workers, functions, agents", (text) => { this.words = text.toLowerCase(); this.again(); });
     this.view = choice("view", "What is listed", VIEWS, () => this.again());
+    this.range = new RangeChoice(() => this.again());
     this.byHost = element("div", {}, this.hosts.node);
     this.all = element("div", {}, this.workers.node, element("h2", { class: "section" }, "Agents"), this.agents.node);
     this.holder = element("div");
-    this.node = element("div", {}, title("Workers"), element("div", { class: "row" }, this.search, this.view), this.holder);
+    this.node = element("div", {}, element("div", { class: "row" }, title("Workers"), this.range.node), element("div", { class: "row" }, this.search, this.view), this.holder);
     this.showView();
   }
 
@@ -73,6 +82,7 @@ export class Workers {
   showView() {
     const shown = this.listsAll ? this.all : this.byHost;
     if (this.holder.firstChild !== shown) this.holder.replaceChildren(shown);
+    this.range.node.hidden = this.listsAll;
   }
 
   again() {
@@ -87,6 +97,7 @@ export class Workers {
     this.workers.readAddress();
     this.agents.readAddress();
     this.hosts.readAddress();
+    this.range.readAddress();
     this.again();
     this.openShown();
   }
@@ -138,8 +149,13 @@ export class Workers {
   async update() {
     if (this.listsAll || (!this.opened && address.get("show"))) this.data = await fetchJson("/api/workers");
     if (!this.listsAll) {
-      const query = new URLSearchParams([...this.openHosts].slice(0, 50).map((name) => ["open", name]));
-      this.hostData = await fetchJson(`/api/hosts?${query}`);
+      const asked = range();
+      const query = new URLSearchParams([...[...this.openHosts].slice(0, 50).map((name) => ["open", name]), ["seconds", asked]]);
+      const data = await fetchJson(`/api/hosts?${query}`);
+      if (asked !== range()) return;
+      this.hostData = data;
+      slots = Math.max(2, data.spans);
+      this.range.show(data.kept_spans * data.span_seconds);
       this.showHosts();
     }
     this.show();
