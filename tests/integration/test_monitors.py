@@ -338,6 +338,37 @@ def test_the_first_figures_count_the_objects_there_are(deployment: Deployment) -
     wait_for("the store to have dropped them", lambda: top_once(scheduler)["objects"]["count"] == 0)
 
 
+def test_objects_beyond_the_largest_are_listed_a_page_at_a_time(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    base = start_ui(deployment, scheduler)
+    client, other = deployment.client(scheduler), deployment.client(scheduler)
+    kept = [client.send_object(bytes(1_000 + number), name=f"object {number:03}") for number in range(130)]
+    kept.append(other.send_object(b"quotes", name="Quotes of May"))
+    wait_for("all objects are counted", lambda: get(base, "/api/overview").get("objects", {}).get("count") == len(kept))
+    assert [one["name"] for one in get(base, "/api/objects/page")["objects"]][:2] == ["object 129", "object 128"]
+
+    def page(**asked: Any) -> tuple[int, list[str]]:
+        def answer() -> Any:
+            return httpx.get(f"{base}/api/objects/page", params=asked, timeout=10).json()
+
+        wait_for("object storage answers", lambda: answer()["objects"] is not None)
+        found = answer()
+        assert all(len(one["id"]) == 8 for one in found["objects"])
+        assert found["looked_at"] == len(kept)
+        return found["matching"], [one["name"] for one in found["objects"]]
+
+    assert page(sort="-size_bytes", offset=100) == (
+        131,
+        [f"object {n:03}" for n in range(29, -1, -1)] + ["Quotes of May"],
+    )
+    assert page(sort="name", offset=129) == (131, ["object 129", "Quotes of May"])
+    assert page(search="MAY quotes") == (1, ["Quotes of May"])
+    owners = {one["owner_name"]: one["owner"] for one in get(base, "/api/objects/page?search=may")["objects"]}
+    (owner,) = owners.values()
+    assert page(owner=owner) == (1, ["Quotes of May"])
+    assert page(owner="00" * 15 + "01") == (0, [])
+
+
 def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployment: Deployment, tmp_path: Path) -> None:
     scheduler = deployment.scheduler()
     deployment.workers(scheduler, "-his", "0.5", count=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -687,8 +688,45 @@ def test_the_scheduler_is_told_which_objects_are_largest() -> None:
     )
 
 
-def test_nobody_else_is_told_what_is_held() -> None:
-    (effect,) = Store().say(ALICE, m.StoreStatusRequest(1))
+def listed(store: Store, **asked: Any) -> tuple[int, int, list[str]]:
+    """Matching and looked at, and the names of the objects that are told."""
+    answer = store.answer(SCHEDULER, m.ObjectListRequest(7, **asked))
+    assert isinstance(answer, m.ObjectList)
+    assert (answer.request, answer.offset) == (7, asked.get("offset", 0))
+    return answer.matching, answer.looked_at, [one.name for one in answer.objects]
+
+
+def test_the_scheduler_is_told_of_objects_in_any_order_a_page_at_a_time() -> None:
+    store = Store(Limits(listed_objects=2, looked_at_objects=5))
+    for number, (name, owner, size) in enumerate(
+        (("Quotes", BOB, 10), ("rates", ALICE, 30), ("quotes of May", ALICE, 20), ("", BOB, 30), ("curves", BOB, 5))
+    ):
+        store.now = float(number)
+        store.say(owner, m.ObjectPut(1, b"%016d" % number, owner, [bytes([number]) * size], name))
+    store.now = 10.0
+    assert listed(store) == (5, 5, ["curves", "Quotes"])
+    assert listed(store, order=m.ObjectOrder.SIZE, descending=True) == (5, 5, ["", "rates"])
+    assert listed(store, order=m.ObjectOrder.SIZE, descending=True, offset=2) == (5, 5, ["quotes of May", "Quotes"])
+    assert listed(store, order=m.ObjectOrder.SIZE, descending=True, offset=4) == (5, 5, ["curves"])
+    assert listed(store, offset=99) == (5, 5, [])
+    assert listed(store, order=m.ObjectOrder.AGE) == (5, 5, ["curves", ""])
+    assert listed(store, order=m.ObjectOrder.NAME) == (5, 5, ["", "curves"])
+    assert listed(store, order=m.ObjectOrder.OWNER) == (5, 5, ["rates", "quotes of May"])
+    assert listed(store, order=m.ObjectOrder.PLACE) == listed(store, order=m.ObjectOrder.READERS)
+    assert listed(store, order=m.ObjectOrder.HOMES)[0] == 5
+    assert listed(store, order=200) == listed(store)
+    assert listed(store, words="QUOTES") == (2, 5, ["Quotes", "quotes of May"])
+    assert listed(store, words="may quo", owner=ALICE) == (1, 5, ["quotes of May"])
+    assert listed(store, words="may quo", owner=BOB) == (0, 5, [])
+    store.now = 11.0
+    store.say(BOB, m.ObjectPut(1, b"%016d" % 9, BOB, [b"x" * 99], "late"))
+    # The last one is not looked at: it came after five others.
+    assert listed(store, order=m.ObjectOrder.SIZE, descending=True) == (5, 5, ["", "rates"])
+
+
+@pytest.mark.parametrize("question", [m.StoreStatusRequest(1), m.ObjectListRequest(1)])
+def test_nobody_else_is_told_what_is_held(question: m.Message) -> None:
+    (effect,) = Store().say(ALICE, question)
     assert isinstance(effect, effects.Warn)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from random import Random
 
-from scaler_protocol.monitoring.topics import EVENTS, FIGURES
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES, listed_objects
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
@@ -299,6 +299,19 @@ class SyntheticScheduler:
         """Send messages as a scheduler does."""
         for message in messages:
             self._publisher.send([EVENTS if isinstance(message, m.MonitorEvents) else FIGURES, *encode(message)])
+
+    def answer_objects(self, objects: Sequence[m.StoredObjectStatus], number: int) -> int:
+        """Answer whoever has subscribed to pages of these objects, which are sorted by size. Return how many have.
+
+        Each answer has its own request number, from `number` on.
+        """
+        asked = [(topic, page) for topic in self.topics() if (page := listed_objects(topic)) is not None]
+        for topic, page in asked:
+            found = [one for one in objects if page.words in one.name and (not page.owner or one.owner == page.owner)]
+            found = found if page.descending else found[::-1]
+            shown = tuple(found[page.offset : page.offset + 100])
+            self._publisher.send([topic, *encode(m.ObjectList(number, page.offset, len(found), len(objects), shown))])
+        return len(asked)
 
     def publish_raw(self, *frames: Frame) -> None:
         """Send anything."""

@@ -65,7 +65,7 @@ AT_OBJECT_STORAGE = {
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
     KeyRole.OPERATOR: OBJECTS,
-    KeyRole.SCHEDULER: {"Hello", "Goodbye", "ObjectDelete", "StoreStatusRequest", "Shutdown"},
+    KeyRole.SCHEDULER: {"Hello", "Goodbye", "ObjectDelete", "StoreStatusRequest", "ObjectListRequest", "Shutdown"},
 }
 HELLO_OF = {
     KeyRole.CLIENT: m.Role.CLIENT,
@@ -112,7 +112,7 @@ MAY_NAME_ANYBODY = {
     # It is for the tasks of others.
     ("scheduler", KeyRole.OPERATOR): {"CancelRequest"},
     ("storage", KeyRole.WORKER): {"ObjectPut", "ObjectsHeld"},
-    ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete"},
+    ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete", "ObjectListRequest"},
     # It names the process of the other scheduler, which has no client.
     ("scheduler", KeyRole.SCHEDULER): {"SchedulerStatus"},
 }

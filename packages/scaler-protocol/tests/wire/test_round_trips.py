@@ -446,6 +446,8 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
             st.lists(OBJECT_STATUSES, max_size=2).map(tuple),
         )
     ),
+    m.ObjectListRequest: numbers_of(m.ObjectListRequest, order=st.integers(0, 0xFF)),
+    m.ObjectList: st.builds(m.ObjectList, U64, U64, U64, U64, st.lists(OBJECT_STATUSES, max_size=2).map(tuple)),
     m.Drain: st.builds(m.Drain),
     m.ProfileRequest: st.builds(m.ProfileRequest, WAITS, U32, U32),
     m.ProfileSamples: profiles(m.ProfileSamples),

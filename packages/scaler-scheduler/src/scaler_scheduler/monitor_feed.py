@@ -6,18 +6,22 @@ import json
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from scaler_protocol.monitoring.topics import (
     EVENTS,
     FIGURES,
+    ObjectsTopic,
     OutputTopic,
     ProfileWanted,
     drawn_graph,
     dump_topic,
     dumped_task,
     graph_topic,
+    listed_objects,
+    objects_topic,
     output_topic,
     profile_topic,
     profile_wanted,
@@ -48,6 +52,34 @@ class _Line(NamedTuple):
     at: float
     level: int
     text: str
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _of_kind(read: Callable[[bytes], _Kind | None], topics: Sequence[bytes]) -> tuple[_Kind, ...]:
+    return tuple(found for topic in topics if (found := read(topic)) is not None)
+
+
+class _Asked(NamedTuple):
+    """What monitors have subscribed to, besides figures and events."""
+
+    dumps: tuple[int, ...] = ()
+    graphs: tuple[tuple[bytes, int], ...] = ()
+    outputs: tuple[OutputTopic, ...] = ()
+    profiles: tuple[ProfileWanted, ...] = ()
+    objects: tuple[ObjectsTopic, ...] = ()
+
+    @classmethod
+    def of(cls, topics: Sequence[bytes]) -> _Asked:
+        """Return what the topics stand for."""
+        return cls(
+            _of_kind(dumped_task, topics),
+            _of_kind(drawn_graph, topics),
+            _of_kind(output_topic, topics),
+            _of_kind(profile_wanted, topics),
+            _of_kind(listed_objects, topics),
+        )
 
 
 class RecentLog(logging.Handler):
@@ -91,6 +123,7 @@ class MonitorFeed:
     def __init__(self, publisher: Publisher, log: RecentLog) -> None:
         self._publisher = publisher
         self._log = log
+        self._asked = _Asked()
         self._subscriptions_made = 0
         self._welcome_due = 0.0
         """When new subscriptions may count as such."""
@@ -104,6 +137,7 @@ class MonitorFeed:
         New ones soon after others are told a little later: somebody may subscribe and cancel all the time.
         """
         count = self._publisher.update_subscribers()
+        self._asked = _Asked.of(self._publisher.topics())
         made = self._publisher.subscriptions_made
         joined = made > self._subscriptions_made and now >= self._welcome_due
         if joined:
@@ -113,8 +147,7 @@ class MonitorFeed:
 
     def profiles(self) -> tuple[ProfileWanted, ...]:
         """Return the profiles that are subscribed to."""
-        found = map(profile_wanted, self._publisher.topics())
-        return tuple(wanted for wanted in found if wanted is not None)
+        return self._asked.profiles
 
     def publish(self, message: m.Message) -> None:
         """Publish a message of the core."""
@@ -128,8 +161,15 @@ class MonitorFeed:
 
     def outputs(self) -> tuple[OutputTopic, ...]:
         """Return what monitors want to read of the output of tasks and the logs of agents."""
-        found = (output_topic(topic) for topic in self._publisher.topics())
-        return tuple(output for output in found if output is not None)
+        return self._asked.outputs
+
+    def objects(self) -> tuple[ObjectsTopic, ...]:
+        """Return the pages of the list of objects that monitors want to see."""
+        return self._asked.objects
+
+    def publish_objects(self, topic: ObjectsTopic, message: m.ObjectList) -> None:
+        """Publish a page of the list of objects."""
+        self._publisher.send([objects_topic(topic), *encode(message)])
 
     def publish_own(self, core: SchedulerCore, now: float, unix_time: float, *, joined: bool) -> bool:
         """Publish new log lines, and dumps that a monitor waits for. Return whether the interval was over."""
@@ -146,9 +186,8 @@ class MonitorFeed:
         return True
 
     def _publish_graphs(self, core: SchedulerCore, now: float, unix_time: float) -> None:
-        asked = [graph for topic in self._publisher.topics() if (graph := drawn_graph(topic)) is not None]
         rows = 0
-        for client, first_number in asked[:GRAPHS_AT_ONCE]:
+        for client, first_number in self._asked.graphs[:GRAPHS_AT_ONCE]:
             view = core.view_graph(client, first_number, unix_time)
             if view is not None:
                 rows += len(view.states)
@@ -157,9 +196,8 @@ class MonitorFeed:
             self._graphs_due = now + max(INTERVAL_SECONDS, rows / GRAPH_ROWS_PER_SECOND)
 
     def _publish_dumps(self, core: SchedulerCore, now: float, unix_time: float) -> None:
-        numbers = [number for topic in self._publisher.topics() if (number := dumped_task(topic)) is not None]
-        if numbers:
+        if self._asked.dumps:
             self._dumps_due = now + INTERVAL_SECONDS
-        for number in numbers[:DUMPS_AT_ONCE]:
+        for number in self._asked.dumps[:DUMPS_AT_ONCE]:
             text = json.dumps(core.snapshot(now, number))
             self._publisher.send([dump_topic(number), *encode(m.MonitorDump(unix_time, text))])

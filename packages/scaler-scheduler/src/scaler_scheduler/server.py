@@ -33,6 +33,7 @@ from scaler_scheduler.guard import Guard, open_guard
 from scaler_scheduler.kept_jobs import KeptJobs
 from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
+from scaler_scheduler.object_pages import ObjectPages
 from scaler_scheduler.openings import for_others, how_to_watch, listen, publish_at, succession_for, webhooks_for
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_link import StoreLink
@@ -122,6 +123,7 @@ class _Server:
         self._router: RouterListener
         self._publisher: Publisher
         self._feed: MonitorFeed
+        self._object_pages = ObjectPages()
         self._recent_log = RecentLog()
         self._succession: SuccessionLink | LeaseLink
         """Says whether this scheduler is first, or the standby of another one."""
@@ -271,6 +273,7 @@ class _Server:
             config.incarnation,
             self._security,
             self._on_store_status,
+            self._on_objects,
             self._on_objects_lost,
             self._on_store_replaced,
             config.term,
@@ -300,6 +303,11 @@ class _Server:
         self._core.handle(events.StoreReported(status), now)
         # A snapshot may have waited for this.
         self._on_idle()
+
+    def _on_objects(self, page: m.ObjectList) -> None:
+        topic = self._object_pages.take(page)
+        if topic is not None:
+            self._feed.publish_objects(topic, self._core.view_objects(page))
 
     def _on_objects_lost(self, message: m.ObjectsLost, now: float) -> None:
         self._core.handle(events.ObjectsLost(message.host, message.ids), now)
@@ -493,6 +501,7 @@ class _Server:
         store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
             store_asked = self._store.ask_status(now, even_if_unanswered=joined)
+        self._store.ask_objects(self._object_pages.requests(self._feed.objects(), now), now)
         cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError, WrongServerKeyError
@@ -50,6 +50,7 @@ class StoreLink:
         incarnation: bytes,
         security: ServerSecurity | None,
         on_status: Callable[[m.StoreStatus, float], None],
+        on_objects: Callable[[m.ObjectList], None],
         on_lost: Callable[[m.ObjectsLost, float], None],
         on_replaced: Callable[[float], None],
         term: int = 0,
@@ -57,10 +58,12 @@ class StoreLink:
         """Begin to connect.
 
         `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, `on_replaced` when another
-        server answers than before, all with the time. `term`: this scheduler's, by which the server knows which of two is first.
+        server answers than before, all with the time; `on_objects` with each answer to `ask_objects`. `term`: this scheduler's,
+        by which the server knows which of two is first.
         """
         self._loop = asyncio.get_running_loop()
         self._on_status = on_status
+        self._on_objects = on_objects
         self._on_lost = on_lost
         self._on_replaced = on_replaced
         self._requests = StoreRequests(
@@ -145,6 +148,13 @@ class StoreLink:
         self.flush(now)
         return True
 
+    def ask_objects(self, requests: Sequence[m.ObjectListRequest], now: float) -> None:
+        """Ask the server for pages of its list of objects."""
+        for request in requests:
+            self._requests.tell(request, now)
+        if requests:
+            self.flush(now)
+
     # --- private
 
     def _drain(self) -> None:
@@ -161,6 +171,8 @@ class StoreLink:
                 if isinstance(message, m.StoreStatus):
                     self._asked_at = float("-inf")
                     self._on_status(message, now)
+                elif isinstance(message, m.ObjectList):
+                    self._on_objects(message)
                 elif isinstance(message, m.ObjectsLost):
                     self._on_lost(message, now)
                 elif any(isinstance(one, StoreChanged) for one in self._requests.receive(message, now)):

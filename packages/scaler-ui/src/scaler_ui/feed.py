@@ -16,7 +16,14 @@ from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.envelope import Frame
-from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorGraph, MonitorLog, MonitorSnapshot
+from scaler_protocol.wire.messages import (
+    MonitorEvents,
+    MonitorFailures,
+    MonitorGraph,
+    MonitorLog,
+    MonitorSnapshot,
+    ObjectList,
+)
 from scaler_ui.model import ClusterModel
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ LONG_WAIT_SECONDS = 300.0
 
 ASKED_SECONDS = 5.0
 """How long a topic that was asked for stays subscribed to."""
-ASKED_MAX = 4
+ASKED_MAX = 8
 """Most of them at once; the oldest is given up for another one."""
 
 EVERYTHING = (FIGURES, EVENTS)
@@ -80,6 +87,8 @@ class MonitorFeed:
         """How often a connection has ended."""
         self._asked: dict[bytes, float] = {}
         """Topics that are wanted for now, and until when."""
+        self._pages: dict[bytes, ObjectList] = {}
+        """The last answers to topics of pages of objects."""
         self._subscribed: set[bytes] = set()
         """Those of them that there is a subscription to."""
         self._subscriber = Subscriber(str(monitor_address), topics, security=security)
@@ -113,6 +122,12 @@ class MonitorFeed:
             if len(self._asked) > ASKED_MAX:
                 del self._asked[next(iter(self._asked))]
 
+    def look(self, topic: bytes) -> ObjectList | None:
+        """Return the last answer to a topic of `objects_topic`, None until there is one. Asks for it."""
+        self.ask(topic)
+        with self._guard:
+            return self._pages.get(topic)
+
     def _follow_asked(self) -> None:
         with self._guard:
             if not self._asked and not self._subscribed:
@@ -120,6 +135,7 @@ class MonitorFeed:
             now = self._clock()
             self._asked = {topic: until for topic, until in self._asked.items() if until > now}
             wanted = set(self._asked)
+            self._pages = {topic: page for topic, page in self._pages.items() if topic in wanted}
         for topic in wanted - self._subscribed:
             self._subscriber.subscribe(topic)
         for topic in self._subscribed - wanted:
@@ -146,6 +162,12 @@ class MonitorFeed:
             if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog | MonitorGraph):
                 with self._guard:
                     self._model.accept(message, self._clock())
+            elif isinstance(message, ObjectList):
+                topic = bytes(frames[0])
+                with self._guard:
+                    # Whoever subscribes to a topic also gets those that begin with it.
+                    if topic in self._asked:
+                        self._pages[topic] = message
         except WireError as error:
             self._warn("%s sent a message that is not part of this protocol: %s", error)
         except Exception as error:

@@ -12,8 +12,15 @@ from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 
-_FIGURES, _EVENTS, _DUMP, _OUTPUT, _PROFILE, _GRAPH = range(6)
+_FIGURES, _EVENTS, _DUMP, _OUTPUT, _PROFILE, _GRAPH, _OBJECTS = range(7)
 _OF_TASK, _OF_AGENT = range(2)
+
+_ENVELOPE_BYTES = len(encode_envelope(Envelope(0, 0, 0, 0)))
+
+OBJECT_WORDS_BYTES_MAX = 800
+"""Longest text that objects are searched for."""
+
+OBJECTS_OFFSET_MAX = 10_000_000
 
 _HALVES = struct.Struct("<QQ")
 """A client's id."""
@@ -120,3 +127,36 @@ def drawn_graph(topic: bytes) -> tuple[bytes, int] | None:
     if envelope.epoch != _GRAPH:
         return None
     return _HALVES.pack(envelope.acknowledged, envelope.flags), envelope.sequence
+
+
+class ObjectsTopic(NamedTuple):
+    """Objects that somebody wants to see: as in `ObjectListRequest`."""
+
+    offset: int = 0
+    order: int = 0
+    descending: bool = False
+    owner: bytes = b""
+    """Of this client only; empty: of any."""
+    words: str = ""
+
+
+def objects_topic(wanted: ObjectsTopic) -> bytes:
+    """Return the topic of a page of the list of objects."""
+    envelope = encode_envelope(Envelope(wanted.offset, wanted.order, int(wanted.descending), _OBJECTS))
+    return envelope + (wanted.owner or ANY_CLIENT) + wanted.words.encode()[:OBJECT_WORDS_BYTES_MAX]
+
+
+def listed_objects(topic: bytes) -> ObjectsTopic | None:
+    """Return what the topic of a page of objects asks for; None for any other topic."""
+    head, owner = topic[:_ENVELOPE_BYTES], topic[_ENVELOPE_BYTES : _ENVELOPE_BYTES + ID_BYTES]
+    words = topic[_ENVELOPE_BYTES + ID_BYTES :]
+    try:
+        offset, order, descending, stream = decode_envelope(head)
+        text = words.decode()
+    except (MalformedMessageError, UnicodeDecodeError):
+        return None
+    if stream != _OBJECTS or len(owner) != ID_BYTES or len(words) > OBJECT_WORDS_BYTES_MAX:
+        return None
+    if offset > OBJECTS_OFFSET_MAX or order > 0xFF or descending > 1:
+        return None
+    return ObjectsTopic(offset, order, bool(descending), b"" if owner == ANY_CLIENT else owner, text)

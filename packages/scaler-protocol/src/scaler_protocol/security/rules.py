@@ -94,7 +94,14 @@ TO_OBJECT_STORAGE: Mapping[KeyRole, Kinds] = MappingProxyType(
         KeyRole.MONITOR: _NOTHING,
         KeyRole.OPERATOR: _kinds(_OBJECTS_OF_ITS_OWN),
         KeyRole.SCHEDULER: _kinds(
-            {m.Hello: "", m.Goodbye: "", m.ObjectDelete: "", m.StoreStatusRequest: "", m.Shutdown: ""}
+            {
+                m.Hello: "",
+                m.Goodbye: "",
+                m.ObjectDelete: "",
+                m.StoreStatusRequest: "",
+                m.ObjectListRequest: "",
+                m.Shutdown: "",
+            }
         ),
     }
 )

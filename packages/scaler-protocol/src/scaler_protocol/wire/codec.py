@@ -849,6 +849,19 @@ _LAYOUTS: tuple[_Layout, ...] = (
         ),
         check=_check_store_status,
     ),
+    _Layout(
+        "objectListRequest",
+        m.ObjectListRequest,
+        tuple(_plain("request", "offset", "order", "descending", "owner", "words")),
+    ),
+    _Layout(
+        "objectList",
+        m.ObjectList,
+        (
+            *_plain("request", "offset", "matching", "looked_at"),
+            *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
+        ),
+    ),
     _Layout("drain", m.Drain, ()),
     _Layout(
         "schedulerStatus",

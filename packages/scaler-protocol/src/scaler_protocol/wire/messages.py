@@ -1636,6 +1636,54 @@ class StoreStatus:
     """The largest ones, at most 100; where there are very many, of the oldest."""
 
 
+class ObjectOrder(IntEnum):
+    """By what objects are listed."""
+
+    SIZE = 0
+    AGE = 1
+    NAME = 2
+    OWNER = 3
+    """The owner's id: so those of one owner stand together."""
+    PLACE = 4
+    READERS = 5
+    """How many requests wait until it is read from the disk."""
+    HOMES = 6
+    """How many hosts have it too."""
+
+
+@record
+class ObjectListRequest:
+    """Scheduler to object storage: which objects are there? One `ObjectList` answers it."""
+
+    request: int
+    """Returned in the answer."""
+    offset: int = 0
+    """How many objects of that order are left out."""
+    order: int = 0
+    """An `ObjectOrder`; one that is not known stands for `SIZE`."""
+    descending: bool = False
+    owner: bytes = b""
+    """Only objects of this client; empty: of any."""
+    words: str = ""
+    """Only objects whose names have all these words, in any case."""
+
+
+@record
+class ObjectList:
+    """The answer to `ObjectListRequest`; and what monitors get of it, who have subscribed to it."""
+
+    request: int
+    """The number of the request."""
+    offset: int = 0
+    """How many objects come before these."""
+    matching: int = 0
+    """How many objects of those that were looked at are asked for."""
+    looked_at: int = 0
+    """Where there are very many objects, only the oldest are looked at."""
+    objects: tuple[StoredObjectStatus, ...] = ()
+    """At most 100."""
+
+
 @record
 class Drain:
     """Agent to scheduler: send no more tasks, I am about to leave. Scheduler to agent: finish what you have and leave."""
@@ -1766,6 +1814,8 @@ Message = (
     | MonitorDump
     | StoreStatusRequest
     | StoreStatus
+    | ObjectListRequest
+    | ObjectList
     | Drain
     | SchedulerStatus
     | LockRequest

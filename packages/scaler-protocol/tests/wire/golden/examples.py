@@ -531,6 +531,10 @@ EXAMPLES: dict[str, m.Message] = {
         array("Q", [3000]),
         (m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "disk", readers_waiting=1),),
     ),
+    "object-list-request": m.ObjectListRequest(7, 200, m.ObjectOrder.AGE, True, CLIENT, "quotes rates"),
+    "object-list": m.ObjectList(
+        7, 200, 1_201, 20_000, (m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "disk", 1, 3, ("node-7",)),)
+    ),
     "scheduler-status": m.SchedulerStatus(term=131_077, is_first=True, incarnation=SCHEDULER, answers=True, ends=True),
     "drain": m.Drain(),
     "output-request": m.OutputRequest(9, 17, CLIENT),

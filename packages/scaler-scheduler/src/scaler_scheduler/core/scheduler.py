@@ -24,6 +24,7 @@ All parts work on the tables of one `SchedulerState`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from scaler_protocol.errors import SessionError
@@ -48,6 +49,7 @@ from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.lock_requests import LockRequests
 from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
+from scaler_scheduler.core.object_listing import with_tasks
 from scaler_scheduler.core.operator_requests import OperatorRequests
 from scaler_scheduler.core.output_questions import OutputQuestions
 from scaler_scheduler.core.placement import Placement, forget_ended
@@ -248,6 +250,10 @@ class SchedulerCore:
         """Return the rows of a graph as monitors draw it; None where it is over."""
         state = self._state
         return view_graph(state.clients, state.functions, state.config.incarnation, client, first_number, unix_time)
+
+    def view_objects(self, page: m.ObjectList) -> m.ObjectList:
+        """Return what monitors may see of a page of the list of objects, with the tasks that name them."""
+        return replace(page, objects=with_tasks(page.objects, self._state.clients.values()))
 
     def dismiss_peers(self) -> None:
         """Tell all peers that another scheduler is first. What they hold stays with them."""

@@ -6,7 +6,7 @@ from collections import Counter as Count
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scaler_protocol.wire.messages import Counter, GroupStatus, ProcessorState, WorkerStatus
+from scaler_protocol.wire.messages import Counter, GroupStatus, ProcessorState, StoredObjectStatus, WorkerStatus
 from scaler_ui.model import activity
 from scaler_ui.model.bars import Lane
 from scaler_ui.model.cluster import ClusterModel, readable_name, shown_name
@@ -210,21 +210,23 @@ def _group_note(group: GroupStatus) -> str:
 
 def objects(model: ClusterModel) -> list[dict[str, Any]]:
     """Return the largest objects in storage."""
-    return [
-        {
-            "id": one.id.hex(),
-            "name": one.name,
-            "owner": one.owner.hex(),
-            "owner_name": model.client_name(one.owner),
-            "size_bytes": one.size_bytes,
-            "age_seconds": round(one.age_seconds, 1),
-            "place": one.place,
-            "readers_waiting": one.readers_waiting,
-            "tasks": None if one.tasks < 0 else one.tasks,
-            "homes": list(one.homes),
-        }
-        for one in (model.snapshot.objects if model.snapshot is not None else ())
-    ]
+    return [object_data(model, one) for one in (model.snapshot.objects if model.snapshot is not None else ())]
+
+
+def object_data(model: ClusterModel, one: StoredObjectStatus) -> dict[str, Any]:
+    """Return one object in storage."""
+    return {
+        "id": one.id.hex(),
+        "name": one.name,
+        "owner": one.owner.hex(),
+        "owner_name": model.client_name(one.owner),
+        "size_bytes": one.size_bytes,
+        "age_seconds": round(one.age_seconds, 1),
+        "place": one.place,
+        "readers_waiting": one.readers_waiting,
+        "tasks": None if one.tasks < 0 else one.tasks,
+        "homes": list(one.homes),
+    }
 
 
 def graphs(model: ClusterModel) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from scaler_protocol.address import Address
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX, collapsed
-from scaler_protocol.monitoring.topics import OutputTopic, graph_topic
+from scaler_protocol.monitoring.topics import OBJECTS_OFFSET_MAX, OutputTopic, graph_topic, objects_topic
 from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
@@ -36,6 +36,8 @@ from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.hosts import hosts
 from scaler_ui.model.jobs import jobs
 from scaler_ui.model.metrics import render_metrics
+from scaler_ui.model.object_pages import NO_PAGE, known_page, page_data, wanted_page
+from scaler_ui.model.object_pages import SORT_PATTERN as OBJECT_SORT_PATTERN
 from scaler_ui.model.task_pages import ORDERS, SORT_PATTERN, find_tasks, read_cursor
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
@@ -205,6 +207,30 @@ def create_application(
     @application.get("/api/objects", summary="The largest objects in storage")
     async def show_objects() -> Response:
         return read(figures.objects)
+
+    @application.get(
+        "/api/objects/page",
+        summary="Objects in storage in any order, 100 at once from `offset` on; `objects` is null until storage has answered",
+    )
+    async def show_object_page(
+        sort: Annotated[str, Query(pattern=OBJECT_SORT_PATTERN)] = "-size_bytes",
+        search: Annotated[str, Query(max_length=200)] = "",
+        owner: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
+        offset: Annotated[int, Query(ge=0, le=OBJECTS_OFFSET_MAX)] = 0,
+    ) -> Response:
+        wanted = wanted_page(sort, search, bytes.fromhex(owner), offset)
+        with feed.model() as model:
+            known = known_page(model, wanted)
+        if known is None:
+            known = NO_PAGE
+            for _ in range(ANSWER_LOOKS if feed.connected else 0):
+                page = feed.look(objects_topic(wanted))
+                if page is not None:
+                    with feed.model() as model:
+                        known = page_data(model, page)
+                    break
+                await asyncio.sleep(ANSWER_SECONDS / ANSWER_LOOKS)
+        return Response(json.dumps(known, separators=(",", ":")), media_type="application/json")
 
     @application.get("/api/scaling", summary="Scaling strategy and worker adapters")
     async def show_scaling() -> Response:

@@ -11,7 +11,7 @@ from scaler_objstore.core.commands.goodbye import goodbye
 from scaler_objstore.core.commands.held import objects_gone, objects_held
 from scaler_objstore.core.commands.put import put
 from scaler_objstore.core.commands.shutdown import shutdown
-from scaler_objstore.core.commands.status import status
+from scaler_objstore.core.commands.status import object_list, status
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.wire import messages as m
@@ -27,5 +27,6 @@ COMMANDS: dict[type[Any], Command] = {
     m.Goodbye: goodbye,
     m.Shutdown: shutdown,
     m.StoreStatusRequest: status,
+    m.ObjectListRequest: object_list,
 }
 """Hello is missing here, because it has no peer yet: it registers one."""

@@ -328,7 +328,11 @@ class StoreRequests:
         if self._hello_number:
             self._outgoing.append(m.Goodbye(reason))
 
-    def tell(self, message: m.Shutdown | m.StoreStatusRequest | m.ObjectsGone | m.ObjectPut, now: float) -> None:
+    def tell(
+        self,
+        message: m.Shutdown | m.StoreStatusRequest | m.ObjectListRequest | m.ObjectsGone | m.ObjectPut,
+        now: float,
+    ) -> None:
         """Send a message that needs no answer, or that the owner repeats.
 
         Of an agent: only `ObjectsGone`, and to the store of its host how much of an incomplete put is there. Of a client: only

@@ -101,6 +101,8 @@ struct Message {
     profileSamples @60 :ProfileSamples;
     monitorProfile @61 :MonitorProfile;
     monitorGraph @62 :MonitorGraph;
+    objectListRequest @63 :ObjectListRequest;
+    objectList @64 :ObjectList;
   }
 }
 
@@ -486,6 +488,25 @@ struct StoreStatus {
   objects @7 :List(StoredObjectStatus);        # the largest ones, at most 100
 }
 
+struct ObjectListRequest {
+  # S→O: objects in some order. One objectList answers it.
+  request @0 :UInt64;
+  offset @1 :UInt64;                     # how many objects of that order are left out
+  order @2 :UInt8;                       # 0 size, 1 age, 2 name, 3 owner, 4 place, 5 waiting readers, 6 number of hosts that have it too
+  descending @3 :Bool;
+  owner @4 :Data;                        # only objects of this client; empty: of any
+  words @5 :Text;                        # only objects whose names have all these words, in any case
+}
+
+struct ObjectList {
+  # O→S, and S to the monitors that have subscribed to it.
+  request @0 :UInt64;
+  offset @1 :UInt64;                     # how many objects come before these
+  matching @2 :UInt64;                   # objects that are asked for, of those that were looked at
+  lookedAt @3 :UInt64;                   # where there are very many objects, only the oldest are looked at
+  objects @4 :List(StoredObjectStatus);  # at most 100
+}
+
 struct StoredObjectStatus {
   # One object in storage.
   id @0 :Data;
@@ -513,6 +534,8 @@ struct StoredObjectStatus {
 #      number that the monitor chooses, `acknowledged` how often a second is sampled, `flags` for how many seconds.
 #   5  graph: MonitorGraph, about once a second while somebody subscribes, less often for large graphs. `sequence` is the
 #      number of its first task, `acknowledged` and `flags` the halves of its client's incarnation (little endian).
+#   6  objects: ObjectList, about once a second while somebody subscribes. `sequence`, `acknowledged` and `flags` are `offset`, `order`
+#      and `descending` of the request. Behind the envelope follow the 16 bytes of the owner (zeros: any), and the words.
 
 struct MonitorSnapshot {
   # About once a second while somebody subscribes.

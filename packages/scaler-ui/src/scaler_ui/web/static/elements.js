@@ -83,7 +83,7 @@ export const age = (key, label) => ({ key, label, number: true, show: (row) => `
 
 // columns: { key, label, number, wide, mono, value(row) for sorting, show(row) text or element, mark(row) what `show` depends on
 // where that is more than row[key] }. `onOpen(row)` makes rows open something. `name`: where the address keeps the order.
-// `under(row)`: what stands below the row in its full width, or null.
+// `fixed`: nothing is sorted by it. `under(row)`: what stands below the row in its full width, or null.
 // `onSort`: called for another order, where the rows come in it already.
 export class Table {
   constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "no rows", rowsMax = 1000, name = null, onSort = null, under = null }) {
@@ -96,7 +96,7 @@ export class Table {
     this.body = element("tbody", { role: "rowgroup" });
     this.table = element("table", { class: "data", "aria-label": label, role: "table" }, element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...this.heads)), this.body);
     this.note = element("p", { class: "empty loading" }, "waiting for figures…");
-    this.choice = this.sortable ? element("select", { "aria-label": `Order of ${label}`, onchange: () => this.sortBy(columns[this.choice.selectedIndex]) }, ...columns.map((column) => element("option", { value: column.key }, `by ${column.label}`))) : null;
+    this.choice = this.sortable ? element("select", { "aria-label": `Order of ${label}`, onchange: () => this.sortBy(columns.find((column) => column.key === this.choice.value)) }, ...columns.filter((column) => !column.fixed).map((column) => element("option", { value: column.key }, `by ${column.label}`))) : null;
     this.scroller = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, this.table, this.note);
     this.node = element("div", { class: "table" }, this.choice && element("div", { class: "sort-choice" }, this.choice), this.scroller);
     this.readAddress();
@@ -105,7 +105,7 @@ export class Table {
   readAddress() {
     const kept = this.name ? address.get(this.name) : "";
     const key = kept.replace(/^-/, "");
-    if (this.columns.some((column) => column.key === key)) Object.assign(this, { sort: key, descending: kept.startsWith("-") });
+    if (this.columns.some((column) => column.key === key && !column.fixed)) Object.assign(this, { sort: key, descending: kept.startsWith("-") });
     else Object.assign(this, this.usual);
     this.#markSorted();
     if (this.data) this.show(this.data, this.emptyNow);
@@ -113,7 +113,7 @@ export class Table {
 
   #head(column) {
     const head = element("th", { scope: "col", role: "columnheader", class: column.number ? "number" : undefined, "data-key": column.key });
-    if (!this.sortable) head.append(element("span", {}, column.label));
+    if (!this.sortable || column.fixed) head.append(element("span", {}, column.label));
     else head.append(element("button", { type: "button", onclick: () => this.sortBy(column) }, column.label));
     return head;
   }

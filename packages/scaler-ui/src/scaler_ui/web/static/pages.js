@@ -18,6 +18,7 @@ import { Stream } from "./stream_page.js";
 import { Tasks } from "./tasks.js";
 import { Workers } from "./workers.js";
 import { LogSource } from "./logs.js";
+import { Objects } from "./objects.js";
 
 class Clients {
   constructor() {
@@ -106,44 +107,9 @@ class Clients {
 
   open(row) {
     openDetail(`Client ${row.name}`, [["id", row.id], ["user", row.user], ["host", row.hostname], ["pid", row.pid || ""], ["connected for", elapsed(row.connected_seconds)], ["waiting", integer(row.waiting)], ["assigned", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? element("span", {}, "runs inside a task of ", clientLink(row.parent, row.parent_name)) : ""]],
-      [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks")),
+      [element("p", { class: "row" }, link("tasks", { client: row.id }, "its tasks"), link("tasks", { client: row.id, state: "failed" }, "its failed tasks"), link("objects", { owner: row.id }, "its objects")),
         ...(row.waiting || row.running ? [element("p", { class: "row" }, cancelButton("Cancel its tasks", `all unfinished tasks of ${row.name}`, { client: row.id }))] : [])], row.id);
   }
-}
-
-class Objects {
-  constructor() {
-    this.facts = element("div", { class: "tiles" });
-    this.range = new RangeChoice(() => this.draw());
-    this.holder = element("div", { role: "img", "aria-label": "Object memory over time" });
-    this.table = new Table({ label: "Objects by client", name: "clients", id: (row) => row.id, sort: "object_bytes", descending: true, empty: "no connected client has objects", columns: [
-      { key: "name", label: "client", show: (row) => clientLink(row.id, row.name) }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes (shared objects counted for each client)", number: true, show: (row) => bytes(row.object_bytes) },
-    ] });
-    this.largest = new Table({ label: "Largest objects", name: "sort", id: (row) => row.id, sort: "size_bytes", descending: true, empty: "nothing is in object storage", columns: [
-      { key: "name", label: "name", show: (row) => row.name || row.id.slice(0, 8) }, { key: "owner_name", label: "owner", show: (row) => clientLink(row.owner, row.owner_name) }, { key: "size_bytes", label: "size", number: true, show: (row) => bytes(row.size_bytes) }, { key: "age_seconds", label: "stored for", number: true, show: (row) => elapsed(row.age_seconds) }, { key: "place", label: "where" }, { key: "homes", label: "also on hosts", value: (row) => row.homes.length, mark: (row) => row.homes.join(), show: (row) => row.homes.join(", ") }, { key: "tasks", label: "unfinished tasks", number: true, show: (row) => row.tasks === null ? "not counted" : integer(row.tasks) }, { key: "readers_waiting", label: "readers waiting", number: true, show: (row) => integer(row.readers_waiting) },
-    ] });
-    this.node = element("div", {}, element("div", { class: "row" }, title("Objects"), this.range.node), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)), card("Largest objects", "100 at most; unfinished tasks of the owner that name the object", this.largest.node));
-  }
-
-  addressChanged() { this.table.readAddress(); this.largest.readAddress(); this.range.readAddress(); this.draw(); }
-
-  draw() { this.chart?.update(); this.range.show(history.seconds); }
-
-  shown() { this.chart = new Chart(this.holder, [{ name: "object_bytes", label: "bytes", colour: "#d65db1", fill: true }], bytes, { minimum: 1024 }); }
-
-  async update(data) {
-    if (!data.objects) return;
-    const tile = (label, value, note = "") => element("div", { class: "tile" }, element("div", { class: "label" }, label), element("div", { class: "value" }, value), element("div", { class: "note" }, note));
-    const { count, bytes: used, limit_bytes: limit } = data.objects;
-    this.facts.replaceChildren(tile("objects", integer(count)), tile("in memory", bytes(used)), tile("limit", limit ? bytes(limit) : "not known", limit ? percent((100 * used) / limit) : ""));
-    this.draw();
-    this.table.show((await fetchJson("/api/clients")).filter((client) => client.object_count));
-    this.largest.show(await fetchJson("/api/objects"));
-  }
-
-  recolour() { this.chart?.build(); }
-
-  destroy() { this.chart?.destroy(); }
 }
 
 class Scaling {
