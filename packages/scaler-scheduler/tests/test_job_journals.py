@@ -12,6 +12,7 @@ import pytest
 
 from scaler_protocol.service.errors import ServiceError
 from scaler_scheduler import job_journals
+from scaler_scheduler.core.events import JournalsBehind, JournalsStored
 from scaler_scheduler.job_journals import JobJournals, read_records, size_of, sync_files, whole_file
 
 JOB, OTHER = b"j" * 16, b"o" * 16
@@ -292,3 +293,81 @@ def test_a_folder_has_one_scheduler(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ServiceError, match="cannot be kept"):
         JobJournals(tmp_path / "file")
+
+
+class Disk:
+    """What `os.write` writes to, while it is not full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = True
+        self.writes = 0
+        self._write = os.write
+        monkeypatch.setattr(job_journals.os, "write", self.write)
+
+    def write(self, fd: int, data: bytes) -> int:
+        self.writes += 1
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._write(fd, data)
+
+
+def test_who_waits_for_a_journal_is_told_once_a_full_disk_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, told = Disk(monkeypatch), list[JournalsBehind | JournalsStored]()
+    journals = JobJournals(tmp_path, told.append)
+    for record in RECORDS:
+        journals.append(JOB, record)
+    journals.sync_all(1)
+    journals.sync(JOB)
+    journals.sync_all(2)
+    journals.look(100.0)
+    assert told == []
+    disk.is_full = False
+    journals.look(102.0)
+    assert told == [JournalsStored(1), JournalsStored(2)]
+    journals.sync_all(3)
+    assert told[2:] == [JournalsStored(3)]
+    journals.close()
+    assert loaded(tmp_path) == {JOB: RECORDS}
+    # One line about it, and the file's name in it.
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert f"{JOB.hex()}.job cannot be written" in line
+    assert line.endswith("No space left on device")
+
+
+def test_a_full_disk_is_asked_again_now_and_then_and_not_with_each_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    journals = JobJournals(tmp_path)
+    for _ in range(1000):
+        journals.append(JOB, b"record")
+    assert disk.writes == 1
+    journals.look(100.0)
+    assert disk.writes == 2
+    disk.is_full = False
+    journals.close()
+    assert loaded(tmp_path) == {JOB: [b"record"] * 1000}
+
+
+def test_no_further_tasks_while_a_full_disk_does_not_take_those_that_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_journals, "BEHIND_BYTES", 10_000)
+    disk, told = Disk(monkeypatch), list[JournalsBehind | JournalsStored]()
+    journals = JobJournals(tmp_path, told.append)
+    for job in (JOB, OTHER) * 5:
+        journals.append(job, b"x" * 1000)
+    (behind,) = told
+    assert isinstance(behind, JournalsBehind)
+    assert behind.text.startswith("jobs take no further tasks now: 10000 bytes wait for the disk at ")
+    assert behind.text.endswith("which does not take them: No space left on device. Try again later")
+    # Forgetting a job counts, and so does what is written.
+    journals.drop(OTHER)
+    journals.look(100.0)
+    assert len(told) == 1
+    disk.is_full = False
+    journals.look(102.0)
+    assert told[1:] == [JournalsBehind("")]
+    journals.close()

@@ -148,7 +148,7 @@ class SchedulerConfig:
     keeps_jobs: bool = False
     """Whether the shell keeps journals of jobs, so that they are there after a restart."""
     journals_wait: bool = False
-    """Whether journals are in a store, which takes its time: answers that say that something is kept wait for it."""
+    """Whether answers that say that something is kept wait until the shell says that it is there."""
     jobs_are_elsewhere: bool = False
     """Whether another scheduler has the journals, or they cannot be read: until then no job is made, and none is answered."""
     unix_offset_seconds: float = 0.0

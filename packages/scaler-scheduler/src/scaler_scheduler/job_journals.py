@@ -8,6 +8,9 @@ A file grows only at its end. Each record is given to the system at once, so not
 on the disk (fsync) when a job's block is left, and otherwise after about `SYNC_SECONDS`: so much may be lost with the power. A
 record that was cut off at the end of a file is removed with the next start; damaged ones are passed over, also where their
 length is damaged, and the file is kept as it was beside the new one.
+
+What a full or failing disk does not take is kept in memory and tried again each second. Answers that say that something is kept
+wait for that (`core.jobs.saving`).
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from scaler_protocol.service.errors import ServiceError
+from scaler_scheduler.core.events import JournalsBehind, JournalsStored
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,9 @@ RECORD_BYTES_MAX = 1 << 31
 
 OPEN_FILES_MAX = 64
 
+BEHIND_BYTES = 64 * 1024 * 1024
+"""If so many bytes wait for the disk, no further tasks are taken."""
+
 SUFFIX = ".job"
 
 
@@ -53,8 +60,12 @@ class JournalsInUseError(ServiceError):
 class JobJournals:
     """The files of one folder. Raises ServiceError where it cannot be used; JournalsInUseError: another scheduler uses it."""
 
-    def __init__(self, storage_path: Path) -> None:
+    def __init__(
+        self, storage_path: Path, on_event: Callable[[JournalsBehind | JournalsStored], None] = lambda _event: None
+    ) -> None:
+        """`on_event` is called from within methods."""
         self.folder = storage_path / "jobs"
+        self._on_event = on_event
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -74,6 +85,12 @@ class JobJournals:
         """What a full or failing disk has not taken."""
         self._cut_at: dict[bytes, int] = {}
         """Where a file is to end before it is written again: behind that is a part of a record, which could not be removed."""
+        self._waiting_bytes = 0
+        """Those of `_unwritten`."""
+        self._waits: list[int] = []
+        """Those of `sync_all` that nobody was told of yet."""
+        self._failure = ""
+        self._is_behind = False
         self._synced_at = float("-inf")
 
     def close(self) -> None:
@@ -81,7 +98,7 @@ class JobJournals:
         for job in list(self._unwritten):
             self._write(job)
         for job in list(self._unsynced):
-            self.sync(job)
+            self._sync_file(job)
         for fd in self._files.values():
             os.close(fd)
         self._files.clear()
@@ -152,11 +169,38 @@ class JobJournals:
 
     def append(self, job: bytes, record: bytes) -> None:
         """Append a record to a job's journal. What the disk does not take is tried again with `look`."""
+        is_tried_later = job in self._unwritten
         self._unwritten.setdefault(job, []).append(record)
-        self._write(job)
+        self._waiting_bytes += len(record)
+        if not is_tried_later:
+            self._write(job)
+        self._note_backlog()
 
     def sync(self, job: bytes) -> None:
-        """Have all records of a job on the disk."""
+        """Have all records of a job on the disk, as far as it takes them."""
+        if job in self._unwritten:
+            self._write(job)
+        self._sync_file(job)
+        self._note_backlog()
+
+    def sync_all(self, wait: int) -> None:
+        """Have all records on the disk, and say `JournalsStored` with this number when they are."""
+        self._waits.append(wait)
+        self._write_left()
+
+    def _write_left(self) -> None:
+        """Write again what the disk did not take, and tell who waits for that."""
+        for job in list(self._unwritten):
+            self._write(job)
+        self._note_backlog()
+        if self._waits and not self._unwritten:
+            for job in list(self._unsynced):
+                self._sync_file(job)
+            waits, self._waits = self._waits, []
+            for wait in waits:
+                self._on_event(JournalsStored(wait))
+
+    def _sync_file(self, job: bytes) -> None:
         self._unsynced.discard(job)
         fd = self._files.get(job)
         if fd is not None:
@@ -167,7 +211,7 @@ class JobJournals:
 
     def drop(self, job: bytes) -> None:
         """Remove a job's journal."""
-        self._unwritten.pop(job, None)
+        self._waiting_bytes -= sum(map(len, self._unwritten.pop(job, ())))
         self._unsynced.discard(job)
         self._cut_at.pop(job, None)
         fd = self._files.pop(job, None)
@@ -187,8 +231,7 @@ class JobJournals:
         if now < self._synced_at + SYNC_SECONDS:
             return []
         self._synced_at = now
-        for job in list(self._unwritten):
-            self._write(job)
+        self._write_left()
         due = [os.dup(self._files[job]) for job in self._unsynced if job in self._files]
         self._unsynced.clear()
         return due
@@ -212,8 +255,15 @@ class JobJournals:
             while written < len(whole):
                 written += os.write(fd, memoryview(whole)[written:])
         except OSError as error:
-            logger.error("the journal of a job cannot be written, and is tried again: %s", error)
             self._unwritten[job] = records
+            if not self._failure:
+                # Once for all jobs: records come by the thousand.
+                logger.error(
+                    "the journal %s cannot be written, and is tried again each second: %s",
+                    self._path(job),
+                    error.strerror or error,
+                )
+            self._failure = error.strerror or str(error)
             if fd >= 0 and job not in self._cut_at:
                 # What comes later must not stand behind half a record.
                 try:
@@ -221,7 +271,23 @@ class JobJournals:
                 except OSError:
                     self._cut_at[job] = end
             return
+        self._waiting_bytes -= sum(map(len, records))
         self._unsynced.add(job)
+        if self._failure and not self._unwritten:
+            self._failure = ""
+            logger.info("the journals in %s are written again", self.folder)
+
+    def _note_backlog(self) -> None:
+        if not self._is_behind and self._waiting_bytes >= BEHIND_BYTES:
+            self._is_behind = True
+            text = (
+                f"jobs take no further tasks now: {self._waiting_bytes} bytes wait for the disk at {self.folder}, which does "
+                f"not take them: {self._failure}. Try again later"
+            )
+            self._on_event(JournalsBehind(text))
+        elif self._is_behind and self._waiting_bytes < BEHIND_BYTES // 2:
+            self._is_behind = False
+            self._on_event(JournalsBehind(""))
 
     def _open(self, job: bytes) -> int:
         fd = self._files.pop(job, None)
@@ -229,7 +295,7 @@ class JobJournals:
             while len(self._files) >= OPEN_FILES_MAX:
                 oldest = next(iter(self._files))
                 if oldest in self._unsynced:
-                    self.sync(oldest)
+                    self._sync_file(oldest)
                 os.close(self._files.pop(oldest))
             fd = os.open(self._path(job), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._files[job] = fd

@@ -56,9 +56,11 @@ class KeptJobs:
             config, place = replace(config, keeps_jobs=True, journals_wait=True), journals.place
         else:
             assert self._path is not None
-            self._files = JobJournals(self._path)
+            told: list[JobJournals] = []
+            self._files = JobJournals(self._path, partial(self._loop.call_soon, self._on_told, told))
+            told.append(self._files)
             loaded = self._files.load()
-            config, place = replace(config, keeps_jobs=True), str(self._files.folder)
+            config, place = replace(config, keeps_jobs=True, journals_wait=True), str(self._files.folder)
         core = SchedulerCore(config, now)
         count = 0
         for job, records in loaded:
@@ -121,9 +123,11 @@ class KeptJobs:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._on_told, told, event)
 
-    def _on_told(self, told: list[StoredJournals], event: events.JournalsBehind | events.JournalsStored) -> None:
+    def _on_told(
+        self, told: list[StoredJournals] | list[JobJournals], event: events.JournalsBehind | events.JournalsStored
+    ) -> None:
         # What those of an earlier core say is not for this one.
-        if self._store is not None and self._store in told:
+        if any(one is self._store or one is self._files for one in told):
             self._on_event(event)
 
     # --- journals
@@ -141,7 +145,10 @@ class KeptJobs:
             if isinstance(effect, effects.AppendJournal):
                 self._files.append(effect.job, effect.record)
             elif isinstance(effect, effects.SyncJournal):
-                self._files.sync(effect.job)
+                if effect.wait:
+                    self._files.sync_all(effect.wait)
+                else:
+                    self._files.sync(effect.job)
             else:
                 self._files.drop(effect.job)
 

@@ -107,9 +107,9 @@ class AppendJournal:
 
 @value
 class SyncJournal:
-    """Have a job's journal on its disk before anything is sent that comes after this.
+    """Have a job's journal on its disk before anything is sent that comes after this, unless the disk does not take it.
 
-    With `wait`, all journals are in a store: `JournalsStored` is to say once all is there that was appended or dropped before.
+    With `wait` it is for all jobs: `JournalsStored` is to say once all is there that was appended or dropped before.
     """
 
     job: bytes

@@ -118,14 +118,14 @@ class WebhookFailed:
 
 @value
 class JournalsStored:
-    """All that was appended or dropped before the `SyncJournal` with this number is in the store of journals."""
+    """All that was appended or dropped before the `SyncJournal` with this number is on the disk, or in the store of journals."""
 
     wait: int
 
 
 @value
 class JournalsBehind:
-    """So much waits for the store of journals that no further tasks may come, and why; without text: they may again."""
+    """So much waits for the disk or store of journals that no further tasks may come, and why; without text: they may again."""
 
     text: str
 

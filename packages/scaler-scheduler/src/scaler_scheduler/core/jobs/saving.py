@@ -1,7 +1,7 @@
-"""Answers that wait until a store has what they say. Only where journals of jobs are in one (`SchedulerConfig.journals_wait`).
+"""Answers that wait until disk or store have what they say. Only where jobs have journals (`SchedulerConfig.journals_wait`).
 
-A journal on this host's disk is written before anything is sent. A store may take its time, or be away: then only those wait
-whose answer says that something is kept, and no longer than `STORE_SECONDS`.
+A store may take its time, or be away, and a disk may be full: then only those wait whose answer says that something is kept,
+and no longer than `STORE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ WAITING_ACTIONS = ("close", "cancel", "forget")
 """Their answers say that something is kept. Others say so only to a client that has submitted tasks since its last answer."""
 
 NOT_STORED_TEXT = (
-    f"the store of jobs has not said for {STORE_SECONDS:g} s that this is kept there, as the scheduler's log says. It is tried "
-    "again; until then it is lost if the scheduler is killed"
+    f"the disk or store of jobs has not said for {STORE_SECONDS:g} s that this is kept there, as the scheduler's log says. It is "
+    "tried again; until then it is lost if the scheduler is killed"
 )
 
 
