@@ -11,17 +11,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from scaler_objstore.tiers.port import TierError, TierFullError, TierUnavailableError
 from scaler_objstore.tiers.values import RejectedError, ValueStore
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.process_identity import described, has_ended, this_process
 from scaler_protocol.wire.envelope import Frame
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class Lease:
     def __init__(self, values: LeaseStore, seconds: float = LEASE_SECONDS) -> None:
         self._values = values
         self._seconds = seconds
-        self._holder = _this_process()
+        self._holder = {**this_process(), "id": os.urandom(8).hex()}
         self._number = 0
         self._held_until = 0.0
         self._seen_until = 0.0
@@ -127,7 +126,7 @@ class Lease:
             found is not None
             and not self._is_ours(found)
             and found.age_seconds < self._seconds
-            and not _has_ended(found.value)
+            and not has_ended(_read(found.value))
         ):
             return found
         if found is not None and self._is_ours(found):
@@ -227,8 +226,7 @@ class LeasedValues:
 
 def describe(value: bytes) -> str:
     """Return who holds a lease, for people."""
-    holder = _read(value)
-    return f"process {holder.get('process', 'unknown')} on {holder.get('host', 'an unknown host')}"
+    return described(_read(value))
 
 
 def _read(value: bytes) -> dict[str, object]:
@@ -237,62 +235,3 @@ def _read(value: bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return holder if isinstance(holder, dict) else {}
-
-
-def _this_process() -> dict[str, object]:
-    """Name this process in a way that no other one has, also after a restart of the machine."""
-    process = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "process": process,
-        "machine": _machine(),
-        "started": _started(process),
-        "id": os.urandom(8).hex(),
-    }
-
-
-def _has_ended(value: bytes) -> bool:
-    """Whether the holder was a process of this machine that is gone. Of others nothing is known."""
-    holder = _read(value)
-    process = holder.get("process")
-    if holder.get("machine") != _machine() or not isinstance(process, int):
-        return False
-    started = _started(process)
-    if not started and _is_hidden(process):
-        return False
-    return started != holder.get("started")
-
-
-def _is_hidden(process: int) -> bool:
-    """Whether there is such a process, of which this user may see nothing more (`hidepid`)."""
-    if Path(f"/proc/{process}").exists():
-        return False
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _machine() -> str:
-    """Return what processes have in common that see each other: the running system, and the namespace of process ids."""
-    return _or_empty(lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()) + _or_empty(
-        lambda: os.readlink("/proc/self/ns/pid")
-    )
-
-
-def _started(process: int) -> str:
-    """Return when a process has started, in ticks of the system's clock; empty if there is none, or a dead one."""
-    fields = _or_empty(lambda: Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace"))
-    # The name before may have spaces and parentheses itself.
-    after_name = fields.rpartition(")")[2].split()
-    return after_name[19] if len(after_name) > 19 and after_name[0] not in "ZX" else ""
-
-
-def _or_empty(read: Callable[[], str]) -> str:
-    try:
-        return read()
-    except OSError:
-        return ""
