@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 import tracemalloc
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -154,3 +157,94 @@ def test_after_the_limit_others_have_all_their_time(shown: Shown) -> None:
     shown.limit.begin()
     shown.limit.run(str)
     assert not shown.limit.is_over
+
+
+class Counted:
+    """Counts how often it is shown."""
+
+    times = 0
+
+    def __repr__(self) -> str:
+        Counted.times += 1
+        return "C"
+
+
+@dataclass
+class Record:
+    content: Any
+    hidden: int = field(default=1, repr=False)
+
+
+@dataclass
+class OwnRecord:
+    content: Any
+
+    def __repr__(self) -> str:
+        return "its own"
+
+
+class Point(NamedTuple):
+    content: Any
+    y: int
+
+
+class Row(tuple[Any, ...]):
+    pass
+
+
+class Bag(set[Any]):
+    pass
+
+
+class Frozen(frozenset[Any]):
+    pass
+
+
+class Tally(Counter[Any]):
+    pass
+
+
+class array:
+    """Called like a type that `reprlib` knows."""
+
+    def __repr__(self) -> str:
+        return "not that one"
+
+
+MANY = [Counted() for _ in range(1000)]
+TEN = ", ".join(["C"] * 10) + ", ..."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Record(MANY), f"Record(content=[{TEN}])"),
+        (Record([Record(MANY)]), f"Record(content=[Record(content=[{TEN}])])"),
+        (OwnRecord(MANY), "its own"),
+        (Point(MANY, 2), f"Point(content=[{TEN}], y=2)"),
+        (SimpleNamespace(a=MANY, b=2), f"SimpleNamespace(a=[{TEN}], b=2)"),
+        (SimpleNamespace(**{f"n{n}": n for n in range(11)}), "n9=9, ...)"),
+        (Row(MANY), f"({TEN})"),
+        (tuple(MANY), f"({TEN})"),
+        (Bag(MANY), f"Bag({{{TEN}}})"),
+        (Frozen(MANY), f"Frozen(frozenset({{{TEN}}}))"),
+        (deque(MANY), f"deque([{TEN}])"),
+        (Tally(MANY), f"Tally({{{', '.join(['C: 1'] * 10)}, ...}})"),
+        (OrderedDict.fromkeys(MANY), f"OrderedDict({{{', '.join(['C: None'] * 10)}, ...}})"),
+        (defaultdict(int, dict.fromkeys(MANY, 1)), f"defaultdict({{{', '.join(['C: 1'] * 10)}, ...}})"),
+        (array(), "not that one"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_of_large_values_of_known_kinds_only_the_beginning_is_looked_at(shown: Shown, value: Any, text: str) -> None:
+    Counted.times = 0
+    shown.arguments.keep((value,), {})
+    assert shown.text().endswith(f"{text}\n")
+    assert Counted.times <= 11
+
+
+def test_a_record_that_holds_itself(shown: Shown) -> None:
+    record = Record(None)
+    record.content = [record]
+    shown.arguments.keep((record,), {})
+    assert shown.text() == "0 = Record(content=[Record(content=[Record(...)])])\n"

@@ -5,10 +5,11 @@ Made only when a task fails. `repr` runs users' code: whatever that does, nothin
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from reprlib import Repr
-from types import CodeType, TracebackType
+from types import CodeType, SimpleNamespace, TracebackType
 from typing import Any
 
 from scaler_protocol.failures import type_name_of
@@ -21,6 +22,11 @@ SECONDS_MAX = 1.0
 ARGUMENTS_MAX = 20
 CHARACTERS_MAX = 300
 """Of one argument."""
+
+
+_MAPPINGS = collections.Counter, collections.OrderedDict, collections.defaultdict
+_SHORTENED_MODULES = "builtins", "collections", "array"
+"""Whose types `Repr` shortens. It goes by names, which a task's own types may have too."""
 
 
 class _Short(Repr):
@@ -36,28 +42,67 @@ class _Short(Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         """Show the beginning of what is large. `repr` of all of it would take gigabytes, and nothing interrupts it."""
-        shown_by: Any = type(x).__repr__
+        kind: Any = type(x)
+        shown_by: Any = kind.__repr__
         # All but the last element of these are shown, and then that there are more.
         if shown_by is dict.__repr__:
             return self.repr_dict(dict(islice(dict.items(x), self.maxdict + 1)), level)
         if shown_by is list.__repr__:
             return self.repr_list(list(islice(list.__iter__(x), self.maxlist + 1)), level)
-        if type(x) is set or type(x) is frozenset:
-            few = islice(x, self.maxset + 1)
-            return self.repr_set(set(few), level) if type(x) is set else self.repr_frozenset(frozenset(few), level)
+        if shown_by is tuple.__repr__:
+            return self.repr_tuple(tuple(islice(tuple.__iter__(x), self.maxtuple + 1)), level)
+        if shown_by is set.__repr__:
+            text = self.repr_set(set(islice(set.__iter__(x), self.maxset + 1)), level)
+            return text if kind is set else f"{kind.__name__}({text})"
+        if shown_by is frozenset.__repr__:
+            text = self.repr_frozenset(frozenset(islice(frozenset.__iter__(x), self.maxfrozenset + 1)), level)
+            return text if kind is frozenset else f"{kind.__name__}({text})"
+        if shown_by is collections.deque.__repr__:
+            few = list(islice(collections.deque.__iter__(x), self.maxdeque + 1))
+            return f"{kind.__name__}({self.repr_list(few, level)})"
+        for mapping in _MAPPINGS:
+            if shown_by is mapping.__repr__:
+                entries = dict(islice(mapping.items(x), self.maxdict + 1))
+                return f"{kind.__name__}({self.repr_dict(entries, level)})"
         if shown_by is str.__repr__:
             return self.repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
         if shown_by is bytes.__repr__:
             return self._cut(bytes.__getitem__(x, slice(self.maxother)), bytes.__len__(x))
         if shown_by is bytearray.__repr__:
             return self._cut(bytearray.__getitem__(x, slice(self.maxother)), bytearray.__len__(x))
-        return super().repr1(x, level)
+        fields = _fields_of(x, kind, shown_by)
+        if fields is not None:
+            return self._record(x, kind, fields, level)
+        return super().repr1(x, level) if kind.__module__ in _SHORTENED_MODULES else self.repr_instance(x, level)
+
+    def _record(self, x: Any, kind: type, fields: Sequence[str], level: int) -> str:
+        if level <= 0:
+            return f"{kind.__qualname__}(...)"
+        shown = [f"{name}={self.repr1(getattr(x, name), level - 1)}" for name in fields[: self.maxlist]]
+        return f"{kind.__qualname__}({', '.join([*shown, '...'] if len(fields) > len(shown) else shown)})"
 
     def _cut(self, beginning: bytes | bytearray, size: int) -> str:
         text = repr(beginning)
         if len(beginning) == size and len(text) <= self.maxother:
             return text
         return f"{text[: self.maxother]}… [{size:,} bytes]"
+
+
+def _fields_of(x: Any, kind: Any, shown_by: Any) -> Sequence[str] | None:
+    """Return the names of what is shown of a record; None: it shows itself in its own way."""
+    if shown_by is SimpleNamespace.__repr__:
+        return list(vars(x))
+    # Made by `dataclass` and `namedtuple`: other functions come from other files.
+    made_from = getattr(getattr(shown_by, "__wrapped__", shown_by), "__code__", None)
+    if made_from is None:
+        return None
+    if hasattr(kind, "__dataclass_fields__") and made_from.co_filename == "<string>":
+        from dataclasses import fields
+
+        return [field.name for field in fields(kind) if field.repr]
+    if issubclass(kind, tuple) and made_from.co_filename == collections.namedtuple.__code__.co_filename:
+        return list(kind._fields)
+    return None
 
 
 _SHORT = _Short()
