@@ -57,7 +57,7 @@ class KeptJobs:
         else:
             assert self._path is not None
             told: list[JobJournals] = []
-            self._files = JobJournals(self._path, partial(self._loop.call_soon, self._on_told, told))
+            self._files = JobJournals(self._path, partial(self._tell_soon, told))
             told.append(self._files)
             loaded = self._files.load()
             config, place = replace(config, keeps_jobs=True, journals_wait=True), str(self._files.folder)
@@ -122,6 +122,10 @@ class KeptJobs:
         # The loop may have been closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._on_told, told, event)
+
+    def _tell_soon(self, told: list[JobJournals], event: events.JournalsBehind | events.JournalsStored) -> None:
+        # The core that is to hear it may be the caller.
+        self._loop.call_soon(self._on_told, told, event)
 
     def _on_told(
         self, told: list[StoredJournals] | list[JobJournals], event: events.JournalsBehind | events.JournalsStored
