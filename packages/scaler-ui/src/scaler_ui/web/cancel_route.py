@@ -10,8 +10,9 @@ import logging
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web_access import address_of
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 class CancelBody(BaseModel):
     """Which tasks: those that fit everything that is named."""
+
+    # A misspelt or empty `number` must not stand for all tasks of a client.
+    model_config = ConfigDict(extra="forbid")
 
     client: Annotated[str, Field(max_length=32, pattern="^([0-9a-f]{32})?$")] = ""
     number: Annotated[int | None, Field(ge=0, lt=2**63)] = None
@@ -63,6 +67,9 @@ def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator
         # A form of another site cannot send this type, also from a browser that does not say where it comes from.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send application/json")
+        for name in which.model_fields_set:
+            if getattr(which, name) in ("", None):
+                raise HTTPException(422, f"{name} is empty: leave it out, and tasks of any {name} are meant")
         if not (which.client or which.function or which.label):
             raise HTTPException(422, "name a client, a function or a label")
         if which.number is not None and not which.client:
@@ -77,5 +84,6 @@ def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator
             raise HTTPException(403, str(error)) from None
         except NoAnswerError as error:
             raise HTTPException(503, str(error)) from None
-        logger.info("%s has had %d tasks cancelled: %s", address_of(request.scope), count, which)
+        named = ", ".join(f"{name} {value!r}" for name, value in which.model_dump(exclude_unset=True).items())
+        logger.info("%s has had %s cancelled: those of %s", address_of(request.scope), counted(count, "task"), named)
         return Canceled(canceled=count)

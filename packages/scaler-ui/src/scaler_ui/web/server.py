@@ -46,6 +46,7 @@ from scaler_ui.web.access import AccessControl
 from scaler_ui.web.cancel_route import add_cancel_route, operator_of
 from scaler_ui.web.head_requests import HeadRequests
 from scaler_ui.web.history_file import HistoryFile
+from scaler_ui.web.malformed import add_malformed_answer
 from scaler_ui.web.profiles import ProfileRuns, Run
 from scaler_ui.web.sessions import SESSION_SECONDS
 from scaler_ui.web.settings import WebSettings
@@ -99,6 +100,7 @@ def create_application(
     """
     application = FastAPI(title="Scaler", docs_url=None, redoc_url=None, openapi_url=None)
     add_docs(application, base="/api/docs", openapi="/api/openapi.json")
+    add_malformed_answer(application)
     ended = stopping if stopping is not None else threading.Event()
     viewers: set[object] = set()
     runs = profiles if profiles is not None else _profile_runs(feed.monitor_address, None)

@@ -1,0 +1,73 @@
+"""Requests to cancel tasks that are wrong: none of them cancels more than was meant, and each answer says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from scaler_protocol.address import Address
+from scaler_protocol.wire.messages import CancelRequest
+from scaler_ui.cancellation import NoAnswerError, Operator
+from scaler_ui.feed import MonitorFeed
+from scaler_ui.web.server import create_application
+
+CLIENT = "ab" * 16
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[CancelRequest]:
+    """What the scheduler would be asked for. It never answers."""
+    asked: list[CancelRequest] = []
+
+    def cancel(_operator: Operator, _snapshot: object, _address: str, request: CancelRequest) -> int:
+        asked.append(request)
+        raise NoAnswerError("nobody is there")
+
+    monkeypatch.setattr(Operator, "cancel", cancel)
+    return asked
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with MonitorFeed(Address.parse("tcp://127.0.0.1:9")) as feed:
+        application = create_application(feed)
+        with TestClient(application, base_url="http://127.0.0.1:50001") as client:
+            yield client
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (f'{{"client": "{CLIENT}", "nummber": 5}}', "nummber: Extra inputs are not permitted"),
+        (f'{{"client": "{CLIENT}", "number": null}}', "number is empty: leave it out"),
+        (f'{{"client": "{CLIENT}", "label": ""}}', "label is empty: leave it out"),
+        (f'{{"function": "", "client": "{CLIENT}"}}', "function is empty: leave it out"),
+        ('{"label": "nightly", "client": ""}', "client is empty: leave it out"),
+        ('{"label": 5}', "label: Input should be a valid string"),
+        ('{"label": "\\ud800"}', "label: "),
+        ('{"labe\\ud800l": "nightly"}', "Input should be a valid string"),
+        ("{}", "name a client, a function or a label"),
+        ("[]", "Input should be a valid dictionary"),
+        ("{", "1: JSON decode error"),
+        ("", "Field required"),
+    ],
+    ids=range(12),
+)
+def test_a_wrong_request_cancels_nothing_and_says_why_in_one_text(
+    client: TestClient, asked: list[CancelRequest], body: str, words: str
+) -> None:
+    answer = client.post("/api/cancel", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+    assert not asked
+
+
+def test_what_is_named_is_asked_for(client: TestClient, asked: list[CancelRequest]) -> None:
+    assert client.post("/api/cancel", json={"client": CLIENT, "number": 5}).status_code == 503
+    assert client.post("/api/cancel", json={"label": "nightly"}).status_code == 503
+    assert asked == [
+        CancelRequest(0, bytes.fromhex(CLIENT), (5,), "", ""),
+        CancelRequest(0, b"", (), "", "nightly"),
+    ]
