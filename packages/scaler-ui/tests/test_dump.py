@@ -10,6 +10,7 @@ from scaler_protocol.monitoring.kept_output import KeptPart, Piece, write_parts
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import MonitorDump, MonitorOutput
+from scaler_ui.dump.main import main
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.dump.writer import document_of, text_of
 from scaler_ui.model import ClusterModel
@@ -54,3 +55,19 @@ def test_the_output_of_tasks_is_in_it() -> None:
     assert told["parts"] == [
         {"agent": "agent", "worker": "w0", "pid": 11, "ended": "", "dropped": True, "pieces": [[1, 2.5, "hello\n"]]}
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--tasks=-1", "--tasks: must be greater than or equal to 1, not '-1'"),
+        ("--tasks 0", "--tasks: must be greater than or equal to 1, not '0'"),
+        (f"--tasks {1 << 64}", f"--tasks: must be less than {1 << 64}, not '{1 << 64}'"),
+        ("--tasks 1,2,3,4,5,6,7,8,9", "--tasks: at most 8 are possible, not 9"),
+        ("--profile 3 --tasks 17", "--profile and --tasks are both given"),
+    ],
+)
+def test_impossible_settings_are_one_line(flags: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tcp://127.0.0.1:2347", *flags.split()]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"scaler_dump: {words}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,13 +17,31 @@ from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire.messages import MonitorProfile
 from scaler_ui.dump.settings import DumpSettings
-from scaler_ui.dump.writer import collapsed_profile
+from scaler_ui.dump.writer import collapsed_profile, run
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.profiles import take_profile
 from scaler_ui.web.profiles import KEPT_MAX, ProfileRuns
 from scaler_ui.web.server import create_application
 
 BASE = "http://127.0.0.1:50001"
+
+
+@pytest.mark.parametrize("flags", [[], ["--output", "-"], ["--output", "FILE"]], ids=["", "-", "file"])
+def test_stacks_go_to_the_file_that_is_named(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "stacks.txt"
+    answering = Answering()
+    try:
+        words = [str(file) if flag == "FILE" else flag for flag in flags]
+        run(DumpSettings.from_command_line([str(answering.address), "--profile", "5", *words]))
+    finally:
+        answering.close()
+    printed = capsys.readouterr().out
+    if "FILE" in flags:
+        assert printed.startswith(f"wrote {file}, ")
+        printed = file.read_text()
+    assert "price;slow (model.py:3);model.py:9 3000000\n" in printed
 
 
 def test_a_profile_is_followed_until_it_is_done() -> None:

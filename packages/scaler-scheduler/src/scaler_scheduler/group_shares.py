@@ -15,6 +15,8 @@ DEFAULT_GROUP = "default"
 """The group of clients that name none."""
 
 WEIGHT_MAX = 1_000_000.0
+LIMIT_MAX = 1_000_000_000
+"""Of `max_running` and `max_waiting`."""
 GROUPS_MAX = 1000
 GROUP_NAME_MAX = 100
 """In characters."""
@@ -90,7 +92,9 @@ def _weight(name: str, text: str) -> float:
     except ValueError:
         weight = math.nan
     if not 0 < weight <= WEIGHT_MAX:
-        raise ValueError(f"the weight of group {name!r} must be a number above 0, not {text!r}")
+        raise ValueError(
+            f"the weight of group {name!r} must be a number above 0, at most {WEIGHT_MAX:,.0f}, not {text!r:.100}"
+        )
     return weight
 
 
@@ -102,8 +106,10 @@ def _limits(name: str, texts: Iterable[str]) -> Iterator[tuple[str, int]]:
             raise ValueError(f"group {name!r} has no limit {limit!r}; there are {' and '.join(_LIMITS)}")
         if limit in found:
             raise ValueError(f"group {name!r} has {limit} twice")
-        if not number.isdecimal() or not 0 < int(number) < 1 << 63:
-            raise ValueError(f"{limit} of group {name!r} must be a whole number above 0, not {number!r}")
+        if not number.isdecimal() or len(number) > len(str(LIMIT_MAX)) or not 0 < int(number) <= LIMIT_MAX:
+            raise ValueError(
+                f"{limit} of group {name!r} must be a whole number from 1 to {LIMIT_MAX:,}, not {number!r:.100}"
+            )
         found.add(limit)
         yield limit, int(number)
 

@@ -559,6 +559,9 @@ def _as_action(added: object) -> argparse.Action:
 def _reason(detail: Any) -> str:
     """Return what is wrong with a value, and the value, in words of TOML files and command lines instead of pydantic's."""
     message = str(detail["msg"])
+    if detail["type"] == "too_long":
+        context = detail["ctx"]
+        return f"at most {context['max_length']} are possible, not {context['actual_length']}"
     if not message.startswith("Input should be "):
         # The validators of Scaler name the value themselves.
         return message.removeprefix("Value error, ")

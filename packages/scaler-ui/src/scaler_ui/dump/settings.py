@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX
@@ -28,6 +28,9 @@ def _split(value: object) -> object:
     return value
 
 
+_TaskNumber = Annotated[int, Field(ge=1, lt=1 << 64)]
+
+
 class DumpSettings(CommandSettings):
     """Writes the scheduler's state to a file, with the whole records of chosen tasks. It works under load.
 
@@ -46,9 +49,10 @@ class DumpSettings(CommandSettings):
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
     output: Annotated[Path, Short("o")] = Field(
-        default=Path("scaler-dump.json"), description="JSON file to write; - is standard output"
+        default=Path("scaler-dump.json"),
+        description="JSON file to write, or with --profile the file for the stacks; - is standard output",
     )
-    tasks: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split), Short("t"), TakesSeveral()] = Field(
+    tasks: Annotated[tuple[_TaskNumber, ...], NoDecode, BeforeValidator(_split), Short("t"), TakesSeveral()] = Field(
         default=(), max_length=8, description="numbers of up to eight tasks whose whole records are added"
     )
     profile: int = Field(
@@ -62,3 +66,14 @@ class DumpSettings(CommandSettings):
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=(), description="files to log to, as several words or separated by commas; missing folders are created"
     )
+
+    @model_validator(mode="after")
+    def _check_profile(self) -> Self:
+        if self.profile and self.tasks:
+            raise ValueError("--profile and --tasks are both given: a profile has no records of tasks")
+        return self
+
+    @property
+    def profile_output(self) -> Path | None:
+        """The file for the stacks of a profile; None: they are printed."""
+        return self.output if "output" in self.model_fields_set and str(self.output) != "-" else None

@@ -44,7 +44,12 @@ OUTPUT_SECONDS = 8.0
 def run(settings: DumpSettings) -> int:
     """Write the file. Returns the exit status."""
     if settings.profile:
-        print(collapsed_profile(settings), end="")
+        stacks = collapsed_profile(settings)
+        if settings.profile_output is None:
+            print(stacks, end="")
+        else:
+            write(settings.profile_output, stacks)
+            print(f"wrote {settings.profile_output}, {len(stacks):,} bytes")
         return 0
     text = text_of(collect(settings), settings)
     if str(settings.output) == "-":
