@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
-from harness import FUNCTION, Agent, Client, Harness, identity
+from harness import FUNCTION, Agent, Client, Harness, Peer, definition, identity
 
 from scaler_protocol.ids import content_id
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
@@ -246,6 +246,54 @@ def test_the_tasks_an_agent_runs_are_shown_with_the_workers_that_run_them() -> N
     harness.settle()
     (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
     assert [(worker.sent - worker.queued, worker.queued) for worker in snapshot.workers] == [(0, 1), (1, 1), (1, 0)]
+
+
+def test_each_client_is_shown_with_what_it_uses() -> None:
+    harness, client, agent = running(workers=4)
+    other = Client(harness, "other")
+    other.define()
+    client.submit(2)
+    tasks = agent.tasks()
+    agent.answer(tasks[:1], durations=[7_000_000])
+    listen(harness)
+    other.submit(2)
+    others = agent.tasks()
+    # Two numbers that both clients use, one of a task that has ended since, one that waits for tasks of its own.
+    beat = m.Heartbeat(
+        capacity=9,
+        processor_states=[2, 2, 2, 3],
+        processor_tasks=[2, 2, 77, 1],
+        processor_functions=(FUNCTION,) * 4,
+        processor_milliseconds=[1500, 1500, 9000, 250],
+    )
+    agent.connection.heartbeat(beat, harness.now)
+    harness.settle()
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    shown = {status.name: (status.busy_workers, status.used_seconds) for status in snapshot.clients}
+    # Nobody listened when the first task ended.
+    assert shown == {"client": (2, 1.5), "other": (1, 1.75)}
+    agent.answer(tasks[1:], durations=[2_000_000])
+    agent.answer(others, durations=[3_000_000, 500_000], status=m.Status.FAILED)
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    shown = {status.name: (status.busy_workers, status.used_seconds) for status in snapshot.clients}
+    assert shown == {"client": (0, 2.0), "other": (0, 3.5)}
+
+
+def test_what_a_client_inside_a_task_has_used_goes_to_the_one_it_worked_for() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    inside = identity("inside")
+    peer = Peer(
+        harness, events.RelayedPeer(agent.id, inside), m.Hello(m.Role.CLIENT, "inside", inside, parent=client.id)
+    )
+    peer.send(definition(inside))
+    peer.send(m.TaskBatch(inside, [1], (FUNCTION,), Packed.of([b"P1"])))
+    agent.answer(agent.tasks(), durations=[4_000_000])
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert {status.name: status.used_seconds for status in snapshot.clients} == {"client": 0.0, "inside": 4.0}
+    peer.send(m.Goodbye("bye"))
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert {status.name: status.used_seconds for status in snapshot.clients} == {"client": 4.0}
 
 
 def test_an_attempt_is_a_run_that_began_and_not_a_hand_over() -> None:

@@ -1164,6 +1164,11 @@ class ClientStatus:
     """The group whose share its tasks count against; empty: the scheduler has no groups."""
     user: str = ""
     """Who runs it, as its system names them; empty: not known."""
+    used_seconds: float = 0.0
+    """What its tasks have taken of workers, in core seconds, those included that run now: since a monitor began to listen to
+    task events. What clients inside its tasks used is among it when they have left."""
+    busy_workers: int = 0
+    """Workers that run its tasks now."""
 
 
 @record

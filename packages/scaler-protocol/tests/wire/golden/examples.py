@@ -363,6 +363,8 @@ EXAMPLES: dict[str, m.Message] = {
                 connected_seconds=100.5,
                 failed_items=4,
                 user="ada",
+                used_seconds=81.5,
+                busy_workers=2,
             ),
         ),
         functions=(m.Counter("square", 12),),

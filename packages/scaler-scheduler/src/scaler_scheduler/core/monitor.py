@@ -140,6 +140,8 @@ class Monitor:
         self._failures_total = 0
         self._failed_functions: Count[str] = Count()
         self._client_tallies = ClientTallies()
+        self._used: dict[bytes, float] = {}
+        """Core seconds that ended tasks of each client took while somebody listened to events."""
 
     # --- what happened
 
@@ -158,6 +160,8 @@ class Monitor:
             return
         options = tasks[0].options
         count = len(numbers)
+        if len(durations):
+            self._used[options.client.id] = self._used.get(options.client.id, 0.0) + sum(durations) * 1e-6
         self._offered += count
         while self._offered > self._stride * EVENTS_AT_ONCE:
             self._stride *= 2
@@ -244,6 +248,9 @@ class Monitor:
         for key in [key for key in self._short_forms if key[0] == client.id]:
             del self._short_forms[key]
         self._client_tallies.drop(client, clients)
+        used, owner = self._used.pop(client.id, 0.0), owner_of(client, clients)
+        if used and owner is not None and owner is not client:
+            self._used[owner.id] = self._used.get(owner.id, 0.0) + used
 
     # --- what is told
 
@@ -367,8 +374,10 @@ class Monitor:
         self._snapshots += 1
         clients = list(by_id.values())
         owners = [owner_of(client, by_id) for client in clients]
+        running_now = running_by_client(agents)
         client_statuses = tuple(
-            self._client_status(client, owner, now) for client, owner in zip(clients, owners, strict=True)
+            self._client_status(client, owner, now, running_now.get(client.id, (0, 0.0)))
+            for client, owner in zip(clients, owners, strict=True)
         )
         counted = [
             (given_name(owner), client, status.waiting + status.running)
@@ -421,7 +430,10 @@ class Monitor:
             resource_waits=resource_waits,
         )
 
-    def _client_status(self, client: ClientRecord, owner: ClientRecord | None, now: float) -> m.ClientStatus:
+    def _client_status(
+        self, client: ClientRecord, owner: ClientRecord | None, now: float, running_now: tuple[int, float]
+    ) -> m.ClientStatus:
+        busy_workers, running_seconds = running_now
         waiting_rows = sum(graph.waiting for graph in client.all_graphs())
         waiting_rows += sum(arrival.rows_here for arrival in client.arriving)
         object_count, object_bytes = self.store.owners.get(client.id, (0, 0))
@@ -445,7 +457,53 @@ class Monitor:
             parent_name=owner.name if owner is not None and owner is not client else "",
             group="" if self._groups is None else self._groups.of[client.id].name,
             user=client.hello.user,
+            used_seconds=self._used.get(client.id, 0.0) + running_seconds,
+            busy_workers=busy_workers,
         )
+
+
+def running_by_client(agents: Iterable[AgentRecord]) -> dict[bytes, tuple[int, float]]:
+    """Return for each client how many workers run its tasks, and for how long these have run, in seconds.
+
+    Agents say the number and the function of what each worker ran last. A task that has ended since is taken for one of the
+    same function that its agent has got, as far as there are any.
+    """
+    found: dict[bytes, tuple[int, float]] = {}
+    for agent in agents:
+        beat = agent.heartbeat
+        slots = [
+            (number, function, milliseconds, state == m.ProcessorState.RUNNING)
+            for number, function, milliseconds, state in zip(
+                beat.processor_tasks,
+                beat.processor_functions,
+                beat.processor_milliseconds,
+                beat.processor_states,
+                strict=False,
+            )
+            if any(function)
+        ]
+        if not slots:
+            continue
+        numbers, functions = {slot[0] for slot in slots}, {slot[1] for slot in slots}
+        by_number: dict[tuple[int, bytes], list[Task]] = {}
+        by_function: dict[bytes, list[Task]] = {}
+        for task in agent.tasks:
+            if task.function not in functions:
+                continue
+            if task.number in numbers:
+                by_number.setdefault((task.number, task.function), []).append(task)
+            of_function = by_function.setdefault(task.function, [])
+            if len(of_function) < len(slots):
+                of_function.append(task)
+        for number, function, milliseconds, busy in slots:
+            same = by_number.get((number, function))
+            others = by_function.get(function)
+            task_now = same.pop() if same else None
+            client = task_now.options.client.id if task_now else others.pop(0).options.client.id if others else b""
+            if client:
+                workers, seconds = found.get(client, (0, 0.0))
+                found[client] = workers + busy, seconds + (milliseconds / 1000 if task_now else 0.0)
+    return found
 
 
 _NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN, m.Status.UNREADABLE, m.Status.GROUP_LIMIT})

@@ -6,7 +6,8 @@ from collections import Counter as Count
 from typing import Any
 
 from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered
-from scaler_protocol.wire.messages import MonitorSnapshot
+from scaler_protocol.wire.messages import ClientStatus, MonitorSnapshot
+from scaler_ui.model.client_use import owners_of
 from scaler_ui.model.cluster import ClusterModel, shown_name
 from scaler_ui.model.error_groups import TREND_SECONDS, ErrorGroup
 from scaler_ui.model.failures import FailedTask
@@ -260,6 +261,65 @@ def functions(model: ClusterModel, seconds: int = 0) -> dict[str, Any]:
         "since": max(since, model.since),
         "stride": model.stride,
         "omitted_events": model.omitted_events,
+    }
+
+
+def client_use(model: ClusterModel, seconds: int = 0) -> dict[str, Any]:
+    """Return what each client uses now, and used in the last `seconds`, or since this monitor started (0).
+
+    Clients inside tasks count with the client that they work for. Those that have left stay while the range has something of
+    them. `available_core_seconds`: what all workers together could have given in that time.
+    """
+    snapshot = model.snapshot
+    if snapshot is None:
+        return {"since": 0.0, "slots": 0, "used_core_seconds": 0.0, "available_core_seconds": 0.0, "clients": []}
+    figures, available, since = model.client_use.within(seconds, snapshot.time_seconds)
+    owners = owners_of(snapshot.clients)
+    rows = {
+        client.incarnation: _use_row(client.incarnation, shown_name(client), client)
+        for client in snapshot.clients
+        if owners[client.incarnation] == client.incarnation
+    }
+    for client in snapshot.clients:
+        row = rows[owners[client.incarnation]]
+        for key in ("waiting", "running", "object_count", "object_bytes", "busy_workers"):
+            row[key] += getattr(client, key)
+        row["nested_clients"] += owners[client.incarnation] != client.incarnation
+    for client_id, used in figures.items():
+        row = rows.setdefault(client_id, _use_row(client_id, model.client_name(client_id), None))
+        row |= {
+            "core_seconds": round(used.core_seconds, 3),
+            "ended": used.succeeded + used.failed,
+            "failed": used.failed,
+        }
+    whole = sum(row["core_seconds"] for row in rows.values())
+    for row in rows.values():
+        row["share"] = row["core_seconds"] / whole if whole else 0.0
+    return {
+        "since": max(since, model.since),
+        "slots": len(snapshot.workers),
+        "used_core_seconds": round(whole, 3),
+        "available_core_seconds": round(available, 3),
+        "clients": sorted(rows.values(), key=lambda row: (-row["core_seconds"], -row["busy_workers"], row["name"])),
+    }
+
+
+def _use_row(client_id: bytes, name: str, client: ClientStatus | None) -> dict[str, Any]:
+    return {
+        "id": client_id.hex(),
+        "name": name,
+        "connected": client is not None,
+        "user": client.user if client is not None else "",
+        "group": client.group if client is not None else "",
+        "nested_clients": 0,
+        "busy_workers": 0,
+        "core_seconds": 0.0,
+        "waiting": 0,
+        "running": 0,
+        "ended": 0,
+        "failed": 0,
+        "object_count": 0,
+        "object_bytes": 0,
     }
 
 

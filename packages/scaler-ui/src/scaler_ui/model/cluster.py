@@ -19,6 +19,7 @@ from scaler_protocol.wire.messages import (
     TaskEvent,
 )
 from scaler_ui.model.bars import FAILED, Bar, BarStore, Lane
+from scaler_ui.model.client_use import ClientUse
 from scaler_ui.model.error_groups import ErrorGroups
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.functions import FunctionTable
@@ -100,6 +101,7 @@ class ClusterModel:
         self.failure_count = 0
         """The number of the last failure."""
         self.worker_history = WorkerHistory()
+        self.client_use = ClientUse()
         self.error_groups = ErrorGroups()
         self.functions = FunctionTable()
         self.client_progress: ProgressTable[bytes] = ProgressTable()
@@ -185,6 +187,7 @@ class ClusterModel:
         self.since = self.since or snapshot.time_seconds
         self.history.add(snapshot)
         self.worker_history.accept(snapshot)
+        self.client_use.accept(snapshot)
         self._update_progress(snapshot)
         # Agents that have left stay, because their tasks are still shown.
         for agent in snapshot.agents:

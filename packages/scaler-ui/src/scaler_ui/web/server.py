@@ -169,6 +169,13 @@ def create_application(
     async def show_clients() -> Response:
         return read(figures.clients)
 
+    @application.get(
+        "/api/clients/use",
+        summary="What each client uses now, and used in the last seconds, or since scaler_ui started",
+    )
+    async def show_client_use(seconds: Seconds = 0) -> Response:
+        return read(lambda model: activity.client_use(model, seconds))
+
     @application.get("/api/groups", summary="Groups of clients that share the cluster")
     async def show_groups() -> Response:
         return read(figures.groups)

@@ -654,6 +654,8 @@ struct MonitorSnapshot {
     parentName @16 :Text;                # nested: the name of that client
     group @17 :Text;                     # the group whose share its tasks count against; empty: the scheduler has no groups
     user @18 :Text;                      # who runs it; empty: not known
+    usedSeconds @19 :Float64;            # core seconds that its tasks have used, since a monitor began to listen to task events
+    busyWorkers @20 :UInt32;             # workers that run its tasks now
   }
 
   struct ScalingEvent {

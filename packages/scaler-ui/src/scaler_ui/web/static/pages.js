@@ -7,11 +7,11 @@ import { Chart } from "./charts.js";
 import { fetchJson, history } from "./data.js";
 import { age, agentLink, card, chip, choice, clientLink, closeDetail, count, element, functionLink, link, meter, openDetail, searchField, size, Table, time, title, workerLink } from "./elements.js";
 import { Errors } from "./errors.js";
-import { bytes, clock, elapsed, integer, percent, seconds, whole } from "./format.js";
+import { bytes, clock, elapsed, integer, percent, plural, seconds, whole } from "./format.js";
 import { Functions } from "./functions.js";
 import { Graphs } from "./graphs.js";
 import { Jobs } from "./jobs.js";
-import { RangeChoice } from "./range.js";
+import { range, RangeChoice } from "./range.js";
 import { Overview, SchedulerPage } from "./overview.js";
 import { scalingEvents } from "./scaling-events.js";
 import { Stream } from "./stream_page.js";
@@ -22,6 +22,14 @@ import { Objects } from "./objects.js";
 
 class Clients {
   constructor() {
+    this.range = new RangeChoice(() => this.again());
+    this.use = new Table({ label: "Use", name: "use", id: (row) => row.id, sort: "core_seconds", descending: true, empty: "no client has used anything", columns: [
+      { key: "name", label: "client", mark: (row) => `${row.name}/${row.connected}`, show: (row) => element("span", {}, clientLink(row.id, row.name), row.connected ? "" : " ", row.connected ? "" : chip("left")) },
+      { key: "core_seconds", label: "core seconds", number: true, mark: (row) => `${row.core_seconds}/${row.share}`, show: (row) => meter(row.share, integer(Math.round(row.core_seconds))) }, { key: "share", label: "of all use", number: true, show: (row) => percent(100 * row.share) },
+      { key: "busy_workers", label: "workers in use", number: true, show: (row) => integer(row.busy_workers) }, count("waiting", "waiting"), count("running", "assigned"), count("ended", "ended"),
+      { key: "failed", label: "failed", number: true, mark: (row) => row.failed, show: (row) => (row.failed ? element("span", { class: "bad" }, integer(row.failed)) : "0") }, size("object_bytes", "objects held"),
+    ] });
+    this.useNote = element("p", { class: "note" });
     this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", name: "sort", empty: "no client is connected", onOpen: (row) => this.open(row), under: (row) => this.under(row), columns: [
       { key: "name", label: "client", mark: (row) => `${row.name}/${row.nested_clients}`, show: (row) => element("span", {}, row.name, row.nested ? " " : "", row.nested ? chip("nested") : "") }, { key: "group", label: "group" }, { key: "user", label: "user" }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true, show: (row) => row.pid || "" },
       count("waiting", "waiting"), count("running", "assigned"), count("finished", "succeeded"), count("failed", "failed"), count("failed_items", "failed items"), count("graphs", "graphs"), count("object_count", "objects"), size("object_bytes", "bytes"),
@@ -39,19 +47,30 @@ class Clients {
     ] });
     this.shares = card("Groups", "shares of core seconds while several have tasks waiting", this.groups.node);
     this.shares.hidden = true;
-    this.node = element("div", {}, title("Clients"), this.shares, this.nestedRow, this.table.node);
+    this.node = element("div", {}, element("div", { class: "row" }, title("Clients"), this.range.node), card("Who uses the cluster", "clients inside tasks count with the client they work for", this.use.node, this.useNote), this.shares, this.nestedRow, this.table.node);
   }
 
   addressChanged() {
     this.nested.checked = address.get("nested") === "1";
-    this.table.readAddress();
+    for (const part of [this.table, this.use, this.range]) part.readAddress();
+    this.again();
     this.show();
     this.openShown();
   }
 
-  async update() {
-    const [clients, groups] = await Promise.all([fetchJson("/api/clients"), fetchJson("/api/groups")]);
+  // A request that fails is made again with the next second's update.
+  again() { this.update(this.latest).catch(() => {}); }
+
+  async update(overview) {
+    this.latest = overview;
+    const asked = range();
+    const [clients, groups, use] = await Promise.all([fetchJson("/api/clients"), fetchJson("/api/groups"), fetchJson(`/api/clients/use?seconds=${asked}`)]);
+    if (asked !== range()) return;
     this.data = clients;
+    this.use.show(use.clients);
+    this.range.show(use.since ? (overview?.time ?? use.since) - use.since : 0);
+    const available = use.available_core_seconds;
+    this.useNote.textContent = available ? `${integer(Math.round(use.used_core_seconds))} core seconds used in all; ${plural(use.slots, "worker")} could have given ${integer(Math.round(available))}.` : "";
     this.shares.hidden = !groups.length;
     if (groups.length) this.groups.show(groups);
     this.show();
