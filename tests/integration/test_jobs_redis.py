@@ -11,7 +11,9 @@ import pytest
 from scaler import errors
 from scaler_protocol.service.storage_url import RedisUrl, parse_storage_url
 from scaler_protocol.testing.real_stores import RedisServer, redis_program, valkey_program
-from scaler_scheduler.redis_journals import RecordsLostError, RedisJournals, TakenError
+from scaler_scheduler import redis_journals
+from scaler_scheduler.journal_store import RecordsLostError, TakenError
+from scaler_scheduler.redis_journals import RedisJournals
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.redis_servers import server_of
@@ -84,16 +86,33 @@ def test_the_store_adds_at_the_end_once_and_for_one_scheduler(redis: RedisServer
     assert problems == []
 
 
+def test_a_process_of_this_machine_that_has_ended_has_nothing(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = opened(redis), opened(redis)
+    first.take()
+    first.append(JOB, [b"one"])
+    with pytest.raises(TakenError):
+        second.take()
+    monkeypatch.setattr(redis_journals, "has_ended", lambda holder: holder.get("process") == os.getpid())
+    second.take()
+    problems: list[str] = []
+    assert list(second.load(problems.append)) == [(JOB, [b"one"])]
+    with pytest.raises(TakenError):
+        first.append(JOB, [b"late"])
+
+
 @pytest.mark.timeout(200)
 def test_jobs_outlive_the_host_of_their_scheduler(redis: RedisServer, deployment: Deployment) -> None:
     flags = ("--storage-url", text_of(redis))
     scheduler = deployment.scheduler(*flags)
     program(SUBMIT.format(end="import os; os._exit(0)"), scheduler.address, "300")
     scheduler.kill()
-    # Nothing of the first one is left but what the server has.
+    # Nothing of the first one is left but what the server has. That it has ended can be seen on its machine.
     again = deployment.scheduler(*flags)
     deployment.workers(again)
     again.wait_log("took up 1 job from redis://")
+    assert "another scheduler keeps its jobs there" not in again.log()
     assert program(FETCH, again.address, "300") == "300\n"
     again.terminate()
     third = deployment.scheduler(*flags)

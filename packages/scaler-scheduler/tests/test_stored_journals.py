@@ -10,7 +10,7 @@ import pytest
 from scaler_protocol.testing.waiting import wait_until
 from scaler_scheduler import stored_journals
 from scaler_scheduler.core.events import JournalsBehind, JournalsStored
-from scaler_scheduler.redis_journals import JournalStoreError, RecordsLostError, TakenError
+from scaler_scheduler.journal_store import JournalStoreError, RecordsLostError, TakenError
 from scaler_scheduler.stored_journals import JournalsAwayError, StoredJournals
 
 JOB, OTHER = b"j" * 16, b"o" * 16
@@ -18,6 +18,9 @@ JOB, OTHER = b"j" * 16, b"o" * 16
 
 class Store:
     """A store in memory, which fails as it is told."""
+
+    held_seconds = 4.0
+    gather_seconds = 0.0
 
     def __init__(self) -> None:
         self.jobs: dict[bytes, list[bytes]] = {}
@@ -57,6 +60,12 @@ class Store:
     def drop(self, job: bytes) -> None:
         self._ask()
         self.jobs.pop(job, None)
+
+    def flush(self) -> None:
+        pass
+
+    def tidy(self) -> None:
+        pass
 
     def renew(self) -> None:
         self._ask()

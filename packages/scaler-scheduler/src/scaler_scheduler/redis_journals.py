@@ -7,15 +7,17 @@ if another scheduler has taken the journals meanwhile, and done once if its answ
 
 from __future__ import annotations
 
+import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
 
+from scaler_protocol.service.process_identity import described, has_ended, this_process
 from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler.job_journals import read_records, whole_file
+from scaler_scheduler.journal_store import JournalStoreError, RecordsLostError, TakenError, taken_text
 from scaler_scheduler.redis_connection import connect
 
 REQUEST_SECONDS = 5.0
@@ -30,8 +32,8 @@ READ_AT_ONCE = 16
 # A full server takes this one, as the jobs can be read, and those below: they make room, or keep others away.
 _TAKE = """#!lua flags=allow-oom
 local alive, term = redis.call('GET', KEYS[2]), tonumber(redis.call('HGET', KEYS[1], 'term') or '0')
-if alive and alive ~= ARGV[1] and term >= tonumber(ARGV[2]) then
-    return {redis.call('HGET', KEYS[1], 'holder') or '', redis.call('PTTL', KEYS[2])}
+if alive and alive ~= ARGV[1] and alive ~= ARGV[5] and term >= tonumber(ARGV[2]) then
+    return {redis.call('HGET', KEYS[1], 'holder') or '', alive}
 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'term', ARGV[2], 'holder', ARGV[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])
@@ -71,20 +73,11 @@ return 0
 _TAKEN, _OTHER_LENGTH = -1, -2
 
 
-class JournalStoreError(Exception):
-    """The store has not done what was asked, or not said so. It may do so later."""
-
-
-class TakenError(Exception):
-    """Another scheduler has the journals."""
-
-
-class RecordsLostError(Exception):
-    """The store has lost records of a job, so no further ones are added to them."""
-
-
 class RedisJournals:
-    """The journals below one prefix. All methods raise JournalStoreError, and may be called in any thread, by one at a time."""
+    """A `JournalStore` below one prefix. Whatever is appended or dropped is stored at once."""
+
+    held_seconds = HELD_SECONDS
+    gather_seconds = 0.0
 
     def __init__(self, url: RedisUrl, term: int) -> None:
         """`term`: of this scheduler. One with a higher term takes the journals from one with a lower."""
@@ -92,19 +85,25 @@ class RedisJournals:
         base = f"{url.prefix}:jobs"
         self._owner, self._alive, self._index, self._lists = f"{base}:owner", f"{base}:alive", f"{base}:index", base
         self._token = os.urandom(16).hex()
-        self._who = (str(term), f"process {os.getpid()} on {socket.gethostname()}", str(int(1000 * HELD_SECONDS)))
+        self._who = (str(term), json.dumps(this_process()), str(int(1000 * HELD_SECONDS)))
         self._lengths: dict[bytes, int] = {}
         """Elements of each list."""
 
     def take(self) -> None:
         """Become the one that writes here. Raises TakenError where another scheduler is."""
-        term, who, held = self._who
-        found = self._ask("EVAL", _TAKE, 2, self._owner, self._alive, self._token, term, who, held)
+        found = self._ask_for_them("")
+        holder = _holder_of(bytes(found[0])) if found else {}
+        if found and has_ended(holder):
+            # It cannot say so any more. Whoever has taken them meanwhile keeps them.
+            found = self._ask_for_them(bytes(found[1]).decode())
+            holder = _holder_of(bytes(found[0])) if found else {}
         if found:
-            raise TakenError(
-                f"another scheduler keeps its jobs there ({bytes(found[0]).decode('utf-8', 'replace')}); they are free "
-                f"{HELD_SECONDS:g} s after it has ended"
-            )
+            raise TakenError(taken_text(described(holder), HELD_SECONDS))
+
+    def _ask_for_them(self, ended: str) -> Any:
+        """Take them, also from the scheduler with this token. Return who has them if another one does, and its token."""
+        term, who, held = self._who
+        return self._ask("EVAL", _TAKE, 2, self._owner, self._alive, self._token, term, who, held, ended)
 
     def load(self, note: Callable[[str], None]) -> Iterator[tuple[bytes, list[bytes]]]:
         """Yield each job with its records. `note` is told what is wrong with them, in sentences."""
@@ -146,6 +145,12 @@ class RedisJournals:
         self._require_ours(int(self._ask("EVAL", _DROP, 4, *keys, self._token, *self._who, job.hex())))
         self._lengths.pop(job, None)
 
+    def flush(self) -> None:
+        """Nothing is left to do."""
+
+    def tidy(self) -> None:
+        """Nothing is left to do."""
+
     def renew(self) -> None:
         """Say that this scheduler still has the journals. Raises TakenError."""
         self._require_ours(int(self._ask("EVAL", _RENEW, 2, self._owner, self._alive, self._token, *self._who)))
@@ -169,3 +174,11 @@ class RedisJournals:
 
     def _list(self, job: bytes) -> str:
         return f"{self._lists}:{job.hex()}"
+
+
+def _holder_of(text: bytes) -> dict[str, object]:
+    try:
+        holder = json.loads(text)
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}

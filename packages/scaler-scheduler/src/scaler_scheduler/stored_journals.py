@@ -10,19 +10,19 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from scaler_protocol.runtime.counted import counted
 from scaler_protocol.service.errors import ServiceError
 from scaler_scheduler.core.events import JournalsBehind, JournalsStored
-from scaler_scheduler.redis_journals import HELD_SECONDS, JournalStoreError, RecordsLostError, TakenError
+from scaler_scheduler.journal_store import JournalStore, JournalStoreError, RecordsLostError, TakenError
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 CLOSE_RETRY_SECONDS = 0.1
-RENEW_SECONDS = HELD_SECONDS / 4
+RENEWALS = 4
+"""How often a scheduler says that it has the journals, in the time after which they are free."""
 
 PART_BYTES = 1024 * 1024
 """About so many bytes of a job are written by one request."""
@@ -32,17 +32,6 @@ BEHIND_BYTES = 64 * 1024 * 1024
 
 CLOSE_SECONDS = 2.0
 """How long to wait at the end for what is not stored yet."""
-
-
-class JournalStore(Protocol):
-    """Where journals are. See `RedisJournals`."""
-
-    def take(self) -> None: ...  # noqa: D102
-    def load(self, note: Callable[[str], None]) -> Iterator[tuple[bytes, list[bytes]]]: ...  # noqa: D102
-    def append(self, job: bytes, records: list[bytes]) -> None: ...  # noqa: D102
-    def drop(self, job: bytes) -> None: ...  # noqa: D102
-    def renew(self) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
 
 
 class JournalsAwayError(ServiceError):
@@ -61,6 +50,8 @@ class StoredJournals:
         self._on_event = on_event
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._hurries = threading.Event()
+        """Set when what waits is to be written at once."""
         self._closes = threading.Event()
         self._closes_at = float("inf")
         self._is_loaded = threading.Event()
@@ -78,12 +69,14 @@ class StoredJournals:
         self._asked: dict[bytes, int] = {}
         """How many records of a job an unanswered request had: the store may have them, so it is sent again as it was."""
         self._drops: list[bytes] = []
-        """What the thread has taken of them, and has not written."""
+        """What the thread has taken of them, and the store has not taken."""
+        self._unflushed = 0
+        """Bytes that the store has taken, and may not have stored."""
         self._unkept: set[bytes] = set()
         """Jobs whose journals the store has lost."""
         self._is_behind = False
         self._failure = ""
-        self._stored_at = 0.0
+        self._renewed_at = 0.0
         self._thread = threading.Thread(target=self._run, name="scaler-job-journals", daemon=True)
         self._thread.start()
 
@@ -101,7 +94,10 @@ class StoredJournals:
         with self._lock:
             self._appended.setdefault(job, []).append(record)
             self._waiting_bytes += len(record)
+            hurries = self._waiting_bytes >= PART_BYTES
         self._wake.set()
+        if hurries:
+            self._hurries.set()
 
     def sync(self, wait: int) -> None:
         """Say `JournalsStored` with this number once all that was appended and dropped so far is stored."""
@@ -109,6 +105,7 @@ class StoredJournals:
             with self._lock:
                 self._waits.append(wait)
             self._wake.set()
+            self._hurries.set()
 
     def drop(self, job: bytes) -> None:
         """Remove a job's journal."""
@@ -122,6 +119,7 @@ class StoredJournals:
         self._closes_at = time.monotonic() + CLOSE_SECONDS
         self._closes.set()
         self._wake.set()
+        self._hurries.set()
         self._thread.join(CLOSE_SECONDS)
         with self._lock:
             unstored = self._waiting_bytes
@@ -158,7 +156,7 @@ class StoredJournals:
             else:
                 for problem in problems:
                     logger.error("--storage-url %s: %s", self.place, problem)
-                self._stored_at = time.monotonic()
+                self._renewed_at = time.monotonic()
                 self._is_loaded.set()
                 return True
             self._closes.wait(RETRY_SECONDS)
@@ -167,6 +165,7 @@ class StoredJournals:
     def _write_until_closed(self) -> None:
         while True:
             self._wake.clear()
+            self._hurries.clear()
             closes = self._closes.is_set()
             waits = self._take_up()
             is_stored = self._write()
@@ -180,7 +179,9 @@ class StoredJournals:
             if closes and (is_stored or time.monotonic() >= self._closes_at):
                 return
             if is_stored:
-                self._wake.wait(RENEW_SECONDS)
+                self._store.tidy()
+                self._hurries.wait(self._store.gather_seconds)
+                self._wake.wait(self._store.held_seconds / RENEWALS)
             elif closes:
                 time.sleep(CLOSE_RETRY_SECONDS)
             else:
@@ -215,13 +216,17 @@ class StoredJournals:
             # First what makes room.
             while self._drops:
                 self._store.drop(self._drops[0])
-                self._noted_stored()
                 del self._drops[0]
             for job in list(self._parts):
                 self._write_job(job)
-            if time.monotonic() >= self._stored_at + RENEW_SECONDS:
+            self._store.flush()
+            unflushed, self._unflushed = self._unflushed, 0
+            with self._lock:
+                self._waiting_bytes -= unflushed
+            now = time.monotonic()
+            if now >= self._renewed_at + self._store.held_seconds / RENEWALS:
                 self._store.renew()
-                self._noted_stored()
+                self._renewed_at = now
         except JournalStoreError as error:
             was_failing, self._failure = bool(self._failure), str(error)
             if not was_failing:
@@ -231,6 +236,7 @@ class StoredJournals:
                     error,
                 )
             return False
+        self._note_stored()
         return True
 
     def _write_job(self, job: bytes) -> None:
@@ -252,15 +258,14 @@ class StoredJournals:
                     self.place,
                     job.hex(),
                 )
+                self._forget(records)
             else:
-                self._noted_stored()
+                self._unflushed += sum(map(len, records[:count]))
             del self._asked[job]
-            self._forget(records[:count])
             del records[:count]
         del self._parts[job]
 
-    def _noted_stored(self) -> None:
-        self._stored_at = time.monotonic()
+    def _note_stored(self) -> None:
         if self._failure:
             self._failure = ""
             logger.info("--storage-url %s: the journals of jobs are written again", self.place)
