@@ -184,15 +184,16 @@ def traces() -> Traces:
     """Look around. Orphans of our children count too: `become_subreaper` makes them ours."""
     me = psutil.Process()
     alive = []
-    listening = set()
     for process in (me, *me.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            alive.append(process.pid)
-            for connection in process.net_connections("inet"):
-                if connection.status == psutil.CONN_LISTEN:
-                    listening.add((connection.laddr.ip, connection.laddr.port))
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process.pid)
+    # All at once: Linux walks through all connections of the machine for each process that is asked for its own.
+    listening = {
+        (connection.laddr.ip, connection.laddr.port)
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in alive
+    }
     _seen.update(alive)
     folder = Path("/dev/shm")
     shared = {path.name for path in folder.glob("scaler*") if not _is_somebody_else_s_file(path.name, alive)}
