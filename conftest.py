@@ -62,6 +62,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ModuleScheduling(config, log)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a spread run the longest modules begin first, so that none of them is alone at the end."""
+    if hasattr(config, "workerinput"):
+        from tests.parallel_run import known_seconds, longest_first
+
+        items[:] = longest_first(items, known_seconds())
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that spreads the run: how long each module takes."""
+    if hasattr(report, "node"):
+        from tests.parallel_run import note
+
+        note(report)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """A temporary folder for a process that is about to start. The one that makes it removes it, also after a crash."""
@@ -82,16 +99,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folders = session.config.stash.get(FOLDERS, None)
     if folders is None:
         return
-    from tests.parallel_run import end_what_is_left
+    from tests.parallel_run import end_what_is_left, write_seconds_if_asked
 
     left = session.config.stash[LEFT] = end_what_is_left()
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
+    write_seconds_if_asked()
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Name what was left behind."""
+    """Say how well a spread run filled its processes, and name what was left behind."""
+    if FOLDERS in config.stash:
+        from tests.parallel_run import how_full
+
+        terminalreporter.write_line(how_full())
     for line in config.stash.get(LEFT, []):
         terminalreporter.write_line(f"left behind: {line}", red=True)

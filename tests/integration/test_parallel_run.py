@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from xdist.remote import Producer
 
 from tests.integration.deployment import ROOT, is_gone
-from tests.parallel_run import ModuleScheduling
+from tests.parallel_run import LONG_SECONDS, ModuleScheduling, known_seconds, longest_first
 
 HANGS_AND_CRASHES = """
 import faulthandler, subprocess, time, pytest
@@ -94,6 +96,20 @@ def test_processes_that_end_one_after_another_lose_no_test() -> None:
     assert scheduling.remove_node(third) is None
 
 
+def test_long_modules_begin_first_and_tests_of_a_module_stay_in_order() -> None:
+    items = [SimpleNamespace(nodeid=f"test_{module}.py::test_{number}") for module in "abcd" for number in range(2)]
+    ordered = longest_first(cast(Any, items), {"test_d.py": 30.0, "test_b.py": 20.0})
+    assert [item.nodeid for item in ordered[::2]] == [f"test_{module}.py::test_0" for module in "dbac"]
+    assert [item.nodeid for item in ordered[1::2]] == [f"test_{module}.py::test_1" for module in "dbac"]
+
+
+def test_the_known_long_modules_are_there() -> None:
+    assert [module for module in known_seconds() if not (ROOT / module).is_file()] == [], (
+        "SCALER_WRITE_MODULE_SECONDS=1"
+    )
+    assert min(known_seconds().values()) >= LONG_SECONDS
+
+
 def test_a_spread_run_goes_on_after_a_hang_and_a_crash_and_names_both(tmp_path: Path) -> None:
     conftest = (
         ROOT / "conftest.py"
@@ -126,6 +142,7 @@ def test_a_spread_run_goes_on_after_a_hang_and_a_crash_and_names_both(tmp_path: 
     assert "FAILED test_bad.py::test_hangs" in ended.stdout
     assert "FAILED test_bad.py::test_crashes" in ended.stdout
     assert "it is told at the end" in ended.stdout
+    assert re.search(r"\d processes ran tests in \d+% of \d+ s, the last one alone for \d+ s", ended.stdout), told
     # The stacks of both.
     assert "in test_hangs" in ended.stderr
     assert "in test_crashes" in ended.stderr
