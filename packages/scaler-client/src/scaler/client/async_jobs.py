@@ -35,6 +35,9 @@ class AsyncJob:
     def __repr__(self) -> str:
         return f"<AsyncJob {self.name!r}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self!r} cannot be copied or sent: pass its name, and ask a client there for the job")
+
     async def status(self) -> JobStatus:
         """Return what is known of the job. Raises JobNotFoundError, also a KeyError, if there is none of this name."""
         return await in_thread(self._job.status)
@@ -116,6 +119,9 @@ class AsyncJobs:
     def __repr__(self) -> str:
         return "<AsyncJobs of a client>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self!r} cannot be copied or sent: ask a client there for its jobs")
+
     async def get(self, name: str) -> AsyncJob:
         """Return the job of this name. Raises JobNotFoundError, also a KeyError, if there is none."""
         return AsyncJob(await in_thread(partial(self._jobs.__getitem__, name)), self._make_future)
@@ -144,6 +150,9 @@ class AsyncJobBlock:
         self._name = job_name(name)
         self._keep = keep_seconds(keep)
         self._block: AsyncBlock | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"a block of job {self._name!r} cannot be copied or sent: call job() of a client there")
 
     async def __aenter__(self) -> AsyncJob:
         if self._block is not None:

@@ -38,11 +38,11 @@ class AsyncNamedLock(LockUse):
             self._withdraw()
             return
         event = LoopEvent(asyncio.get_running_loop())
+        hold = self._require_block()
         try:
-            hold = self._hold
-            assert hold is not None
             hold.wake = event.set
-            await self._wait(self._give_back(), GIVEN_BACK, event, self._engine.timeout_seconds)
+            self._give_back(hold)
+            await self._wait(hold, GIVEN_BACK, event, self._engine.timeout_seconds)
         except BaseException:
             self._withdraw()
             raise

@@ -441,6 +441,10 @@ class Job:
     def __repr__(self) -> str:
         return f"<Job {self.name!r}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In a task it is the same job, seen by a client there.
+        return type(self), (self._client, self.name)
+
     def _repr_html_(self) -> str:
         """For notebooks: what the scheduler says of it now, or why it says nothing."""
         return _shown_in_notebook(f"Job {self.name}", lambda: self.status()._repr_html_())
@@ -540,6 +544,9 @@ class Jobs(Mapping[str, Job]):
         self._client = client
         self._jobs = client.operations.client_jobs()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._client,)
+
     def __getitem__(self, name: str) -> Job:
         try:
             job_name(name)
@@ -602,6 +609,11 @@ class JobBlock:
         self._jobs = client.operations.client_jobs()
         self._name = job_name(name)
         self._keep = keep_seconds(keep)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"a block of job {self._name!r} cannot be copied or sent: pass the client, and call job() there"
+        )
 
     def __enter__(self) -> Job:
         self._jobs.enter(self._client, self._name)

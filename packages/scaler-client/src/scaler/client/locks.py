@@ -82,6 +82,9 @@ class LockUse:
     _hold: Hold | None = None
     """The block that uses it. Set and taken out by one operation of the dictionary, as two threads may try at once."""
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"{self._shown} cannot be copied or sent: pass the client, and ask it for one where it is used")
+
     @property
     def held(self) -> bool:
         """Whether this block holds it, as far as this process knows. What the scheduler has not said yet is not known here."""
@@ -131,14 +134,19 @@ class LockUse:
             raise errors.LockError(f"{self._shown} cannot be had: {hold.text}")
         raise errors.LockLostError(f"{self._shown} was lost when it had just been taken")
 
-    def _give_back(self) -> Hold:
+    def _require_block(self) -> Hold:
+        """Return what the block that ends holds. Raises where there is none."""
+        hold = self._hold
+        if hold is None:
+            raise errors.LockError(f"{self._shown} cannot be given back: no block of this object holds it")
+        return hold
+
+    def _give_back(self, hold: Hold) -> None:
         """The block ends: ask whether it was held all the time."""
-        hold, engine = self._hold, self._engine
-        assert hold is not None
+        engine = self._engine
         # In a process that was forked inside the block nobody would ever answer, and the lock is the other's.
         engine.waiting.before_wait()
         engine.steps.do(partial(engine.core.release_lock, hold.number))
-        return hold
 
     def _require_released(self, hold: Hold) -> None:
         """Raise unless the scheduler has said that it was held all the time. The block has ended."""
@@ -197,11 +205,11 @@ class NamedLock(LockUse):
             self._withdraw()
             return
         sleepers = Sleepers()
+        hold = self._require_block()
         try:
-            hold = self._hold
-            assert hold is not None
             hold.wake = sleepers.wake
-            self._wait(self._give_back(), GIVEN_BACK, sleepers, self._engine.timeout_seconds)
+            self._give_back(hold)
+            self._wait(hold, GIVEN_BACK, sleepers, self._engine.timeout_seconds)
         except BaseException:
             self._withdraw()
             raise
