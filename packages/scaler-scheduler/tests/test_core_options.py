@@ -262,8 +262,32 @@ def test_a_waiting_task_ends_at_its_deadline() -> None:
     status, text = client.results()[number]
     assert status == m.Status.TIMED_OUT
     assert text == (
-        b"task 1 (module.f): it was not done 5 s after it was submitted (deadline_seconds); it waited for a worker"
+        b"task 1 (module.f): it was not done 5 s after it was submitted (deadline_seconds); it waited: no worker is connected"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "capabilities", "words"),
+    [
+        ({"worker": "nix"}, (), "it waited for worker nix: no worker of that name is connected"),
+        ({"host": "n1"}, (), "it waited for host n1: no worker of that name is connected"),
+        (
+            {"resources": {"gpu": 1}},
+            (),
+            "it waited: each asks for gpu=1, and the connected workers do not count resources",
+        ),
+        ({}, (("gpu", 1),), "it waited for workers with the capabilities {gpu}, which no connected worker offers"),
+    ],
+    ids=["worker", "host", "resources", "capabilities"],
+)
+def test_a_deadline_names_what_was_waited_for(
+    asked: dict[str, Any], capabilities: tuple[tuple[str, int], ...], words: str
+) -> None:
+    harness, client, _ = cluster()
+    numbers = client.submit(2, options=asking(deadline_seconds=5, **asked), capabilities=capabilities)
+    harness.advance(5, step=0.1)
+    results = client.results()
+    assert [results[number][1].decode().partition("; ")[2] for number in numbers] == [words, words]
 
 
 @pytest.mark.parametrize(("duration", "said"), [(0, b"waited for a worker"), (7, b"was running")])

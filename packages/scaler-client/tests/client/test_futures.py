@@ -124,6 +124,12 @@ def test_waiting_for_a_result(future: ScalerFuture, owner: Owner, later: Any) ->
     assert owner.flushes
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0012345, "0.001"), (0.05, "0.05")])
+def test_a_timeout_is_rounded_in_the_error(future: ScalerFuture, seconds: float, shown: str) -> None:
+    with pytest.raises(TimeoutError, match=rf"is not done after {shown} s$"):
+        future.result(timeout=seconds)
+
+
 def test_a_timeout_is_a_timeout_error(future: ScalerFuture) -> None:
     with pytest.raises(TimeoutError, match="task 7"):
         future.result(0.01)

@@ -615,7 +615,7 @@ class ScalerFuture(WithProgress, Future[R]):  # type: ignore[type-var]
             timeout = checked_timeout(timeout)
         self.sleep_until_done(timeout)
         if self._ended is None:
-            raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
+            raise FutureTimeoutError(f"task {self.number} is not done after {round(timeout or 0.0, 3):g} s")
 
     def sleep_until_done(self, timeout: float | None) -> None:
         """Wait until it is done, or so many seconds."""

@@ -42,7 +42,9 @@ def gathered(value: Any, timeout: float | None, return_exceptions: bool) -> Any:
                     if future not in left and (future.failed or future.cancelled()):
                         future.result()
             if left:
-                text = f"{len(left)} of {len(futures)} futures are not done after {time.monotonic() - began:.3g} s"
+                text = (
+                    f"{len(left)} of {len(futures)} futures are not done after {round(time.monotonic() - began, 3):g} s"
+                )
                 raise TimeoutError(text)
     return with_results(value, ScalerFuture, _outcome_of if return_exceptions else ScalerFuture.result)
 

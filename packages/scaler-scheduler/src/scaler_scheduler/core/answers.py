@@ -245,15 +245,18 @@ class Answers:
         else:
             self.answer(task, m.Status.CANCELED, task.options.client.reasons.get(task.number, b""), now)
 
-    def overdue(self, task: Task, state: str) -> bytes:
-        """Return the error of a task that is not done when its deadline is over; `state` says what it did."""
+    def overdue(self, task: Task, state: str, reason: str = "") -> bytes:
+        """Return the error of a task that is not done when its deadline is over; `state` says what it did.
+
+        `reason`: what it waited for that was not there; without one, it waited for a worker as others do.
+        """
         asks = task.options.asks
         seconds = 0.0 if asks is None else asks.deadline_seconds
         if task.state is TaskState.DELAYED:
             errors = task.options.client.retried.get(task.number, 0)
             state += f" for its next attempt, after {errors} error{'s' if errors != 1 else ''}"
         elif state == "waited":
-            state += " for a worker"
+            state += reason or " for a worker"
         text = f"{self._described(task)}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
         return text.encode()
 

@@ -14,8 +14,9 @@ from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, LineKey, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.unservable import UnservableTasks
 
 LOOK_AGAIN_SECONDS = 1.0
 """When tasks are looked for again that have come back after a restart and not begun."""
@@ -34,6 +35,7 @@ class Deadlines:
         rows: GraphRows,
         answers: Answers,
         linked_recovery: LinkedRecovery,
+        unservable: UnservableTasks,
     ) -> None:
         self._clients = state.clients
         self._timers = state.timers
@@ -41,6 +43,7 @@ class Deadlines:
         self._rows = rows
         self._answers = answers
         self._linked_recovery = linked_recovery
+        self._unservable = unservable
         self._dispatch = Dispatch(state)
 
     def note(
@@ -72,6 +75,7 @@ class Deadlines:
             return
         to_agents: dict[AgentRecord, list[Task]] = {}
         not_begun: list[int] = []
+        reasons: dict[LineKey, str] = {}
         with self._rows.answered_together():
             for number in numbers:
                 task = client.tasks.get(number)
@@ -79,7 +83,11 @@ class Deadlines:
                     if not self._end_row(client, number, now):
                         not_begun.append(number)
                 elif task.agent is None:
-                    self._answers.withdraw(task, m.Status.TIMED_OUT, self._answers.overdue(task, "waited"), now)
+                    line = task.options.line
+                    if line not in reasons:
+                        reasons[line] = self._unservable.reason(line, now)
+                    text = self._answers.overdue(task, "waited", reasons[line])
+                    self._answers.withdraw(task, m.Status.TIMED_OUT, text, now)
                 elif not task.canceled:
                     self._lifecycle.note_cancellation(task, overdue=True)
                     to_agents.setdefault(task.agent, []).append(task)

@@ -99,7 +99,8 @@ class SchedulerCore:
         self._lost_results = LostResults(state, self._lifecycle, rows)
         self._departures = Departures(state, self._lifecycle, rows, answers)
         self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
-        self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery)
+        self._unservable = UnservableTasks(state, answers, self._scaling)
+        self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery, self._unservable)
         self._jobs = Jobs(state, now)
         requests = ClientRequests(
             state,
@@ -131,7 +132,6 @@ class SchedulerCore:
         )
         self._placement = Placement(state, self._lifecycle)
         self._rebalancing = Rebalancing(state, now)
-        self._unservable = UnservableTasks(state, answers, self._scaling)
         self._monitor_reports = MonitorReports(state, self._scaling, self._jobs, now)
         self._rounds = PeerRounds(state.peers, self._look_after, MAINTENANCE_INTERVAL_SECONDS)
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS

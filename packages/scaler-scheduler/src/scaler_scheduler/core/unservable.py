@@ -8,6 +8,7 @@ from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.placement import can_serve
 from scaler_scheduler.core.ready import SignatureQueue
+from scaler_scheduler.core.records import LineKey
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
 
@@ -58,6 +59,13 @@ class UnservableTasks:
                 self._end(queue, m.Status.NO_WORKER, f"{text}; gave up after {timeout:g} s", now)
             else:
                 self._tell(queue, kind, text)
+
+    def reason(self, line: LineKey, now: float) -> str:
+        """Say what tasks of a line wait for that no worker could run until now, after "it waited"; empty: they just wait."""
+        queue = self._ready.queue_of(line)
+        if queue is None or queue.unservable_since is None or can_serve(queue, self._agents, self._resources):
+            return ""
+        return self._situation(queue, now)[1].removeprefix("tasks wait")
 
     def _situation(self, queue: SignatureQueue, now: float) -> tuple[str, str]:
         capabilities = offered(queue.signature)
