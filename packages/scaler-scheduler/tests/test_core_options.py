@@ -12,6 +12,7 @@ from scaler_protocol.wire.call_options import NO_OPTIONS, Retries, asked_of, enc
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import events
 from scaler_scheduler.core.timers import PORTION, TaskTimers
+from scaler_scheduler.core.unservable import TOLD_MAX
 
 
 def asking(**options: Any) -> bytes:
@@ -662,3 +663,18 @@ def test_many_urgent_tasks_go_beyond_what_agents_want_by_a_bound() -> None:
     agent.tasks()
     client.submit(100, options=asking(priority=1))
     assert len(agent.tasks()) == 5
+
+
+def test_a_client_is_not_told_of_any_number_of_reasons() -> None:
+    harness, client, _ = cluster()
+    for _ in range(2):
+        for name in range(TOLD_MAX + 50):
+            client.submit(options=asking(worker=f"w{name}", deadline_seconds=10))
+        harness.advance(8, step=0.5)
+        *texts, last = [notice.text for notice in client.take(m.Notice)]
+        assert texts == [
+            f"tasks wait for worker w{name}: no worker of that name is connected" for name in range(TOLD_MAX)
+        ]
+        assert last == "tasks wait for more than 100 different reasons: scaler_dump lists all of them (queues)"
+        harness.advance(5, step=0.02)
+        assert len(client.results()) == TOLD_MAX + 50

@@ -8,12 +8,15 @@ from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.placement import can_serve
 from scaler_scheduler.core.ready import SignatureQueue
-from scaler_scheduler.core.records import LineKey
+from scaler_scheduler.core.records import ClientRecord, LineKey
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
 
 NAMED_TASKS_MAX = 1000
 """Largest number of tasks that one notice names."""
+
+TOLD_MAX = 100
+"""A client is told of so many different reasons. Then it hears that there are more, and once it has no tasks, of all anew."""
 
 UNSERVABLE = "unservable"
 """No worker can run the tasks, and no adapter can start one that could."""
@@ -37,9 +40,13 @@ class UnservableTasks:
         self._outbox = state.outbox
         self._answers = answers
         self._scaling = scaling
+        self._told_enough: set[ClientRecord] = set()
 
     def report(self, now: float) -> None:
         """Tell clients of tasks that no worker could run for `unservable_grace_seconds`. End those whose time is over."""
+        for client in [one for one in self._told_enough if not one.tasks or self._clients.get(one.id) is not one]:
+            client.unservable_reported.clear()
+            self._told_enough.discard(client)
         for queue in self._ready.non_empty():
             since = queue.unservable_since
             if (
@@ -127,6 +134,14 @@ class UnservableTasks:
         for client_id in queue.client_ids():
             client = self._clients[client_id]
             if (queue.line, kind) in client.unservable_reported:
+                continue
+            if len(client.unservable_reported) >= TOLD_MAX:
+                if client not in self._told_enough:
+                    self._told_enough.add(client)
+                    more = (
+                        f"tasks wait for more than {TOLD_MAX} different reasons: scaler_dump lists all of them (queues)"
+                    )
+                    self._outbox.send(client, m.Notice(more, kind=kind))
                 continue
             client.unservable_reported.add((queue.line, kind))
             numbers = [task.number for task in queue.tasks() if task.options.client is client][:NAMED_TASKS_MAX]
