@@ -203,6 +203,7 @@ def test_the_task_stream_zooms_moves_and_tells_what_is_under_the_pointer(visit: 
     hovered = text(visit, ".tooltip")
     assert "node0" in hovered
     assert "task " in hovered
+    assert "succeeded" in hovered or "failed" in hovered
     for colour in ("state", "capability", "client", "function"):
         visit.page.get_by_label("Colour by").select_option(colour)
         visit.wait(f"scaler.page().stream.colourBy === '{colour}'")

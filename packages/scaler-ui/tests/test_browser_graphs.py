@@ -71,6 +71,23 @@ def test_drawings_fit_any_form(browser: Browser, stage: Stage) -> None:
         visit.close()
 
 
+def test_a_graph_that_goes_with_its_scheduler_is_no_error(browser: Browser) -> None:
+    stage = Stage()
+    try:
+        stage.scheduler.publish(snapshot(1))
+        visit = Visit(browser, stage.base)
+        page = visit.open(f"graphs?graph={ALICE.hex()}/5000")
+        visit.wait("document.querySelector('section p.note')?.textContent.includes('its nodes are asked for')")
+        stage.scheduler.publish(snapshot(1, graphs=(), ended_graphs=(), incarnation=b"2" * 16))
+        visit.wait("document.querySelector('section p.note').textContent.startsWith('it ended long ago')")
+        visit.wait("document.querySelector('#status-text').textContent.includes('restarted once')")
+        assert page.locator("table[aria-label=Graphs]").is_hidden()
+        # Leaving fails if the console has complained.
+        visit.close()
+    finally:
+        stage.close()
+
+
 def test_rows_are_asked_for_while_somebody_looks_and_no_longer(browser: Browser) -> None:
     stage = Stage()
     topic = graph_topic(ALICE, 5_000)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from browser import Visit
 from stage import Stage
-from synthetic_cluster import ALICE, FUNCTIONS, UNIX
+from synthetic_cluster import ALICE, FUNCTIONS, UNIX, events, snapshot
 
-from scaler_protocol.wire.messages import ScalingEvent
+from scaler_protocol.wire.messages import Counter, ScalingEvent, TaskEvent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -53,6 +53,79 @@ def test_names_lead_to_what_is_named(visit: Visit) -> None:
     page.locator("table[aria-label=Tasks] tbody td:nth-child(6) a").first.click()
     visit.wait("document.getElementById('detail').open")
     assert page.locator("#detail-title").inner_text().startswith("Worker node01-")
+
+
+def test_tasks_that_wait_say_how_long_so_far(visit: Visit, stage: Stage) -> None:
+    visit.open("tasks?state=submitted")
+    visit.wait(f"{rows('Tasks')} === 40")
+    waits = "[...document.querySelectorAll('td[data-label=waited]')].map(cell => cell.textContent)"
+    before = set(visit.page.evaluate(waits))
+    assert "" not in before
+    stage.scheduler.publish(stage.snapshot())
+    visit.wait(f"!{waits}.some(text => {sorted(before)}.includes(text))")
+
+
+def test_the_tasks_of_a_function_are_cancelled_from_its_details(visit: Visit, stage: Stage) -> None:
+    stage.scheduler.publish(stage.snapshot(scheduler_address="tcp://127.0.0.1:2345"))
+    visit.open("overview")
+    visit.wait("document.querySelector('.status.live')")
+    page = visit.open(f"functions?show={FUNCTIONS[0]}")
+    page.get_by_role("button", name="Cancel its tasks").wait_for()
+    asked: list[Any] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.post_data_json)
+        route.fulfill(json={"canceled": 2})
+
+    page.route("**/api/cancel", answer)
+    page.get_by_role("button", name="Cancel its tasks").click()
+    assert page.locator("dialog.ask h2").inner_text() == f"Cancel all unfinished tasks of {FUNCTIONS[0]}?"
+    page.get_by_role("button", name="Cancel the tasks").click()
+    visit.wait("document.querySelector('dialog.ask').innerText.includes('2 tasks were cancelled')")
+    assert asked == [{"function": FUNCTIONS[0]}]
+    # Nothing of this one is left to cancel.
+    page.goto(f"{visit.base}/#functions?show={FUNCTIONS[4]}")
+    visit.wait(f"document.querySelector('#detail-title').textContent === '{FUNCTIONS[4]}'")
+    assert page.get_by_role("button", name="Cancel its tasks").count() == 0
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_long_names_are_read_whole(browser: Browser, width: int) -> None:
+    stage = Stage()
+    name = "package.module." + "a_function_with_a_very_long_name_" * 6
+    long = "a client with a long name " * 4 + "x" * 120
+    visit = Visit(browser, stage.base, viewport={"width": width, "height": 900})
+    try:
+        made = snapshot(1, agents=1, functions=(Counter(name, 3),))
+        for worker in made.workers:
+            worker.function, worker.name = name, f"{worker.name}-{'w' * 100}"
+        made.clients[0].name = long
+        stage.scheduler.publish(made)
+        done = [(UNIX, ALICE, n, TaskEvent.SUCCESS, "node00", name, 9_000, 0) for n in range(3)]
+        stage.scheduler.publish(events(1, done))
+        for page, label in (
+            ("tasks", "Tasks"),
+            ("functions", "Functions"),
+            ("workers?view=all", "Workers"),
+            ("clients", "Clients"),
+            ("clients", "Use"),
+        ):
+            visit.open(page)
+            visit.wait(f"{rows(label)} > 0")
+            table = f"document.querySelector('table[aria-label=\"{label}\"]')"
+            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
+            # Nothing is cut off: a cell holds all of its text, and the box of the table scrolls where that is wide.
+            cells = f"[...{table}.querySelectorAll('td')]"
+            assert visit.page.evaluate(f"{cells}.every(cell => cell.scrollWidth <= cell.clientWidth + 1)"), page
+            box = f"{table}.closest('.scroll')"
+            assert visit.page.evaluate(f"{table}.scrollWidth <= {box}.scrollWidth + 1"), page
+            widest = visit.page.evaluate(f"Math.max(...{cells}.map(cell => cell.clientWidth))")
+            assert widest < 520, f"{page}: {widest}"
+            assert name in visit.page.content() or long in visit.page.content()
+        assert not visit.accessibility_findings()
+        visit.close()
+    finally:
+        stage.close()
 
 
 @pytest.mark.parametrize("width", [1440, 390])

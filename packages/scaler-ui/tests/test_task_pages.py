@@ -50,6 +50,35 @@ def test_every_task_is_on_one_page_in_the_order_asked_for(column: str, sign: str
         assert there == sorted(there, key=lambda value: value, reverse=bool(sign))
 
 
+def test_a_task_that_waits_says_how_long_so_far_and_keeps_its_place() -> None:
+    model = ClusterModel()
+    model.accept(snapshot(100), 0.0)
+    submitted, assigned, returned = TaskEvent.SUBMITTED, TaskEvent.ASSIGNED, TaskEvent.RETURNED
+    rows = [
+        (UNIX + 10, BOB, 1, submitted, "", "f", 0, -1),
+        (UNIX + 70, BOB, 1, assigned, "node00", "f", 0, -1),
+        (UNIX + 20, BOB, 2, submitted, "", "f", 0, -1),
+        (UNIX + 90, BOB, 3, submitted, "", "f", 0, -1),
+        (UNIX + 91, BOB, 3, assigned, "node00", "f", 0, -1),
+        (UNIX + 95, BOB, 3, returned, "node00", "f", 0, -1),
+        (UNIX + 30, BOB, 4, submitted, "", "f", 0, -1),
+        (UNIX + 35, BOB, 4, assigned, "node00", "f", 0, -1),
+    ]
+    model.accept(events(1, rows), 0.0)
+
+    def waited() -> list[tuple[int, float]]:
+        tasks = find_tasks(model, sort="-waited_seconds")["tasks"]
+        return [(task["number"], task["waited_seconds"]) for task in tasks]
+
+    assert waited() == [(2, 80.0), (3, 10.0), (1, 60.0), (4, 5.0)]
+    first = find_tasks(model, sort="-waited_seconds", limit=1)
+    model.accept(snapshot(200), 0.0)
+    assert waited() == [(2, 180.0), (3, 110.0), (1, 60.0), (4, 5.0)]
+    # A page begins where it began, however much later it is asked for.
+    rest = find_tasks(model, sort="-waited_seconds", after=first["next"])["tasks"]
+    assert [task["number"] for task in rest] == [3, 1, 4]
+
+
 def test_pages_stay_where_they_are_while_tasks_arrive() -> None:
     model = model_of()
     first = find_tasks(model, limit=10)

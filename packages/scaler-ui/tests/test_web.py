@@ -137,6 +137,12 @@ def test_bad_questions_get_an_error(feed: MonitorFeed, path: str) -> None:
     assert ask(feed, path).status_code == 422
 
 
+def test_a_graph_that_is_not_known(feed: MonitorFeed) -> None:
+    path = f"/api/graphs/{ALICE.hex()}/77777"
+    assert ask(feed, path).status_code == 404
+    assert ask(feed, f"{path}?absent=null").json() == {"graph": None, "picture": None}
+
+
 @pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/nothing.js"])
 def test_nothing_but_static_files_is_served(feed: MonitorFeed, path: str) -> None:
     assert ask(feed, path).status_code == 404

@@ -291,7 +291,7 @@ def task_data(
     """
     names = model.worker_names() if names is None else names
     said = said_now(model) if said is None else said
-    waited = row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
+    now = model.snapshot.time_seconds if model.snapshot is not None else 0.0
     return {
         "client": row.client.hex(),
         "client_name": model.client_name(row.client),
@@ -305,7 +305,7 @@ def task_data(
         "submitted_at": row.submitted_at or None,
         "assigned_at": row.assigned_at or None,
         "ended_at": row.ended_at or None,
-        "waited_seconds": waited,
+        "waited_seconds": row.waited_s(now),
         "duration_seconds": row.duration_s if row.ended_at else None,
         "attempts": row.attempts,
         "label": row.label,

@@ -16,7 +16,7 @@ from scaler_ui.model.bars import Lane
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import task_data
 from scaler_ui.model.progress import said_now
-from scaler_ui.model.tasks import STATES, TaskRow
+from scaler_ui.model.tasks import STATES, WAITING, TaskRow
 
 Key = tuple[int, Any, int]
 """Whether there is a value, the value, and the task's place among all: so no two are equal."""
@@ -129,6 +129,9 @@ def _key(pair: tuple[Key, TaskRow]) -> Key:
     return pair[0]
 
 
+_NEVER = 1e11
+"""Unix time when nothing waits any more."""
+
 _TEXTS = frozenset({"function", "state", "worker", "client_name", "label", "tags", "capabilities"})
 
 
@@ -144,7 +147,8 @@ def _value_of(column: str, model: ClusterModel, names: Mapping[Lane, str]) -> Ca
     if column == "duration_seconds":
         return lambda row: float(row.duration_s) if row.ended_at else None
     if column == "waited_seconds":
-        return lambda row: row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
+        # Those that still wait count as the longest: so their places stay the same while time passes.
+        return lambda row: row.waited_s(_NEVER) if row.state in WAITING else row.waited_s(0.0)
     if column == "submitted_at":
         # Of those that came before this monitor did, the first moment that is known.
         return lambda row: row.submitted_at or row.assigned_at or row.ended_at or None

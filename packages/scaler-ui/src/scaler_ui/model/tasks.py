@@ -11,6 +11,9 @@ STATES = ("submitted", "assigned", "success", "failed", "canceled", "returned")
 
 FINISHED = frozenset({"success", "failed", "canceled"})
 
+WAITING = frozenset({"submitted", "returned"})
+"""States of tasks that no agent has."""
+
 
 @dataclass(slots=True, eq=False)
 class TaskRow:
@@ -34,6 +37,14 @@ class TaskRow:
     """As in "desk=rates,run=17"."""
     sequence: int = 0
     """Tasks are numbered in the order in which they were first seen."""
+
+    def waited_s(self, now: float) -> float | None:
+        """Return how long it waited until it was assigned, or has waited until `now`, in seconds. None: not known."""
+        if not self.submitted_at:
+            return None
+        if self.state in WAITING:
+            return max(0.0, now - self.submitted_at)
+        return self.assigned_at - self.submitted_at if self.assigned_at else None
 
 
 class TaskTable:

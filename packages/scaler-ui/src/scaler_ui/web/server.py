@@ -198,6 +198,9 @@ def create_application(
         first_number: Annotated[int, Path(ge=0, le=2**63)],
         first_layer: Seen = 0,
         last_layer: Annotated[int | None, Query(ge=0)] = None,
+        absent: Annotated[
+            Literal["404", "null"], Query(description="how a graph that is not known is answered")
+        ] = "404",
     ) -> Response:
         key = bytes.fromhex(client), first_number
         with feed.model() as model:
@@ -207,7 +210,7 @@ def create_application(
             data = None if status is None else graphs.graph_data(model, status, drawn=picture is not None)
         if running is not None:
             feed.ask(graph_topic(*key))
-        if data is None and picture is None:
+        if data is None and picture is None and absent == "404":
             raise HTTPException(
                 404, f"no graph of client {client} begins with task {first_number}, or it ended long ago"
             )

@@ -79,6 +79,8 @@ const collator = new Intl.Collator("en", { numeric: true });
 export const count = (key, label) => ({ key, label, number: true, show: (row) => integer(row[key]) });
 export const size = (key, label) => ({ key, label, number: true, show: (row) => (row[key] === null ? "" : bytes(row[key])) });
 export const time = (key, label) => ({ key, label, number: true, show: (row) => seconds(row[key]) });
+// `goesOn`: it still grows, so hundredths would only flicker.
+export const growing = (value, goesOn) => (goesOn && value >= 1 ? elapsed(value) : seconds(value));
 export const age = (key, label) => ({ key, label, number: true, show: (row) => `${elapsed(row[key])} ago` });
 
 // columns: { key, label, number, wide, mono, value(row) for sorting, show(row) text or element, mark(row) what `show` depends on

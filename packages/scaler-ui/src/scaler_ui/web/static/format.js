@@ -81,4 +81,4 @@ export function colours(names) {
 }
 
 export const STATE_COLOURS = { 2: "#2d9a76", 3: "#e05d5d", 4: "#a58520" };
-export const STATE_NAMES = { 2: "success", 3: "failed", 4: "canceled" };
+export const STATE_NAMES = { 2: "succeeded", 3: "failed", 4: "canceled" };

@@ -1,6 +1,7 @@
 // Which function takes the time, which one fails, which one waits.
 
 import * as address from "./address.js";
+import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
 import { closeDetail, count, element, link, meter, openDetail, searchField, size, Table, time, title } from "./elements.js";
 import { bytes, clock, integer, percent, rate, seconds } from "./format.js";
@@ -81,6 +82,7 @@ export class Functions {
       ["failed", `${integer(row.failed)}${row.failed_share === null ? "" : ` (${share(row)})`}, ${integer(row.failed_since_start)} since the scheduler started`], ["canceled", integer(row.canceled)],
       ["mean", seconds(row.mean_seconds)], ["p50", seconds(row.p50_seconds)], ["p95", seconds(row.p95_seconds)], ["longest", seconds(row.max_seconds)], ["total time", seconds(row.total_seconds)], ["mean wait", seconds(row.mean_wait_seconds)],
       ["memory now", row.memory_bytes === null ? "" : `${bytes(row.memory_bytes)}, the largest worker that runs it`], ["last ended", row.last_at && clock(row.last_at)],
-    ], [element("p", { class: "row" }, link("tasks", { function: row.name }, "its tasks"), link("tasks", { function: row.name, order: "longest" }, "its longest tasks"), link("errors", { search: row.name }, "its errors"))], row.name);
+    ], [element("p", { class: "row" }, link("tasks", { function: row.name }, "its tasks"), link("tasks", { function: row.name, order: "longest" }, "its longest tasks"), link("errors", { search: row.name }, "its errors")),
+      ...(row.unfinished ? [element("p", { class: "row" }, cancelButton("Cancel its tasks", `all unfinished tasks of ${row.name}`, { function: row.name }))] : [])], row.name);
   }
 }

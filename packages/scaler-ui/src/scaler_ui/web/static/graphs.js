@@ -65,9 +65,10 @@ export class Graphs {
     if (!this.chosen && first && !address.get("graph")) this.chosen = { client: first.client, first: String(first.first_number), layers: null };
     const { chosen: shown } = this;
     if (!shown) return;
-    const layers = shown.layers ? `?first_layer=${shown.layers[0]}&last_layer=${shown.layers[1]}` : "";
+    const layers = shown.layers ? `&first_layer=${shown.layers[0]}&last_layer=${shown.layers[1]}` : "";
     let found = { graph: null, picture: null };
-    try { found = await fetchJson(`/api/graphs/${encodeURIComponent(shown.client)}/${encodeURIComponent(shown.first)}${layers}`); } catch { /* it ended long ago, or there was none */ }
+    // It may have ended long ago, or have gone with its scheduler: that is no error. What no graph can be called is one.
+    try { found = await fetchJson(`/api/graphs/${encodeURIComponent(shown.client)}/${encodeURIComponent(shown.first)}?absent=null${layers}`); } catch { /* the page says so */ }
     if (this.chosen === shown) this.draw(found);
   }
 

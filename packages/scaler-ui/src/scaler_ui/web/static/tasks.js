@@ -4,12 +4,13 @@ import * as address from "./address.js";
 import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
 import { showTask } from "./details.js";
-import { agentLink, chip, choice, clientLink, closeDetail, element, functionLink, labelLink, searchField, Table, taskLink, time, title, workerLink } from "./elements.js";
+import { agentLink, chip, choice, clientLink, closeDetail, element, functionLink, growing, labelLink, searchField, Table, taskLink, time, title, workerLink } from "./elements.js";
 import { clockFine, integer } from "./format.js";
 import { progress } from "./progress.js";
 
 const PAGE_ROWS = 200;
 const STATES = [["", "any state"], ["submitted", "waiting"], ["assigned", "assigned"], ["success", "succeeded"], ["failed", "failed"], ["canceled", "canceled"]];
+const waited = (row) => growing(row.waited_seconds, row.state === "submitted" || row.state === "returned");
 const ENDED = ["success", "failed", "canceled"];
 // Orders of links that were passed on before columns could be sorted.
 const ORDERS = { oldest: "submitted_at", longest: "-duration_seconds", waited: "-waited_seconds" };
@@ -28,7 +29,7 @@ export class Tasks {
     this.older = element("button", { type: "button", onclick: () => this.turn({ after: this.data?.next }) }, "Next page");
     this.table = new Table({ label: "Tasks", name: "sort", sort: "submitted_at", descending: true, onSort: again, id: (row) => `${row.client}/${row.number}`, onOpen: (row) => showTask(row.client, row.number), empty: "no task matches", columns: [
       { key: "number", label: "task", number: true, show: (row) => taskLink(row.client, row.number) }, { key: "function", label: "function", mono: true, show: (row) => functionLink(row.function) }, { key: "state", label: "state", show: (row) => chip(row.state) },
-      time("duration_seconds", "ran for"), time("waited_seconds", "waited"),
+      time("duration_seconds", "ran for"), { key: "waited_seconds", label: "waited", number: true, mark: waited, show: waited },
       { key: "worker", label: "worker", mark: (row) => `${row.agent}/${row.worker}`, show: (row) => (row.worker ? workerLink(row.agent, row.worker) : agentLink(row.agent)) },
       { key: "progress", label: "progress", mark: (row) => JSON.stringify(row.progress), show: (row) => progress(row.progress) },
       { key: "client_name", label: "client", show: (row) => clientLink(row.client, row.client_name) }, { key: "label", label: "label", show: (row) => labelLink(row.label) }, { key: "tags", label: "tags" }, { key: "capabilities", label: "capabilities" },
