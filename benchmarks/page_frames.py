@@ -25,6 +25,10 @@ from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "packages" / "scaler-ui" / "tests"))
+
+from stage import PAGES  # type: ignore[import-not-found]  # beside the tests of scaler-ui
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -39,20 +43,6 @@ FUNCTIONS = ("pricing.simulate", "risk.aggregate", "features.extract", "models.f
 INCARNATION = b"page frames.".ljust(16)
 CLIENT = b"client".ljust(16, b".")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PAGES = (
-    "overview",
-    "functions",
-    "workers",
-    "stream",
-    "tasks",
-    "errors",
-    "clients",
-    "graphs",
-    "objects",
-    "scaling",
-    "logs",
-)
-
 MOVEMENTS = {
     "zoom": "stream.zoom(frame % 120 < 60 ? 0.96 : 1 / 0.96)",
     "move": "stream.move((frame % 120 < 60 ? -1 : 1) * stream.span / 150)",

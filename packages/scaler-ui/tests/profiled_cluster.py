@@ -8,6 +8,7 @@ from synthetic_cluster import SyntheticScheduler
 
 from scaler_protocol.address import Address
 from scaler_protocol.monitoring.topics import ProfileWanted, profile_topic, profile_wanted
+from scaler_protocol.service.child import ChildService
 from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.messages import MonitorProfile
 
@@ -57,3 +58,16 @@ class Answering:
         self._ended.set()
         self._thread.join()
         self.scheduler.__exit__()
+
+
+class ProfiledPages:
+    """`scaler_ui` beside such a scheduler."""
+
+    def __init__(self, *, answered: int = 2) -> None:
+        self._answering = Answering(answered=answered)
+        self._child = ChildService.start("scaler_ui.web", [str(self._answering.address), "--port=0", "--timeout=600"])
+        self.base = str(self._child.wait_ready(30)["webui"]).replace("tcp", "http")
+
+    def close(self) -> None:
+        self._child.terminate(10)
+        self._answering.close()

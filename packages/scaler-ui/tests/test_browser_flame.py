@@ -6,36 +6,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import Visit, chromium
-from profiled_cluster import Answering
+from browser import Visit
+from profiled_cluster import ProfiledPages
 from test_colours import AA, contrast
-
-from scaler_protocol.service.child import ChildService
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    answering = Answering(answered=1)
-    child = ChildService.start("scaler_ui.web", [str(answering.address), "--port=0", "--timeout=600"])
-    yield str(child.wait_ready(30)["webui"]).replace("tcp", "http")
-    child.terminate(10)
-    answering.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, base: str) -> Iterator[Visit]:
-    visit = Visit(browser, base)
-    yield visit
-    visit.close()
+def stage() -> Iterator[ProfiledPages]:
+    """Pages over a scheduler that answers requests for profiles: `visit` shows them."""
+    stage = ProfiledPages(answered=1)
+    yield stage
+    stage.close()
 
 
 def calls(visit: Visit) -> list[str]:
@@ -126,8 +110,8 @@ def test_a_link_leads_to_the_same_profile(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(browser: Browser, base: str, scheme: str) -> None:
-    visit = Visit(browser, base, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+def test_on_a_phone_in_both_themes(browser: Browser, stage: ProfiledPages, scheme: str) -> None:
+    visit = Visit(browser, stage.base, viewport={"width": 360, "height": 740}, color_scheme=scheme)
     show_profile(visit)
     assert visit.page.evaluate("document.documentElement.scrollWidth <= 360")
     assert visit.accessibility_findings() == []

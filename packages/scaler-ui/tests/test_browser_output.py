@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from browser import Visit, chromium
+from browser import Visit
 from stage import Stage, stage_at_work
 from synthetic_cluster import ALICE, UNIX, events, failure_payload, failures
 
@@ -19,18 +18,9 @@ from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import MonitorOutput, TaskEvent
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 RUNNING, ENDED, OF_GONE = 50_001, 50_002, 50_003
 TEXT = "(document.querySelector('.output')?.innerText ?? '')"
 NOTE = "(document.querySelector('.kept .note')?.textContent ?? '')"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +38,6 @@ def stage() -> Iterator[Stage]:
     stage.scheduler.publish(events(3, rows))
     yield stage
     stage.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
-    visit = Visit(browser, stage.base)
-    yield visit
-    visit.close()
 
 
 def answer(stage: Stage, number: int, *parts: KeptPart, silent: tuple[str, ...] = ()) -> None:

@@ -559,6 +559,9 @@ def _check_calls(message: m.ProfileSamples | m.MonitorProfile) -> None:
         raise MalformedMessageError(f"{type(message).__name__}: a row names something outside its table")
 
 
+_CALLS = (*_column("I", "parents", "names", "files", "lines"), *_column("Q", "microseconds"), *_texts("texts"))
+"""A tree of calls, as in `monitoring.profile_tree.CallTable`."""
+
 _COUNTER = _plain("name", "count")
 _TALLY = _plain(*m.Tally.__dataclass_fields__)
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
@@ -929,9 +932,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.ProfileSamples,
         (
             *_plain("processors", "samples", "cost_microseconds"),
-            *_column("I", "parents", "names", "files", "lines"),
-            *_column("Q", "microseconds"),
-            *_texts("texts"),
+            *_CALLS,
         ),
         check=_check_calls,
     ),
@@ -941,9 +942,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_figures("token", "rate", "seconds", "elapsed_seconds", "done", "agents", "answered", "processors"),
             *_plain("samples", "cost_microseconds"),
-            *_column("I", "parents", "names", "files", "lines"),
-            *_column("Q", "microseconds"),
-            *_texts("texts"),
+            *_CALLS,
         ),
         check=_check_calls,
     ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from array import array
 from pathlib import Path
+from typing import Any
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
@@ -30,6 +31,18 @@ FUNCTION = bytes(range(32, 48))
 OTHER_FUNCTION = bytes(range(48, 64))
 SCHEDULER = bytes(range(64, 80))
 AGENT = bytes(range(80, 96))
+
+CALLS: dict[str, Any] = {
+    "processors": 4,
+    "samples": 399,
+    "cost_microseconds": 4_100,
+    "parents": array("I", [0, 1, 2]),
+    "names": array("I", [0, 1, 3]),
+    "files": array("I", [3, 2, 2]),
+    "lines": array("I", [0, 7, 9]),
+    "microseconds": array("Q", [0, 30_000, 3_960_000]),
+}
+"""A tree of calls and what it is made of, of a worker agent and of a whole profile."""
 
 EXAMPLES: dict[str, m.Message] = {
     "hello-client": m.Hello(
@@ -546,14 +559,7 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "profile-request": m.ProfileRequest(10.5, 100, 2000),
     "profile-samples": m.ProfileSamples(
-        processors=4,
-        samples=399,
-        cost_microseconds=4_100,
-        parents=array("I", [0, 1, 2]),
-        names=array("I", [0, 1, 3]),
-        files=array("I", [3, 2, 2]),
-        lines=array("I", [0, 7, 9]),
-        microseconds=array("Q", [0, 30_000, 3_960_000]),
+        **CALLS,
         texts=(FUNCTION.hex(), "square", "squares.py", ""),
     ),
     "monitor-profile": m.MonitorProfile(
@@ -564,14 +570,7 @@ EXAMPLES: dict[str, m.Message] = {
         done=True,
         agents=2,
         answered=1,
-        processors=4,
-        samples=399,
-        cost_microseconds=4_100,
-        parents=array("I", [0, 1, 2]),
-        names=array("I", [0, 1, 3]),
-        files=array("I", [3, 2, 2]),
-        lines=array("I", [0, 7, 9]),
-        microseconds=array("Q", [0, 30_000, 3_960_000]),
+        **CALLS,
         texts=("square", "square", "squares.py", ""),
     ),
 }
