@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scaler import AsyncClient, Client, LockTimeoutError, ProcessorDiedError
+from scaler import AsyncClient, Client, LockTimeoutError, ProcessorDiedError, ScalerFuture
 from tests.integration.deployment import ROOT, Deployment, wait_for
 
 CLIENTS = 4
@@ -115,14 +116,18 @@ def test_each_of_two_hundred_gets_it_once_whoever_is_killed(deployment: Deployme
     name = f"of {count}"
     submitting = deployment.client(scheduler)
 
-    def submit(label: str) -> object:
+    def submit(label: str) -> ScalerFuture:
         asks, holds = str(folder / f"asks-{label}"), str(folder / f"holds-{label}")
         future = submitting.submit_verbose(be_killed, (name, count, asks, holds), idempotent=False)
         wait_for("the victim to ask", (folder / f"asks-{label}").exists)
         return future
 
     async def run() -> None:
-        clients = [await AsyncClient(scheduler.address) for _ in range(CLIENTS)]
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(AsyncClient(scheduler.address)) for _ in range(CLIENTS)]
+            await crowd(clients)
+
+    async def crowd(clients: list[AsyncClient]) -> None:
         loop = asyncio.get_running_loop()
         # As many as may hold it do so, so that nobody gets it while the others come.
         victims = [await loop.run_in_executor(None, submit, str(victim)) for victim in range(count)]
@@ -143,24 +148,21 @@ def test_each_of_two_hundred_gets_it_once_whoever_is_killed(deployment: Deployme
         os.kill(int((folder / "asks-never").read_text()), signal.SIGKILL)
         assert turns.got == []
         done = asyncio.gather(*waiters)
-        while not done.done():
+        # The last victim comes after all others, and has to be killed too.
+        while not (done.done() and all(victim.done() for victim in victims)):
             turns.kill_holder()
             await asyncio.sleep(0.005)  # sleeps: between two looks, while this loop serves the clients
-        await done
+            if done.done():
+                await done
         for victim in [*victims, killed_waiting]:
-            while turns.kill_holder():
-                pass
-            error = await loop.run_in_executor(None, victim.exception, 60)  # type: ignore[attr-defined]
+            error = await loop.run_in_executor(None, victim.exception, 60)
             assert isinstance(error, ProcessorDiedError)
         # It is free, and as many may have it as before.
-        async with asyncio.timeout(60):
-            locks = [clients[0].semaphore(name, count, timeout=30) for _ in range(count)]
-            for lock in locks:
-                await lock.__aenter__()
-            for lock in locks:
-                await lock.__aexit__(None, None, None)
-        for client in clients:
-            await client.disconnect()
+        locks = [clients[0].semaphore(name, count, timeout=30) for _ in range(count)]
+        for lock in locks:
+            await lock.__aenter__()
+        for lock in locks:
+            await lock.__aexit__(None, None, None)
 
     asyncio.run(run())
     assert sorted(turns.got) == list(range(VICTIMS * GROUP)), "each got it once"
