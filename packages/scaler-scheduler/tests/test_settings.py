@@ -37,6 +37,7 @@ FLAGS = [
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("storage_path", ("--storage-path", "-sp"), "/var/a", Path("/var/a"), None),
     DocumentedFlag("storage_url", ("--storage-url", "-su"), "redis://a/0/b", "redis://a/0/b", None),
+    DocumentedFlag("storage_endpoint", ("--storage-endpoint", "-se"), "http://a", "http://a", None),
     DocumentedFlag("storage_password_file", ("--storage-password-file", "-spf"), "/etc/word", Path("/etc/word"), None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("standby_of", ("--standby-of", "-so"), "tcp://h:1", Address.parse("tcp://h:1"), None),
@@ -98,6 +99,7 @@ NEEDED = {
     "object_storage_timeout_seconds": URL,
     "standby_lease_password_file": ["--standby-lease", "redis://a"],
     "storage_password_file": ["--storage-url", "redis://a"],
+    "storage_endpoint": ["--storage-url", "s3://abc"],
 }
 """Flags that others go with."""
 
@@ -147,14 +149,22 @@ def test_a_lease_is_in_a_redis_server_and_decides_alone(given: list[str], words:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["--storage-url", "s3://bucket"], "jobs are kept in a Redis or Valkey server"),
+        (["--storage-url", "s3://key@bucket"], "an s3:// URL has no credentials"),
+        (["--storage-url", "s3://abc", "--storage-password-file", "/a"], "is for a --storage-url redis://"),
+        (["--storage-url", "redis://h", "--storage-endpoint", "http://a"], "is for a --storage-url s3://"),
         (["--storage-url", "/var/a"], "expected redis://"),
         (["--storage-url", "redis://:secret@h"], "write it to a --storage-password-file"),
         (["--storage-url", "redis://h", "--storage-path", "/a"], "--storage-path and --storage-url are both given"),
-        (["--storage-password-file", "/a"], "is for a --storage-url, which is not given"),
+        (["--storage-password-file", "/a"], "is for a --storage-url redis://…, which is not given"),
+        (["--storage-url", "s3://abc", "--storage-endpoint", "a:9000"], "is not of the form http://store.example:9000"),
+        (
+            ["--storage-url", "s3://abc", "--storage-endpoint", "http://"],
+            "is not of the form http://store.example:9000",
+        ),
+        (["--storage-endpoint", "http://a"], "is for a --storage-url s3://…, which is not given"),
     ],
 )
-def test_jobs_are_kept_in_a_folder_or_in_a_redis_server(given: list[str], words: str) -> None:
+def test_jobs_are_kept_in_a_folder_or_in_one_store(given: list[str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         SchedulerSettings.from_command_line([*ARGUMENTS, *given])
     assert "secret" not in str(caught.value)
@@ -172,6 +182,14 @@ def test_a_lease_needs_its_client_and_password(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ConfigurationError, match=r"needs the package redis: pip install 'scaler-scheduler\[redis\]'"):
         checked(SchedulerSettings.from_command_line([*ARGUMENTS, *LEASE]))
+
+
+def test_jobs_in_a_bucket_need_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SchedulerSettings.from_command_line([*ARGUMENTS, "--storage-url", "s3://bucket/scaler"])
+    assert str(checked(settings).read_storage_url()) == "s3://bucket/scaler"
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigurationError, match=r"needs the package obstore: pip install 'scaler-scheduler\[s3\]'"):
+        checked(settings)
 
 
 def test_a_named_object_storage_server_is_not_started_again() -> None:

@@ -122,7 +122,7 @@ class JobJournals:
                 # Its first write was cut off, so nothing was kept in it.
                 self._unlink(path)
                 continue
-            trouble = _foreign(data)
+            trouble = foreign_text(data)
             if trouble:
                 logger.error("the journal %s is left alone, its job is not there: %s", path, trouble)
                 continue
@@ -452,7 +452,7 @@ def _is_cut_header(data: bytes) -> bool:
     return len(data) < _START.size and MAGIC.startswith(magic) and version in (b"", bytes([VERSION]))
 
 
-def _foreign(data: bytes) -> str:
+def foreign_text(data: bytes) -> str:
     """Return why this is no journal that we can read; empty: it is one."""
     if len(data) < _UNMARKED_START.size or not data.startswith(MAGIC):
         return "it does not begin like a journal"

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from scaler_protocol.runtime.counted import counted
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from scaler_scheduler.job_journals import JobJournals, JournalsInUseError, sync_files
+from scaler_scheduler.journal_store import JournalStore, JournalStoreError
 from scaler_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class KeptJobs:
         """`on_event` is called in the event loop."""
         self._path = settings.storage_path
         self._url = settings.read_storage_url()
+        self._endpoint = settings.storage_endpoint
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._files: JobJournals | None = None
@@ -108,15 +111,27 @@ class KeptJobs:
 
     def _opened_store(self, term: int) -> StoredJournals:
         if self._store is None:
-            # Imported late: they need a library that is installed only where it is used.
-            from scaler_scheduler.redis_journals import RedisJournals
+            # Not needed by most schedulers.
             from scaler_scheduler.stored_journals import StoredJournals
 
-            assert self._url is not None
             told: list[StoredJournals] = []
-            self._store = StoredJournals(str(self._url), RedisJournals(self._url, term), partial(self._tell, told))
+            self._store = StoredJournals(str(self._url), self._journal_store(term), partial(self._tell, told))
             told.append(self._store)
         return self._store
+
+    def _journal_store(self, term: int) -> JournalStore:
+        # Imported late: each needs a library that is installed only where it is used.
+        if isinstance(self._url, RedisUrl):
+            from scaler_scheduler.redis_journals import RedisJournals
+
+            return RedisJournals(self._url, term)
+        from scaler_scheduler.s3_journals import S3Journals
+
+        assert self._url is not None
+        try:
+            return S3Journals(self._url, self._endpoint, term)
+        except JournalStoreError as error:
+            raise ServiceError(f"--storage-url {self._url}: {error}") from None
 
     def _tell(self, told: list[StoredJournals], event: events.JournalsBehind | events.JournalsStored) -> None:
         # The loop may have been closed.

@@ -28,7 +28,7 @@ from scaler_protocol.service.settings import (
     TakesSeveral,
     TextListSetting,
 )
-from scaler_protocol.service.storage_url import RedisUrl, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, StorageUrl, parse_storage_url
 from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
 from scaler_scheduler.group_shares import parse_shares, share_texts
 
@@ -128,11 +128,15 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     )
     storage_url: Annotated[str | None, Short("su")] = Field(
         default=None,
-        description="instead of that folder, a Redis or Valkey server where jobs are kept, as in redis://host:6379/0/scaler, so "
-        "that they outlive this host; objects do not go there, but to --object-storage-url (default: none)",
+        description="instead of that folder, a Redis or Valkey server, as in redis://host:6379/0/scaler, or a bucket of S3, as "
+        "in s3://bucket/scaler, where jobs are kept, so that they outlive this host; objects do not go there, but to "
+        "--object-storage-url (default: none)",
+    )
+    storage_endpoint: Annotated[str | None, Short("se")] = Field(
+        default=None, description="URL of a store other than AWS that speaks S3; for --storage-url s3://…"
     )
     storage_password_file: Annotated[Path | None, Short("spf")] = Field(
-        default=None, description="file with the password for --storage-url, which only its owner may read"
+        default=None, description="file with the password for --storage-url redis://…, which only its owner may read"
     )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
@@ -209,11 +213,17 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     @field_validator("storage_url")
     @classmethod
     def _check_storage_url(cls, text: str | None) -> str | None:
-        if text is not None and not isinstance(parse_storage_url(text), RedisUrl):
-            raise ValueError(
-                "jobs are kept in a Redis or Valkey server, as in redis://host:6379/0/scaler, or in --storage-path"
-            )
+        if text is not None:
+            parse_storage_url(text)
         return text
+
+    @field_validator("storage_endpoint")
+    @classmethod
+    def _check_storage_endpoint(cls, url: str | None) -> str | None:
+        # The library does not survive what is no URL.
+        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError(f"{url!r} is not of the form http://store.example:9000")
+        return url
 
     @field_validator("dashboard_url")
     @classmethod
@@ -250,8 +260,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     def _check_jobs_storage(self) -> Self:
         if self.storage_url is not None and self.storage_path is not None:
             raise ValueError("--storage-path and --storage-url are both given: jobs are kept in one of them")
-        if self.storage_url is None and self.storage_password_file is not None:
-            raise ValueError("--storage-password-file is for a --storage-url, which is not given")
+        url = None if self.storage_url is None else parse_storage_url(self.storage_url)
+        if self.storage_password_file is not None and not isinstance(url, RedisUrl):
+            raise ValueError("--storage-password-file is for a --storage-url redis://…, which is not given")
+        if self.storage_endpoint is not None and not isinstance(url, S3Url):
+            raise ValueError("--storage-endpoint is for a --storage-url s3://…, which is not given")
         return self
 
     @model_validator(mode="after")
@@ -301,9 +314,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
 
     def read_standby_lease(self) -> RedisUrl | None:
         """Return `standby_lease` with its password. Raises ConfigurationError if that cannot be read."""
-        return _with_password(self.standby_lease, self.standby_lease_password_file, "--standby-lease-password-file")
+        url = _with_password(self.standby_lease, self.standby_lease_password_file, "--standby-lease-password-file")
+        assert not isinstance(url, S3Url)
+        return url
 
-    def read_storage_url(self) -> RedisUrl | None:
+    def read_storage_url(self) -> StorageUrl | None:
         """Return `storage_url` with its password. Raises ConfigurationError if that cannot be read."""
         return _with_password(self.storage_url, self.storage_password_file, "--storage-password-file")
 
@@ -321,12 +336,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         )
 
 
-def _with_password(text: str | None, password_file: Path | None, flag: str) -> RedisUrl | None:
-    if text is None:
-        return None
-    url = parse_storage_url(text)
-    assert isinstance(url, RedisUrl)
-    return url if password_file is None else replace(url, password=read_secret(password_file, flag))
+def _with_password(text: str | None, password_file: Path | None, flag: str) -> StorageUrl | None:
+    url = None if text is None else parse_storage_url(text)
+    if password_file is None or not isinstance(url, RedisUrl):
+        return url
+    return replace(url, password=read_secret(password_file, flag))
 
 
 def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 from scaler_protocol.service.audit_settings import require_writable_audit_log
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.problems import Problems
 from scaler_protocol.service.security_settings import checked_binds, server_security
-from scaler_protocol.service.storage_url import RedisUrl
+from scaler_protocol.service.storage_url import RedisUrl, StorageUrl
 from scaler_scheduler.settings import SchedulerSettings
 
 
@@ -22,9 +24,9 @@ def checked(settings: SchedulerSettings) -> SchedulerSettings:
     with problems.noted():
         require_writable_audit_log(settings)
     with problems.noted():
-        _require_redis("--standby-lease", settings.read_standby_lease())
+        _require_library("--standby-lease", settings.read_standby_lease())
     with problems.noted():
-        _require_redis("--storage-url", settings.read_storage_url())
+        _require_library("--storage-url", settings.read_storage_url())
     problems.raise_if_any()
     return settings
 
@@ -41,14 +43,15 @@ def _require_reachable_storage(settings: SchedulerSettings) -> None:
         )
 
 
-def _require_redis(flag: str, url: RedisUrl | None) -> None:
+def _require_library(flag: str, url: StorageUrl | None) -> None:
     if url is None:
         return
+    name, extra = ("redis", "redis") if isinstance(url, RedisUrl) else ("obstore", "s3")
     try:
-        import redis  # noqa: F401
+        importlib.import_module(name)
     except ImportError:
         raise ConfigurationError(
-            f"{flag} {url} needs the package redis: pip install 'scaler-scheduler[redis]'"
+            f"{flag} {url} needs the package {name}: pip install 'scaler-scheduler[{extra}]'"
         ) from None
 
 
