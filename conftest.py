@@ -20,11 +20,16 @@ FOLDERS = pytest.StashKey[dict[str, str]]()
 
 LEFT = pytest.StashKey[list[str]]()
 
+WRITES_SECONDS = pytest.StashKey[bool]()
+"""Whether this run writes how long modules take."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Take surroundings before anything is started."""
     _let_python_keep_bytecode()
+    # Removed, because tests look at what a task sees of these variables.
+    config.stash[WRITES_SECONDS] = bool(os.environ.pop("SCALER_WRITE_MODULE_SECONDS", ""))
     # What a cluster does would depend on which modules of tests have been imported.
     module_path.IMPORTED_AHEAD = ""
     worker = getattr(config, "workerinput", None)
@@ -99,12 +104,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folders = session.config.stash.get(FOLDERS, None)
     if folders is None:
         return
-    from tests.parallel_run import end_what_is_left, write_seconds_if_asked
+    from tests.parallel_run import end_what_is_left, write_seconds
 
     left = session.config.stash[LEFT] = end_what_is_left()
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
-    write_seconds_if_asked()
+    if session.config.stash[WRITES_SECONDS]:
+        write_seconds()
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

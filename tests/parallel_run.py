@@ -122,12 +122,11 @@ def how_full() -> str:
     )
 
 
-def write_seconds_if_asked() -> None:
-    """Write how long modules took, if the whole suite has run and somebody asked for that."""
-    if os.environ.get("SCALER_WRITE_MODULE_SECONDS"):
-        long = {module: round(seconds) for module, seconds in _seconds.of_module.items() if seconds >= LONG_SECONDS}
-        ordered = dict(sorted(long.items(), key=lambda pair: (-pair[1], pair[0])))
-        SECONDS_FILE.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+def write_seconds() -> None:
+    """Write how long modules took, of a run of the whole suite."""
+    long = {module: round(seconds) for module, seconds in _seconds.of_module.items() if seconds >= LONG_SECONDS}
+    ordered = dict(sorted(long.items(), key=lambda pair: (-pair[1], pair[0])))
+    SECONDS_FILE.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
 
 
 def _module_of(test: str) -> str:
