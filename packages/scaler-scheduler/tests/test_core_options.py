@@ -676,5 +676,5 @@ def test_a_client_is_not_told_of_any_number_of_reasons() -> None:
             f"tasks wait for worker w{name}: no worker of that name is connected" for name in range(TOLD_MAX)
         ]
         assert last == "tasks wait for more than 100 different reasons: scaler_dump lists all of them (queues)"
-        harness.advance(5, step=0.02)
+        harness.advance(7, step=0.02)
         assert len(client.results()) == TOLD_MAX + 50
