@@ -38,6 +38,13 @@ class ClockSettings(ServiceSettings):
     zones: Annotated[TextListSetting, Short("z"), TakesSeveral()] = Field(default=(), description="time zones shown")
 
 
+class TowerSettings(ClockSettings):
+    """Has a bell."""
+
+    bell: Path | None = Field(default=None, description="file with the sound of the bell")
+    dial: Annotated[Path, Short("d")] = Field(default=Path("dial.png"), description="picture of the dial")
+
+
 class LockedSettings(ServiceSettings):
     """Asks for a secret."""
 
@@ -84,6 +91,22 @@ def test_the_file_may_hold_the_address(file: Path, key: str) -> None:
     file.write_text(f'[clock]\n{key} = "{ADDRESS}"\n')
     assert str(ClockSettings.from_command_line(["-c", str(file)]).address) == ADDRESS
     assert str(ClockSettings.from_command_line(["tcp://h:2", "-c", str(file)]).address) == "tcp://h:2"
+
+
+@pytest.mark.parametrize("words", ["--bell #", "--bell=", "-d #", "--dial #", "--config #"])
+def test_an_empty_path_is_refused_and_not_the_folder_of_the_command(words: str) -> None:
+    flags = ["" if word == "#" else word for word in words.split()]
+    flag = "--dial" if flags[0] == "-d" else flags[0].rstrip("=")
+    with pytest.raises(ConfigurationError, match=f"^{flag}: must be a path, not ''$"):
+        TowerSettings.from_command_line([ADDRESS, *flags])
+
+
+def test_a_text_and_an_empty_path_of_the_file(file: Path) -> None:
+    file.write_text('[clock]\nbell = ""\n')
+    with pytest.raises(ConfigurationError, match=r"clocks\.toml: \[clock\] bell: must be a path, not ''$"):
+        TowerSettings.from_command_line([ADDRESS, "-c", str(file)])
+    # Texts may be empty.
+    assert TowerSettings.from_command_line([ADDRESS, "--host", "", "--bell", "."]).host == ""
 
 
 def test_the_address_may_stand_anywhere() -> None:

@@ -29,7 +29,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, Self
+from typing import Annotated, Any, ClassVar, NoReturn, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +39,8 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -244,6 +246,16 @@ class ServiceSettings(BaseSettings):
         default=None, description="TOML file; the section of this command sets what the command line does not"
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        # As of a shell's variable that is not set. Path("") is the folder in which the command was started.
+        if value == "" and info.field_name is not None:
+            annotation = cls.model_fields[info.field_name].annotation
+            if Path in (annotation, *get_args(annotation)):
+                raise ValueError("must be a path, not ''")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -270,7 +282,7 @@ class ServiceSettings(BaseSettings):
         try:
             command_line = cls._command_line_source(list(sys.argv[1:] if arguments is None else arguments), problems)
             given = command_line()
-            config_path = Path(given["config"]) if "config" in given else None
+            config_path = Path(given["config"]) if given.get("config") else None
             section = {} if config_path is None else cls._read_section(config_path, problems, guessed)
             # A field can have several names. The command line's value under one name replaces the file's under another.
             overridden = {cls._field_of(key) for key in given}
