@@ -484,6 +484,58 @@ def test_tasks_whose_function_is_lost_run_when_they_are_submitted_again() -> Non
     assert status(other)["done"] == 1
 
 
+def test_results_of_tasks_whose_records_are_lost_at_the_end_of_the_journal() -> None:
+    harness, client, agent = started(keeps_jobs=True)
+    submit(client, b"P1", b"P2", b"P3")
+    task, *_ = agent.tasks()
+    agent.answer([task], payload=b"R")
+    ask(client, "close")
+    records = journals(harness)
+    (job,) = records
+    records[job] = [one for one in records[job] if journal.unpack(one)[0] is not journal.Kind.TASKS]
+    again = Harness(keeps_jobs=True)
+    problems = again.core.restore_job(job, records[job], again.now)
+    assert problems == ["the records of 2 tasks are missing: submit the job again"]
+    again.settle()
+    other, agent = Client(again, "other"), Agent(again, "agent")
+    told = status(other)
+    assert (told["tasks"], told["done"], told["failed"], told["closed"]) == (3, 1, 2, False)
+    other_number = follow(other, task[1] - 1)[0]
+    assert other.results()[other_number] == (m.Status.SUCCESS, b"R")
+    # It takes the tasks again, as new ones.
+    other.define()
+    (number,) = submit(other, b"P2")
+    agent.run_all()
+    assert other.results()[number][0] == m.Status.SUCCESS
+    assert status(other)["tasks"] == 4
+
+
+def test_a_closed_job_whose_last_tasks_are_lost_takes_them_again() -> None:
+    harness, client, _ = started(keeps_jobs=True)
+    submit(client, b"P1")
+    submit(client, b"P2")
+    ask(client, "close")
+    records = journals(harness)
+    (job,) = records
+    kinds = [journal.unpack(record)[0] for record in records[job]]
+    del records[job][len(kinds) - 1 - kinds[::-1].index(journal.Kind.TASKS)]
+    again = Harness(keeps_jobs=True)
+    assert again.core.restore_job(job, records[job], again.now) == [
+        "the records of 1 task are missing: submit the job again"
+    ]
+    again.settle()
+    other, agent = Client(again, "other"), Agent(again, "agent")
+    assert status(other)["closed"] is False
+    other.define()
+    numbers = submit(other, b"P1", b"P2")
+    # The first one was announced again: an agent may have it.
+    again.advance(10)
+    agent.run_all()
+    results = other.results()
+    assert [results[number][0] for number in numbers] == [m.Status.SUCCESS] * 2
+    assert (status(other)["done"], status(other)["failed"]) == (2, 1)
+
+
 def test_records_that_cannot_be_read_lose_nothing_else() -> None:
     harness, client, _ = started(keeps_jobs=True)
     submit(client, b"P1")

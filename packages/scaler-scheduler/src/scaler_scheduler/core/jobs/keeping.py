@@ -431,7 +431,7 @@ class Jobs:
                 raise _RefusedError(refusal)
             if not job.is_closed:
                 job.is_closed = True
-                self._write(job, journal.pack(journal.Kind.CLOSED, {}))
+                self._write(job, journal.pack(journal.Kind.CLOSED, {"tasks": len(job.rows)}))
             self._outbox.add(effects.SyncJournal(job.id))
         elif action == "cancel":
             positions = job.open_rows()

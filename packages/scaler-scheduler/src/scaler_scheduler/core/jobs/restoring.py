@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.wire.call_options import job_name
 from scaler_protocol.wire.messages import Status
 from scaler_scheduler.core.jobs import journal
 from scaler_scheduler.core.jobs.job import Job, Row, RowState
 from scaler_scheduler.core.jobs.journal import Kind
 from scaler_scheduler.core.jobs.session import Arrived, client_of_job
+
+NOBODY = bytes(16)
+"""Stands for the client of tasks whose record is missing."""
 
 MISSING_MAX = 100_000
 """More missing tasks than this are damage of another kind."""
@@ -37,9 +41,11 @@ def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: flo
             problems.append(f"record {place} cannot be read: {error}")
             if job is None:
                 return None, problems
-    unknown = 0 if job is None else sum(not row.function and row.state is RowState.OPEN for row in job.rows)
-    if job is not None and unknown:
-        problems.append(f"the records of {unknown} tasks are missing: these are to be submitted again")
+    if job is not None and any(not row.function for row in job.rows):
+        unknown = sum(not row.function and row.state is RowState.OPEN for row in job.rows)
+        if unknown:
+            problems.append(f"the records of {counted(unknown, 'task')} are missing: submit the job again")
+        # Those that have ended, too, are new ones for who submits them again: nobody knows which they were.
         job.is_closed = False
     return job, problems
 
@@ -61,13 +67,14 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
     elif kind is Kind.TASKS:
         client_id = bytes.fromhex(str(header["client"]))
         rows = journal.read_rows(header, blob, job.submitter(client_id))
-        _fill(job, int(header.get("first", len(job.rows))), client_id, rows[0])  # type: ignore[call-overload]
+        _fill(job, int(header.get("first", len(job.rows))))  # type: ignore[call-overload]
         for row in rows:
             job.add(row, client_id)
             seen = job.seen.setdefault(client_id, Counter())
             seen[row.digest] += 1
     elif kind is Kind.AGAIN:
         positions: list[int] = header["rows"]  # type: ignore[assignment]
+        _reach(job, positions)
         for position, new in zip(positions, journal.read_rows(header, blob, 0), strict=True):
             # Records of earlier versions do not say it: there, tasks that began again kept their numbers.
             series = new.series if "series" in header else job.rows[position].series
@@ -78,22 +85,30 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
     elif kind is Kind.ENDED:
         _end(job, header, blob)
     elif kind is Kind.CANCELED:
+        _reach(job, header["rows"])  # type: ignore[arg-type]
         for row in [job.rows[position] for position in header["rows"]]:  # type: ignore[attr-defined]
             if row.state is RowState.OPEN:
                 job.end(row, RowState.CANCELED, Status.CANCELED, b"", ())
     elif kind is Kind.CLOSED:
+        # Records of earlier versions do not say how many tasks there were.
+        _fill(job, max(len(job.rows), int(header.get("tasks", 0))))  # type: ignore[call-overload]
         job.is_closed = True
     elif kind is Kind.KEPT:
         job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
 
 
-def _fill(job: Job, first: int, client_id: bytes, following: Row) -> None:
+def _fill(job: Job, first: int) -> None:
     """A record of tasks before this position may be missing: later records name the others by their positions all the same."""
     missing = first - len(job.rows)
     if not 0 <= missing <= MISSING_MAX:
-        raise ValueError(f"tasks from position {first} on, behind {len(job.rows)} tasks")
+        raise ValueError(f"it is of tasks from position {first} on, and there are {len(job.rows)} before")
     for _ in range(missing):
-        job.add(Row(b"", b"", b"", (), following.submitter, following.number), client_id)
+        job.add(Row(b"", b"", b"", (), job.submitter(NOBODY), 0), NOBODY)
+
+
+def _reach(job: Job, positions: Sequence[int]) -> None:
+    """A record names tasks by their positions: those whose own record is missing are there all the same."""
+    _fill(job, max(len(job.rows), 1 + max(positions, default=-1)))
 
 
 def _end(job: Job, header: dict[str, object], blob: bytes) -> None:
@@ -103,6 +118,7 @@ def _end(job: Job, header: dict[str, object], blob: bytes) -> None:
     statuses: list[int] = header["statuses"]  # type: ignore[assignment]
     objects: list[list[str]] = header["objects"] or [[]] * len(positions)  # type: ignore[assignment]
     start = 0
+    _reach(job, positions)
     for position, length, state, status, named in zip(positions, lengths, states, statuses, objects, strict=True):
         result = blob[start : start + length]
         start += length
