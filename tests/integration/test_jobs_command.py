@@ -36,7 +36,10 @@ def test_the_command_lists_shows_cancels_and_forgets(deployment: Deployment) -> 
     (told,) = json.loads(command("cancel", address, "overnight", "--json").stdout)
     assert (told["name"], told["canceled"], told["tasks"]) == ("overnight", 1, 1)
     assert "FORGOTTEN IN" in command("status", address, "overnight").stdout
-    assert command("forget", address, "overnight").stdout == "overnight is forgotten\n"
+    # Nothing is forgotten where a name is wrong, and a name that is given twice is one job.
+    assert command("forget", address, "overnight", "nightly").returncode == 1
+    twice = command("forget", address, "overnight", "overnight")
+    assert (twice.returncode, twice.stdout, twice.stderr) == (0, "overnight is forgotten\n", "")
     unknown = command("status", address, "overnight")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "scaler_jobs: there is no job 'overnight'\n"

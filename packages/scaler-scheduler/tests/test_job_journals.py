@@ -69,7 +69,7 @@ def test_a_damaged_record_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptu
     data[18 + 16] ^= 1
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: RECORDS[1:]}
-    assert "has 1 damaged places" in caplog.text
+    assert "has 1 damaged place;" in caplog.text
     assert path.with_suffix(".damaged").read_bytes() == data
     # The new file is whole.
     caplog.clear()
@@ -110,7 +110,7 @@ def test_a_damaged_length_costs_its_record_only(tmp_path: Path, caplog: pytest.L
     path = written(tmp_path)
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: [*records[:3], *records[4:]]}
-    assert f"has 1 damaged places, {16 + len(records[3])} bytes of it cannot be read" in caplog.text
+    assert f"has 1 damaged place; {16 + len(records[3]):,} bytes of it cannot be read" in caplog.text
     assert path.with_suffix(".damaged").read_bytes() == data
 
 
@@ -119,7 +119,7 @@ def test_a_length_that_no_record_has_keeps_the_file_aside(tmp_path: Path, caplog
     data = whole_file([b"one"], MARK) + MARK + struct.pack("<II", 0xFFFFFFFF, 0) + b"x" * 100
     path.write_bytes(data)
     assert loaded(tmp_path) == {JOB: [b"one"]}
-    assert "has 1 damaged places, 116 bytes of it cannot be read" in caplog.text
+    assert "has 1 damaged place; 116 bytes of it cannot be read" in caplog.text
     assert path.with_suffix(".damaged").read_bytes() == data
 
 
@@ -171,7 +171,7 @@ def test_a_file_of_version_1_is_read_and_becomes_one_of_version_2(
     path.write_bytes(broken)
     assert loaded(tmp_path) == {JOB: RECORDS[1:]}
     assert path.with_suffix(".damaged").read_bytes() == broken
-    assert "has 1 damaged places, 13 bytes of it cannot be read" in caplog.text
+    assert "has 1 damaged place; 13 bytes of it cannot be read" in caplog.text
     # Behind a damaged length nothing is sought: a value of a task may look like records.
     for length in (0xFFFFFFFF, 8):
         broken = bytearray(unmarked_file([b"one", b"12345678" + old[10:] + b"end", b"two"]))

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.service.errors import ServiceError
 from scaler_scheduler.core.events import JournalsBehind, JournalsStored
 
@@ -132,10 +133,10 @@ class JobJournals:
                     aside = path.with_suffix(".damaged")
                     unread = len(data) - size_of(records, data[len(MAGIC)])
                     logger.error(
-                        "the journal %s has %d damaged places, %d bytes of it cannot be read; they are kept in %s",
+                        "the journal %s has %s; %s of it cannot be read and are kept in %s",
                         path,
-                        damaged,
-                        unread,
+                        counted(damaged, "damaged place"),
+                        counted(unread, "byte"),
                         aside,
                     )
                     self._write_anew(path, records, aside)

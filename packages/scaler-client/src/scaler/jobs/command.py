@@ -120,7 +120,8 @@ def _run(jobs: Jobs, given: argparse.Namespace) -> None:
     if given.command == "list":
         statuses = jobs.statuses()
     else:
-        found = [jobs[name] for name in given.names]
+        # All are there before anything is done to one. A name may be given twice.
+        found = [jobs[name] for name in dict.fromkeys(given.names)]
         if given.command == "cancel":
             for job in found:
                 job.cancel()
