@@ -119,8 +119,10 @@ def test_long_names_are_read_whole(browser: Browser, width: int) -> None:
             assert visit.page.evaluate(f"{cells}.every(cell => cell.scrollWidth <= cell.clientWidth + 1)"), page
             box = f"{table}.closest('.scroll')"
             assert visit.page.evaluate(f"{table}.scrollWidth <= {box}.scrollWidth + 1"), page
+            # Where it scrolls, no name alone is the reason.
+            fits = visit.page.evaluate(f"{table}.scrollWidth <= {box}.clientWidth + 1")
             widest = visit.page.evaluate(f"Math.max(...{cells}.map(cell => cell.clientWidth))")
-            assert widest < 520, f"{page}: {widest}"
+            assert fits or widest < 520, f"{page}: {widest}"
             assert name in visit.page.content() or long in visit.page.content()
         assert not visit.accessibility_findings()
         visit.close()

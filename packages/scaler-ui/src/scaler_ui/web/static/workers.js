@@ -130,7 +130,7 @@ export class Workers {
 
   fold(row) {
     const open = this.isOpen(row.name);
-    return element("button", { type: "button", class: "fold", "aria-expanded": String(open), "aria-label": `${row.name}, workers`, onclick: (event) => { event.stopPropagation(); this.toggle(row.name); } }, `${open ? "▾" : "▸"} ${row.name}`);
+    return element("button", { type: "button", class: "fold", "aria-expanded": String(open), "aria-label": `${row.name}, workers`, onclick: (event) => { event.stopPropagation(); this.toggle(row.name); } }, `${open ? "▾" : "▸"}\u00a0${row.name}`);
   }
 
   condition(row) {
