@@ -30,17 +30,19 @@ PICTURE_TOOLS = ("Xvfb", "xterm", "import")
 class Terminal:
     """One program in a terminal of its own. Made by `terminal`."""
 
-    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+        """`size`: columns and lines."""
         self._folder = folder
+        self._size = size
         configuration = folder / "tmux.conf"
         configuration.write_text(CONFIGURATION)
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", str(configuration)]
-        size = ("-x", str(WIDTH), "-y", str(HEIGHT))
+        columns, lines = map(str, size)
         environment = {**os.environ, "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
         # A size that somebody has set (pytest, in each process of a parallel run) would count for more than the terminal's.
         for name in ("TMUX", "COLUMNS", "LINES"):
             environment.pop(name, None)
-        self._run("new-session", "-d", *size, *command, env=environment)
+        self._run("new-session", "-d", "-x", columns, "-y", lines, *command, env=environment)
 
     def press(self, *keys: str) -> None:
         """Press keys, by tmux' names for them."""
@@ -50,11 +52,11 @@ class Terminal:
         """Return the text on the screen."""
         return self._run("capture-pane", "-p")
 
-    def wait_for(self, text: str, *, gone: bool = False) -> None:
+    def wait_for(self, text: str, *, gone: bool = False, seconds: float = WAIT_SECONDS) -> None:
         """Wait until the screen shows a text, or does not show it any more."""
         wait_until(
             lambda: (text in self.screen()) != gone,
-            WAIT_SECONDS,
+            seconds,
             what=lambda: f"{text!r} did not {'leave' if gone else 'appear on'} the screen:\n{self.screen()}",
             pause_seconds=0.05,
         )
@@ -64,8 +66,9 @@ class Terminal:
         with _display() as display:
             environment = {**os.environ, "DISPLAY": display}
             look = ["-fa", "DejaVu Sans Mono", "-fs", "10", "-bg", "#121212", "-fg", "#e0e0e0", "-b", "6", "+sb"]
+            columns, lines = self._size
             xterm = subprocess.Popen(
-                ["xterm", *look, "-geometry", f"{WIDTH}x{HEIGHT}", "-e", *self._tmux, "attach"],
+                ["xterm", *look, "-geometry", f"{columns}x{lines}", "-e", *self._tmux, "attach"],
                 env=environment,
                 stderr=subprocess.DEVNULL,
             )
@@ -96,11 +99,11 @@ def can_take_pictures() -> bool:
 
 
 @contextlib.contextmanager
-def terminal(folder: Path, *command: str) -> Iterator[Terminal]:
-    """Run a command in a terminal; skips the test where there is no tmux."""
+def terminal(folder: Path, *command: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Iterator[Terminal]:
+    """Run a command in a terminal of `size` columns and lines; skips the test where there is no tmux."""
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed: no terminal to look at")
-    opened = Terminal(folder, command)
+    opened = Terminal(folder, command, size)
     try:
         yield opened
     finally:

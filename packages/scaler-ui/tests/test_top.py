@@ -6,13 +6,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from synthetic_cluster import ALICE, SyntheticScheduler, failures, snapshot, worker
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
+from top_at_work import column, knows_a_snapshot, text_of, use_top
 
 from scaler_protocol.address import Address
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
@@ -21,44 +21,11 @@ from scaler_protocol.wire import messages as m
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.model.cluster import MonitorMessage
-from scaler_ui.top.app import Detail, TopApplication
+from scaler_ui.top.app import TopApplication
 from scaler_ui.top.details import lines
+from scaler_ui.top.questions import Questions
+from scaler_ui.top.screens import Detail
 from scaler_ui.top.summary import waiting_reason
-
-Steps = Callable[[TopApplication, Pilot[int]], Awaitable[None]]
-
-
-def use_top(
-    scheduler: SyntheticScheduler, steps: Steps, size: tuple[int, int] = (170, 40), timeout_s: float = 60
-) -> None:
-    """Run the application with a feed that has seen one snapshot and some failures."""
-
-    async def use(feed: MonitorFeed) -> None:
-        application = TopApplication(feed, timeout_s)
-        async with application.run_test(size=size) as pilot:
-            await pilot.pause()
-            await steps(application, pilot)
-
-    with MonitorFeed(Address.parse(scheduler.address), FIGURES_ONLY) as feed:
-        scheduler.wait_for_monitor(1)
-        scheduler.publish(failures(1, 2), snapshot(1, success=4_321))
-        wait_until(lambda: knows_a_snapshot(feed))
-        asyncio.run(use(feed))
-
-
-def knows_a_snapshot(feed: MonitorFeed, sequence: int = 1) -> bool:
-    with feed.model() as model:
-        return model.snapshot is not None and model.snapshot.sequence >= sequence
-
-
-def text_of(application: TopApplication, name: str) -> str:
-    return str(application.screen.query_one(f"#{name}", Static).content)
-
-
-def column(application: TopApplication, view: str, name: str) -> list[str]:
-    table = application.query_one(f"#{view}", DataTable)
-    labels = [str(one.label).strip("[]") for one in table.ordered_columns]
-    return [str(table.get_row_at(row)[labels.index(name)]) for row in range(table.row_count)]
 
 
 def test_it_shows_blocks_and_a_row_for_each_worker(scheduler: SyntheticScheduler) -> None:
@@ -386,11 +353,12 @@ def test_silence_is_said(scheduler: SyntheticScheduler) -> None:
 
 def test_no_scheduler_yet_is_said() -> None:
     async def look() -> None:
-        application = TopApplication(feed, 60)
+        application = TopApplication(feed, 60, questions)
         async with application.run_test():
             assert "waiting for a scheduler at tcp://127.0.0.1:9" in text_of(application, "status")
 
-    with MonitorFeed(Address.parse("tcp://127.0.0.1:9"), FIGURES_ONLY) as feed:
+    address = Address.parse("tcp://127.0.0.1:9")
+    with MonitorFeed(address, FIGURES_ONLY) as feed, Questions(address) as questions:
         asyncio.run(look())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from scaler_protocol.address import reached_beside
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.names import user_name
 from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.security_settings import SecuritySettings, peer_security
 from scaler_protocol.session import Connection, Established, Received, RefusedByPeer
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -42,6 +45,8 @@ class Operator:
     security: PeerSecurity | None = None
     refusal: str = ""
     """Why tasks cannot be cancelled from here; empty: they can, as far as is known here."""
+    name: str = "scaler_ui"
+    """What the session is called in the scheduler's log."""
 
     def refusal_of(self, snapshot: m.MonitorSnapshot | None) -> str:
         """Return why the scheduler of this snapshot would cancel nothing; empty: it would."""
@@ -55,15 +60,22 @@ class Operator:
             return "this scheduler is the standby of another one: cancel at the pages of that one"
         return "" if snapshot.scheduler_address else "the scheduler does not say where clients reach it"
 
-    def cancel(self, snapshot: m.MonitorSnapshot | None, monitor_address: str, request: m.CancelRequest) -> int:
-        """Have tasks cancelled; return how many. Waits for the answer.
+    def cancel(
+        self,
+        snapshot: m.MonitorSnapshot | None,
+        monitor_address: str,
+        request: m.CancelRequest,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Have tasks cancelled; return how many. Waits for the answer until `given_up` says that nobody wants it any more.
 
         Raises CancellationRefusedError, or NoAnswerError.
         """
         refusal = self.refusal_of(snapshot)
         if refusal or snapshot is None:
             raise CancellationRefusedError(refusal)
-        reply = _ask(reached_beside(snapshot.scheduler_address, monitor_address), self.security, request)
+        address = reached_beside(snapshot.scheduler_address, monitor_address)
+        reply = _ask(address, self.name, self.security, request, given_up)
         if reply.error:
             raise CancellationRefusedError(reply.error)
         return reply.count
@@ -73,12 +85,23 @@ NO_KEYS = Operator()
 """Where the scheduler wants none."""
 
 
-def _ask(address: str, security: PeerSecurity | None, request: m.CancelRequest) -> m.CancelReply:
+def operator_of(settings: SecuritySettings, name: str = "scaler_ui") -> Operator:
+    """Return what this command may do as an operator: with keys, it needs one of that role."""
+    try:
+        return Operator(peer_security(settings, "operator"), name=name)
+    except ConfigurationError:
+        refusal = f"cancelling needs the key of an operator, and {name} has none (--security-dir)"
+        return Operator(refusal=refusal, name=name)
+
+
+def _ask(
+    address: str, name: str, security: PeerSecurity | None, request: m.CancelRequest, given_up: Callable[[], bool]
+) -> m.CancelReply:
     incarnation = new_id(b"" if security is None else security.identity_prefix)
     # No pickles are exchanged, so any version of Python will do.
     hello = m.Hello(
         m.Role.CLIENT,
-        "scaler_ui",
+        name,
         incarnation,
         hostname=socket.gethostname(),
         pid=os.getpid(),
@@ -91,17 +114,21 @@ def _ask(address: str, security: PeerSecurity | None, request: m.CancelRequest) 
     except WireError as error:
         raise NoAnswerError(f"the scheduler at {address} cannot be reached: {error}") from None
     try:
-        return _exchange(connection, link, replace(request, request=_REQUEST))
+        return _exchange(connection, link, replace(request, request=_REQUEST), given_up)
     finally:
         connection.close("the request is over")
         _send(connection, link)
         link.close()
 
 
-def _exchange(connection: Connection, link: DealerLink, request: m.CancelRequest) -> m.CancelReply:
+def _exchange(
+    connection: Connection, link: DealerLink, request: m.CancelRequest, given_up: Callable[[], bool]
+) -> m.CancelReply:
     connection.start(time.monotonic())
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while (now := time.monotonic()) < deadline:
+        if given_up():
+            raise NoAnswerError("nobody has waited for the answer")
         connection.tick(now)
         _send(connection, link)
         link.wait(min(0.5, deadline - now))

@@ -99,8 +99,17 @@ class MonitorFeed:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._closing.set()
+        self.stop()
         self._thread.join()
+
+    def stop(self) -> None:
+        """Have it end soon, without waiting for it."""
+        self._closing.set()
+
+    @property
+    def ended(self) -> bool:
+        """Return whether it receives no more."""
+        return not self._thread.is_alive()
 
     @contextlib.contextmanager
     def model(self) -> Iterator[ClusterModel]:

@@ -11,25 +11,27 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.coordinate import Coordinate
-from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.wire.messages import MonitorSnapshot
+from scaler_ui.cancellation import operator_of
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import figures
 from scaler_ui.model.blocks import SORT_KEYS, block_lines, render_text
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.top.details import describe_row
 from scaler_ui.top.keys import HELP
+from scaler_ui.top.questions import Questions
+from scaler_ui.top.screens import CancelScreen, Detail, OutputScreen, Overlay, Prompt
 from scaler_ui.top.settings import TopSettings
 from scaler_ui.top.speed import Speeds
-from scaler_ui.top.summary import silent_workers, status_line, summary_line, waiting_reason
-from scaler_ui.top.tables import TABLES, Looking, Table, same_names
+from scaler_ui.top.subjects import Subject, read_task
+from scaler_ui.top.summary import listed_tasks, silent_workers, status_line, summary_line, waiting_reason
+from scaler_ui.top.tables import TABLES, Looking, Table, moved_cursor, same_names
 
 REFRESH_SECONDS = 2.0
 """`top` uses three seconds. One drawing takes ten milliseconds, nearly all the CPU of this program. Keys draw at once."""
@@ -39,27 +41,16 @@ POLL_SECONDS = 0.05
 BLOCKS_HEIGHT = 40
 """Terminals of so many lines have room for the scheduler's counters above the tables."""
 
-VIEWS = {str(number): name for number, name in enumerate(TABLES, 1)}
+VIEWS = dict(sorted((str(number % 10), name) for number, name in enumerate(TABLES, 1)))
 
-
-class Detail(ModalScreen[None]):
-    """One row in full, or the help, shown over the tables."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,question_mark", "dismiss", "close")]
-    CSS = """
-    Detail { align: center middle; }
-    #detail { width: 90%; height: 80%; border: round $accent; padding: 0 1; background: $surface; }
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-
-    def compose(self) -> ComposeResult:
-        """Yield the text, with a scroll bar."""
-        with VerticalScroll(id="detail"):
-            text = "\n".join(map(harmless_cell, self._text.split("\n")))
-            yield Static(text, markup=False, id="detail-text")
+ACTIONS: list[BindingType] = [
+    Binding("question_mark", "help", "help", key_display="?"),
+    Binding("o", "output", "output"),
+    Binding("k", "cancel", "cancel"),
+    Binding("t", "type_task", "a task by its number", show=False),
+    Binding("slash", "filter", "filter tasks", show=False),
+]
+"""What can be done with the row under the cursor, or without one."""
 
 
 class TopApplication(App[int]):
@@ -77,7 +68,7 @@ class TopApplication(App[int]):
     DataTable { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help", key_display="?"),
+        *ACTIONS,
         *(Binding(key, f"show_view('{name}')", name) for key, name in VIEWS.items()),
         *(Binding(key, f"sort_by('{key}')", f"sort by {name}", show=False) for key, (name, _) in SORT_KEYS.items()),
         Binding("enter", "open_row", "details", priority=True),
@@ -85,13 +76,16 @@ class TopApplication(App[int]):
         Binding("ctrl+c", "quit", "quit", priority=True, show=False),
     ]
 
-    def __init__(self, feed: MonitorFeed, timeout_s: float) -> None:
+    def __init__(self, feed: MonitorFeed, timeout_s: float, questions: Questions) -> None:
         super().__init__()
         self.feed = feed
+        self._questions = questions
         self._timeout_s = timeout_s
         self._sort_key = "n"
         self._shown: dict[str, Table] = {}
         self._speeds = Speeds()
+        self._words = ""
+        """Only tasks with these words are in their table."""
 
     def compose(self) -> ComposeResult:
         """Yield lines about the connection and the load, the blocks of figures, and the tables, one of which is shown."""
@@ -117,6 +111,10 @@ class TopApplication(App[int]):
         """Draw again, because the width decides how many blocks fit beside each other."""
         self.call_after_refresh(self.redraw)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave Enter to a line that is typed: what was typed before it reaches that line later than it would reach this."""
+        return not (action == "open_row" and isinstance(self.screen, Prompt))
+
     def action_sort_by(self, sort_key: str) -> None:
         """Sort the workers by the column of that key."""
         self._sort_key = sort_key
@@ -129,16 +127,78 @@ class TopApplication(App[int]):
         self.redraw()
 
     def action_open_row(self) -> None:
-        """Show the row under the cursor in full, or close what is shown."""
-        if isinstance(self.screen, Detail):
-            self.screen.dismiss()
+        """Show the row under the cursor in full, or do what Enter is for in what is shown over the tables."""
+        if isinstance(self.screen, Overlay):
+            self.screen.enter()
             return
-        view = self.query_one(ContentSwitcher).current or "workers"
+        view = self._view()
+        if view == "tasks":
+            self.action_output()
+            return
         row = self.query_one(f"#{view}", DataTable).cursor_row
         with self.feed.model() as model:
             text = describe_row(model, view, row, self._looking())
         if text is not None:
             self.push_screen(Detail(text))
+
+    def action_output(self) -> None:
+        """Show what the task of the row under the cursor has printed; where it has none, ask for a task's number."""
+        subject = self._subject()
+        if subject is not None and subject.number:
+            self._open_output(subject)
+        else:
+            self.action_type_task()
+
+    def action_type_task(self) -> None:
+        """Ask for the number of a task, and show what it has printed."""
+        self.push_screen(Prompt("output of which task? its number, or number and client", "", self._take_task))
+
+    def action_filter(self) -> None:
+        """Ask which tasks are to be in their table."""
+        self.action_show_view("tasks")
+        self.push_screen(Prompt("only tasks with these words (none: all)", self._words, self._take_words))
+
+    def action_cancel(self) -> None:
+        """Ask whether what the row under the cursor stands for is to be cancelled."""
+        subject = self._subject()
+        if subject is None:
+            self.notify("Nothing to cancel here: choose a task, a client, a function or a label.", timeout=4)
+        else:
+            self._ask_to_cancel(subject)
+
+    def _view(self) -> str:
+        return self.query_one(ContentSwitcher).current or "workers"
+
+    def _subject(self) -> Subject | None:
+        """Return what the row under the cursor stands for, as it is on the screen now."""
+        view = self._view()
+        shown, row = self._shown.get(view), self.query_one(f"#{view}", DataTable).cursor_row
+        return shown.subjects[row] if shown is not None and row < len(shown.subjects) else None
+
+    def _open_output(self, subject: Subject) -> None:
+        self.push_screen(OutputScreen(subject, self.feed, self._questions), self._ask_to_cancel)
+
+    def _ask_to_cancel(self, subject: Subject | None) -> None:
+        if subject is not None:
+            self.push_screen(CancelScreen(subject, self.feed, self._questions))
+
+    def _take_task(self, text: str) -> str:
+        with self.feed.model() as model:
+            clients = model.snapshot.clients if model.snapshot is not None else ()
+            names = {client.incarnation: model.client_name(client.incarnation) for client in clients}
+        try:
+            subject = read_task(text, names)
+        except ValueError as error:
+            return str(error)
+        self.pop_screen()
+        self._open_output(subject)
+        return ""
+
+    def _take_words(self, text: str) -> str:
+        self._words = text.strip()
+        self.pop_screen()
+        self.redraw()
+        return ""
 
     def action_help(self) -> None:
         """Show what the keys do and what the figures mean."""
@@ -150,15 +210,19 @@ class TopApplication(App[int]):
         with self.feed.model() as model:
             if model.snapshot is not None:
                 self._speeds.note(model.snapshot)
-            if isinstance(self.screen, Detail):
+            if len(self.screen_stack) > 1:
                 return
             text, problem = status_line(model, silent_s, self._timeout_s, str(self.feed.monitor_address))
             if self.feed.refusal:
                 text, problem = f"{self.feed.monitor_address} does not let this monitor in: {self.feed.refusal}", True
             summary, reason = summary_line(model), silent_workers(model) or waiting_reason(model)
             blocks = "\n".join(block_lines(model.snapshot, self.size.width)) if model.snapshot is not None else ""
-            view = self.query_one(ContentSwitcher).current or "workers"
-            table = TABLES[view](model, self._looking())
+            view = self._view()
+            table = TABLES[view](model, self._looking()) if view != "tasks" else None
+        if table is None:
+            with self._questions.follow_tasks().model() as tasks:
+                table, reason = TABLES[view](tasks, self._looking()), listed_tasks(tasks, self._words)
+        self._questions.tidy()
         status = self.query_one("#status", Static)
         status.set_class(problem, "bad")
         status.update(harmless_cell(text))
@@ -170,7 +234,7 @@ class TopApplication(App[int]):
         self._show_table(view, table)
 
     def _looking(self) -> Looking:
-        return Looking(self._sort_key, self.size.width, self._speeds)
+        return Looking(self._sort_key, self.size.width, self._speeds, self._words)
 
     def _show_table(self, view: str, now: Table) -> None:
         table = self.query_one(f"#{view}", DataTable)
@@ -189,12 +253,14 @@ class TopApplication(App[int]):
                         cell = _cell(value, now.colours[index] if column == 0 else "")
                         table.update_cell_at(Coordinate(index, column), cell, update_width=True)
         else:
-            cursor, scroll = table.cursor_row, table.scroll_y
+            moved_from, scroll = table.cursor_row, table.scroll_y
+            cursor = moved_cursor(before, now, moved_from)
             table.clear()
             for row, colour in zip(now.rows, now.colours, strict=True):
                 table.add_row(_cell(row[0], colour), *map(_cell, row[1:]))
+            scroll += cursor - moved_from
             table.move_cursor(row=min(cursor, max(0, len(now.rows) - 1)), scroll=False)
-            table.scroll_to(y=scroll, animate=False)
+            table.scroll_to(y=max(0, scroll), animate=False)
         self._shown[view] = now
 
 
@@ -217,8 +283,9 @@ def run(settings: TopSettings) -> int:
             return _print(read_once(feed, settings.timeout, as_json=settings.as_json))
     if not sys.stdout.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
         raise ServiceError("standard output is not a terminal; use --once to print text, or --once --json for programs")
-    with MonitorFeed(settings.monitor_address, FIGURES_ONLY, security=security) as feed:
-        return TopApplication(feed, settings.timeout).run() or 0
+    asking = Questions(settings.monitor_address, security=security, operator=operator_of(settings, settings.command))
+    with MonitorFeed(settings.monitor_address, FIGURES_ONLY, security=security) as feed, asking as questions:
+        return TopApplication(feed, settings.timeout, questions).run() or 0
 
 
 def _print(text: str) -> int:

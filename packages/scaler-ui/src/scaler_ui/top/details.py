@@ -7,8 +7,8 @@ from typing import cast
 
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import sorted_workers
-from scaler_ui.top.speed import Key, time_text
-from scaler_ui.top.tables import Looking, sorted_clients, sorted_functions, sorted_labels
+from scaler_ui.top.speed import Key
+from scaler_ui.top.tables import Looking, duration_text, sorted_clients, sorted_functions, sorted_labels
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -85,7 +85,7 @@ def _describe_function(model: ClusterModel, row: tuple[str, int, int, int]) -> s
 def _describe_failure(failure: dict[str, object]) -> str:
     facts = {key: value for key, value in failure.items() if key not in ("text", "traceback", "at", "duration_seconds")}
     facts["at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cast(float, failure["at"])))
-    facts["ran for"] = _seconds(cast(float, failure["duration_seconds"]))
+    facts["ran for"] = duration_text(cast(float, failure["duration_seconds"]))
     if not facts["items"]:
         del facts["items"]
     return f"{lines(facts)}\n\n{failure['text']}\n\n{failure['traceback']}"
@@ -107,7 +107,7 @@ def _with_unit(key: str, value: object) -> tuple[str, object]:
         if key.endswith("_percent"):
             return key.removesuffix("_percent").replace("_", " "), f"{value:g} % of a core"
         if key.endswith("_seconds"):
-            return key.removesuffix("_seconds").replace("_", " "), _seconds(value)
+            return key.removesuffix("_seconds").replace("_", " "), duration_text(value)
     if isinstance(value, dict):
         value = ", ".join(f"{name} {count:,}" for name, count in value.items())
     elif isinstance(value, bool):
@@ -122,9 +122,3 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} {_UNITS[-1]}"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= 60:
-        return time_text(seconds)
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

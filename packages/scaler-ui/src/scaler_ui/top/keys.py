@@ -5,10 +5,15 @@ HELP = """\
 4  labels       5  functions   6  messages of the scheduler
 7  groups of clients, if there are any
 8  progress that running tasks report      9  jobs
+0  tasks since this view opened            /  filter tasks
 
 sort the workers by
 n  name         c  cpu         m  rss (memory)
 f  free         w  working     q  queued
+
+o  output of the row's task   t  output of a task by number
+k  cancel the row's task, or all tasks of the row's client,
+   function or label; asks once more, and y is yes
 
 arrows  choose a row            Enter   show it in full
 ?       this page               Esc     close it; leave

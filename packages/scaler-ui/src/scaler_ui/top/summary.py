@@ -68,6 +68,14 @@ def summary_line(model: ClusterModel) -> Text:
     return line
 
 
+def listed_tasks(tasks: ClusterModel, words: str) -> str:
+    """Return one line about the table of tasks: which ones it has, and how to find others."""
+    left_out = f" (1 of {tasks.stride:,})" if tasks.stride > 1 else ""
+    known = f"{counted(len(tasks.tasks), 'task')} since this view opened{left_out}"
+    fit = f", shown: those with {words!r}" if words else ""
+    return harmless_cell(f"{known}{fit}; / filters, Enter shows output, t by number")
+
+
 def silent_workers(model: ClusterModel) -> str:
     """Return which workers nothing is heard of; empty if there are none."""
     workers = model.snapshot.workers if model.snapshot is not None else ()

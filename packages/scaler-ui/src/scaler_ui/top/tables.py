@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState, Tally, WorkerStatus
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import SORT_KEYS, WORKER_COLUMNS, format_bytes, functions_by_worker, heading, sorted_workers
 from scaler_ui.model.jobs import STATES, jobs
 from scaler_ui.model.progress import amounts_text, share_text
+from scaler_ui.model.task_pages import find_tasks
+from scaler_ui.model.tasks import FINISHED
 from scaler_ui.top.speed import Speeds, time_text
+from scaler_ui.top.subjects import Subject
 
 NARROW_COLUMNS = 100
 """Below this width, tables leave out what the details of a row have."""
@@ -32,6 +36,8 @@ class Looking:
     sort_key: str
     width: int
     speeds: Speeds
+    words: str = ""
+    """Only tasks that have all of these words are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Table:
     rows: list[Row]
     colours: list[str]
     """One for each row: of its first cell; empty for none."""
+    subjects: list[Subject | None] = field(default_factory=list)
+    """What each row stands for; empty: rows stand for nothing that has output or can be cancelled."""
+    follows: bool = False
+    """Whether the cursor stays with its subject when rows move, and not in its place."""
 
 
 def worker_table(model: ClusterModel, looking: Looking) -> Table:
@@ -59,7 +69,11 @@ def worker_table(model: ClusterModel, looking: Looking) -> Table:
         (worker.name, *(show(worker) for _, show in shown), functions.get((worker.agent, worker.name), ""))
         for worker in workers
     ]
-    return Table(columns, rows, list(map(worker_colour, workers)))
+    running = [
+        Subject(number=worker.task, function=worker.function, agent=worker.agent) if worker.function else None
+        for worker in workers
+    ]
+    return Table(columns, rows, list(map(worker_colour, workers)), running)
 
 
 def worker_colour(worker: WorkerStatus) -> str:
@@ -69,7 +83,7 @@ def worker_colour(worker: WorkerStatus) -> str:
     return WATCH if worker.state in (ProcessorState.STARTING, ProcessorState.STOPPING) else ""
 
 
-def sorted_clients(model: ClusterModel) -> list[dict[str, object]]:
+def sorted_clients(model: ClusterModel) -> list[dict[str, Any]]:
     """Return the clients, those with most unfinished tasks first."""
     return sorted(figures.clients(model), key=lambda client: -(client["running"] + client["waiting"]))
 
@@ -80,6 +94,7 @@ def client_table(model: ClusterModel, looking: Looking) -> Table:
     columns += ["graphs", "objects", "bytes", "host", "pid"]
     rows: list[Row] = []
     colours = []
+    subjects: list[Subject | None] = []
     for client in sorted_clients(model):
         counts = [f"{client[key]:,}" for key in ("waiting", "running", "finished", "failed")]
         more = [f"{client[key]:,}" for key in ("failed_items", "graphs", "object_count")]
@@ -97,7 +112,9 @@ def client_table(model: ClusterModel, looking: Looking) -> Table:
             )
         )
         colours.append(BAD if client["failed"] or client["failed_items"] else "")
-    return Table(columns, rows, colours)
+        unfinished = client["waiting"] + client["running"]
+        subjects.append(Subject(bytes.fromhex(client["id"]), client_name=client["name"], unfinished=unfinished))
+    return Table(columns, rows, colours, subjects, follows=True)
 
 
 def failure_table(model: ClusterModel, _looking: Looking) -> Table:
@@ -123,7 +140,17 @@ def failure_table(model: ClusterModel, _looking: Looking) -> Table:
         )
         for failure in found
     ]
-    return Table(columns, rows, [BAD] * len(rows))
+    subjects: list[Subject | None] = [
+        Subject(
+            bytes.fromhex(failure["client"]),
+            failure["number"],
+            failure["function"],
+            client_name=failure["client_name"],
+            agent=failure["agent"],
+        )
+        for failure in found
+    ]
+    return Table(columns, rows, [BAD] * len(rows), subjects, follows=True)
 
 
 def sorted_labels(model: ClusterModel) -> list[Tally]:
@@ -147,6 +174,8 @@ def label_table(model: ClusterModel, looking: Looking) -> Table:
         ["label", "unfinished", "success", "failed", "tasks/s", "time left"],
         rows,
         [BAD if t.failed else "" for t in tallies],
+        [Subject(label=tally.name, unfinished=tally.unfinished) if tally.name else None for tally in tallies],
+        follows=True,
     )
 
 
@@ -170,7 +199,9 @@ def function_table(model: ClusterModel, _looking: Looking) -> Table:
     """Return the functions, those first that most workers run now."""
     found = sorted_functions(model.snapshot)
     rows = [(name, *(f"{count:,}" for count in counts)) for name, *counts in found]
-    return Table(["function", "running", "unfinished", "failed"], rows, [BAD if row[3] else "" for row in found])
+    subjects: list[Subject | None] = [Subject(of_function=name, unfinished=count) for name, _, count, _ in found]
+    colours = [BAD if row[3] else "" for row in found]
+    return Table(["function", "running", "unfinished", "failed"], rows, colours, subjects, follows=True)
 
 
 def message_table(model: ClusterModel, _looking: Looking) -> Table:
@@ -220,7 +251,56 @@ def progress_table(model: ClusterModel, _looking: Looking) -> Table:
         for one in reversed(said)
     ]
     columns = ["function", "task", "share", "progress", "note", "said", "agent", "client"]
-    return Table(columns, rows, [""] * len(rows))
+    subjects: list[Subject | None] = [
+        Subject(one.client, one.number, one.function, client_name=model.client_name(one.client), agent=one.agent)
+        for one in reversed(said)
+    ]
+    return Table(columns, rows, [""] * len(rows), subjects, follows=True)
+
+
+TASK_ROWS = 200
+"""Most tasks in their table."""
+
+
+def task_table(model: ClusterModel, looking: Looking) -> Table:
+    """Return the last tasks that have all words that the user has typed, the newest first."""
+    found = find_tasks(model, search=looking.words, limit=TASK_ROWS)["tasks"]
+    columns = ["task", "state", "ran", "waited", "function", "worker", "client", "label"]
+    rows: list[Row] = [
+        (
+            str(task["number"]),
+            task["state"],
+            duration_text(task["duration_seconds"]),
+            duration_text(task["waited_seconds"]),
+            task["function"],
+            task["worker"] or task["agent"],
+            task["client_name"],
+            task["label"],
+        )
+        for task in found
+    ]
+    subjects: list[Subject | None] = [
+        Subject(
+            bytes.fromhex(task["client"]),
+            task["number"],
+            task["function"],
+            client_name=task["client_name"],
+            agent=task["agent"],
+            unfinished=0 if task["state"] in FINISHED else None,
+        )
+        for task in found
+    ]
+    colours = [BAD if task["state"] == "failed" else "" for task in found]
+    return Table(columns, rows, colours, subjects, follows=True)
+
+
+def duration_text(seconds: float | None) -> str:
+    """Return a short text: `12 ms`, `3.4 s`, `4 min 10 s`; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds >= 60:
+        return time_text(seconds)
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def job_table(model: ClusterModel, _looking: Looking) -> Table:
@@ -252,10 +332,22 @@ TABLES: dict[str, Callable[[ClusterModel, Looking], Table]] = {
     "groups": group_table,
     "progress": progress_table,
     "jobs": job_table,
+    "tasks": task_table,
 }
-"""In the order of their keys, from `1` on."""
+"""In the order of their keys: `1` to `9`, and `0`."""
 
 
 def same_names(before: Sequence[Row], now: Sequence[Row]) -> bool:
     """Return whether rows have the same first cells, and so are the same things in the same order."""
     return [row[0] for row in before] == [row[0] for row in now]
+
+
+def moved_cursor(before: Table | None, now: Table, row: int) -> int:
+    """Return the row that the cursor belongs to when a table is drawn anew: with its subject, where the table says so.
+
+    In the first row it stays there, so that it shows what is newest.
+    """
+    if before is None or not now.follows or not 0 < row < len(before.subjects):
+        return row
+    subject = before.subjects[row]
+    return now.subjects.index(subject) if subject is not None and subject in now.subjects else row

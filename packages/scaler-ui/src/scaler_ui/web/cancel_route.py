@@ -13,13 +13,10 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from scaler_protocol.runtime.counted import counted
-from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web_access import address_of
 from scaler_protocol.wire.messages import CancelRequest
 from scaler_ui.cancellation import CancellationRefusedError, NoAnswerError, Operator
 from scaler_ui.feed import MonitorFeed
-from scaler_ui.web.settings import WebSettings
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +37,6 @@ class Canceled(BaseModel):
     """How many tasks were cancelled, or told to stop."""
 
     canceled: int
-
-
-def operator_of(settings: WebSettings) -> Operator:
-    """Return what this service may do as an operator: with keys, it needs one of that role."""
-    try:
-        return Operator(peer_security(settings, "operator"))
-    except ConfigurationError:
-        return Operator(refusal="cancelling needs the key of an operator, and this service has none (--security-dir)")
 
 
 def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator) -> None:

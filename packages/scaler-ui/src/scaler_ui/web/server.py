@@ -27,7 +27,7 @@ from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
 from scaler_protocol.service.web_access import HostNames, WebGuard
 from scaler_protocol.service.web_docs import add_docs
-from scaler_ui.cancellation import NO_KEYS, Operator
+from scaler_ui.cancellation import NO_KEYS, Operator, operator_of
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import activity, figures, graphs, stream
 from scaler_ui.model.blocks import snapshot_data
@@ -43,7 +43,7 @@ from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
 from scaler_ui.profiles import calls_of, take_profile
 from scaler_ui.web.access import AccessControl
-from scaler_ui.web.cancel_route import add_cancel_route, operator_of
+from scaler_ui.web.cancel_route import add_cancel_route
 from scaler_ui.web.head_requests import HeadRequests
 from scaler_ui.web.history_file import HistoryFile
 from scaler_ui.web.malformed import add_malformed_answer
