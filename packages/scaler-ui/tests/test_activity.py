@@ -47,6 +47,15 @@ def test_running_queued_and_waiting_are_three_numbers() -> None:
     assert figures.overview(model_of(workers=()), 0.1, 5.0)["utilisation_percent"] is None
 
 
+@pytest.mark.parametrize("queued", [0, 2, 4])
+def test_without_clients_inside_tasks_as_many_run_as_workers_are_busy(queued: int) -> None:
+    # What was sent to workers and what is queued there were counted at different times: short tasks have come and gone between.
+    workers = tuple(worker(0, slot, sent=4, queued=queued) for slot in range(2))
+    alone = tuple(client for client in snapshot(1).clients if not client.nested)
+    shown = figures.overview(model_of(workers=workers, clients=alone, task_states=states(9, 8)), 0.1, 5.0)
+    assert (shown["running"], shown["paused"], shown["queued"]) == (2, 0, 6)
+
+
 def test_throughput_is_smoothed() -> None:
     model = ClusterModel()
     for second in range(30):

@@ -48,13 +48,15 @@ class SlotCounts(NamedTuple):
 
 def slot_counts(snapshot: MonitorSnapshot) -> SlotCounts:
     """Return the workers of a snapshot and their tasks."""
-    queued = sum(worker.queued for worker in snapshot.workers)
-    return SlotCounts(
-        len(snapshot.workers),
-        sum(worker.state == ProcessorState.RUNNING for worker in snapshot.workers),
-        sum(worker.sent for worker in snapshot.workers) - queued,
-        queued,
-    )
+    held = sum(worker.sent for worker in snapshot.workers)
+    busy = sum(worker.state == ProcessorState.RUNNING for worker in snapshot.workers)
+    begun = held - sum(worker.queued for worker in snapshot.workers)
+    blocked = any(worker.state == ProcessorState.BLOCKED for worker in snapshot.workers)
+    if not blocked and not any(client.nested for client in snapshot.clients):
+        # Nothing waits for tasks of its own, so a worker runs one task at most. What it holds and what of that is queued were
+        # counted at different times, and differ by more than that where tasks are short.
+        begun = min(busy, held)
+    return SlotCounts(len(snapshot.workers), busy, begun, held - begun)
 
 
 class History:
