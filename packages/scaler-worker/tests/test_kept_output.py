@@ -87,6 +87,23 @@ def test_each_task_has_what_it_has_written_in_order() -> None:
         assert made.text(3) == ""
 
 
+def test_lines_bear_the_time_at_which_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(kept_output, "time", lambda: now[0])
+    with ring() as one:
+        for at, text in ((10.0, b"one "), (10.001, b"line\n"), (10.05, b"two\n"), (10.1, b"three\n")):
+            now[0] = at
+            one.kept.write(STDOUT, text)
+        content = one.reader.read()
+        assert content is not None
+        pieces, _ = pieces_of(content, 1, ALICE)
+        assert [(piece.at, piece.text) for piece in pieces] == [
+            (10.0, "one line\n"),
+            (10.05, "two\n"),
+            (10.1, "three\n"),
+        ]
+
+
 def test_nothing_is_kept_between_tasks() -> None:
     with ring() as made:
         made.writer = None

@@ -27,8 +27,11 @@ HEAD_BYTES = 4096
 """In front of the ring. A page."""
 
 RECORD_BYTES_MAX = 8 * 1024
-MERGE_SECONDS = 0.25
-"""What a task writes so soon after another piece is put into the same record: a line is often written in several pieces."""
+MERGE_SECONDS = 0.02
+"""What a task writes so soon after another piece is put into the same record: a line is often written in several pieces.
+
+A record has one time, so lines that are further apart have times of their own.
+"""
 
 POPULATE_BYTES = 64 * 1024
 """Memory of the ring is taken from the system in such steps."""
