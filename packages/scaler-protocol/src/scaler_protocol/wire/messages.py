@@ -1645,11 +1645,15 @@ class ObjectOrder(IntEnum):
     """By what objects are listed."""
 
     SIZE = 0
+    """Bytes of its buffers."""
     AGE = 1
+    """How long it is there."""
     NAME = 2
+    """Its name for people, in any case."""
     OWNER = 3
     """The owner's id: so those of one owner stand together."""
     PLACE = 4
+    """Where its bytes are, in words."""
     READERS = 5
     """How many requests wait until it is read from the disk."""
     HOMES = 6
@@ -1667,6 +1671,7 @@ class ObjectListRequest:
     order: int = 0
     """An `ObjectOrder`; one that is not known stands for `SIZE`."""
     descending: bool = False
+    """Whether the largest, oldest or last comes first."""
     owner: bytes = b""
     """Only objects of this client; empty: of any."""
     words: str = ""
