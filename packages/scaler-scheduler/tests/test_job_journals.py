@@ -302,7 +302,7 @@ class Disk:
         self.is_full = True
         self.writes = 0
         self._write = os.write
-        monkeypatch.setattr(job_journals.os, "write", self.write)
+        monkeypatch.setattr(os, "write", self.write)
 
     def write(self, fd: int, data: bytes) -> int:
         self.writes += 1
