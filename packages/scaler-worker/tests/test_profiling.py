@@ -15,6 +15,7 @@ from agent_harness import FUNCTION, AgentHarness
 
 from scaler_protocol.monitoring.profile_tree import CallTable, ProfileTree, collapsed
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
 from scaler_worker.core import effects, events
 from scaler_worker.core.profiling import LATE_SECONDS
 from scaler_worker.processor.channel import AgentGoneError
@@ -66,6 +67,18 @@ def test_samples_of_processors_are_added_up_once_a_second() -> None:
     assert [message.samples for message in samples_of(harness)] == [0, 0]
     harness.wait(10)
     assert samples_of(harness) == []
+
+
+def test_sums_beyond_what_a_message_can_hold_are_cut() -> None:
+    # A task may write such a record in the name of its processor.
+    harness = AgentHarness()
+    harness.say(m.ProfileRequest(3.0, 100, 1000))
+    for processor in range(3):
+        harness.step(events.ProcessorSamples(processor, 2**64 - 1, 2**64 - 1, calls(FUNCTION.hex(), 2**64 - 1)))
+    harness.wait(1.1)
+    (told,) = samples_of(harness)
+    assert (told.samples, told.cost_microseconds, list(told.microseconds)) == (2**63, 2**63, [0, 2**63])
+    encode(told)
 
 
 def test_a_request_replaces_the_one_before() -> None:

@@ -18,6 +18,9 @@ LATE_SECONDS = 0.5
 NODES_MIN, NODES_MAX = 50, 2_000
 """Nodes of one report."""
 
+SUM_MAX = 2**63
+"""What a message has room for, and no sampler reaches: but tasks can write anything in the name of their processor."""
+
 
 class Profiling:
     """While the scheduler asks for it. `due_at` is never while it does not."""
@@ -67,7 +70,7 @@ class Profiling:
         if self._connection.established:
             calls = self._tree.table(self._nodes_max)
             self._connection.send_plain(
-                m.ProfileSamples(len(self._heard), self._samples, min(self._cost, 2**63), *calls)
+                m.ProfileSamples(len(self._heard), min(self._samples, SUM_MAX), min(self._cost, SUM_MAX), *calls)
             )
             self._tree = ProfileTree()
             self._samples = self._cost = 0
