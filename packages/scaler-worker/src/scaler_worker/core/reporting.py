@@ -99,25 +99,22 @@ class Reporter:
 
     def on_output(self, event: events.ProcessorOutput, now: float) -> None:
         """Send what a task has printed or logged, if its client wants it."""
-        processor = self._state.processors.by_number.get(event.processor)
-        found = processor.find(event.index) if processor is not None else None
-        if found is None or not self._connection.established:
-            return
-        tasks, row = found
-        if not tasks.abandoned:
-            number = tasks.batch.numbers[row]
-            self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
+        if (task := self._speaker(event.processor, event.index)) is not None:
+            self._connection.send_plain(m.Output(*task, event.stream, event.data, event.dropped_bytes))
 
     def on_progress(self, event: events.ProcessorProgress, now: float) -> None:
         """Send how far a task says that it is."""
-        processor = self._state.processors.by_number.get(event.processor)
-        found = processor.find(event.index) if processor is not None else None
+        if (task := self._speaker(event.processor, event.index)) is not None:
+            self._connection.send_plain(m.TaskProgress(*task, event.done, event.total, event.note))
+
+    def _speaker(self, processor_number: int, index: int) -> tuple[bytes, int] | None:
+        """Return client and number of the task that says something now; None where nobody is there to hear it."""
+        processor = self._state.processors.by_number.get(processor_number)
+        found = processor.find(index) if processor is not None else None
         if found is None or not self._connection.established:
-            return
+            return None
         tasks, row = found
-        if not tasks.abandoned:
-            number = tasks.batch.numbers[row]
-            self._connection.send_plain(m.TaskProgress(tasks.client, number, event.done, event.total, event.note))
+        return None if tasks.abandoned else (tasks.client, tasks.batch.numbers[row])
 
     def on_output_read(self, event: events.OutputRead, now: float) -> None:
         """Tell the scheduler what a monitor wants to read. Lost, it is asked for again."""
