@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from agent_harness import CLIENT, AgentHarness
@@ -24,13 +25,13 @@ class Setting:
         self.woken = 0
         self.running: Any = SimpleNamespace(row=SimpleNamespace(task_index=5), in_code=True)
         monkeypatch.setattr(progress, "monotonic", lambda: self.now)
-        self.reports = progress.ProgressReports(cast(Any, self.running), self._send, self._wake)
+        self.reports = progress.ProgressReports(cast(Any, self.running), self.send, self.wake)
 
-    def _send(self, kind: Kind, parts: Any) -> None:
+    def send(self, kind: Kind, parts: Any) -> None:
         assert kind is Kind.PROGRESS
         self.sent.append(read_progress(b"".join(parts)))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         self.woken += 1
 
 
@@ -71,6 +72,30 @@ def test_while_the_processor_works_for_the_task_nothing_is_sent_by_its_thread(se
     assert (setting.sent, setting.woken) == ([], 1)
     setting.reports.send_due()
     assert setting.sent == [(5, 1.0, -1.0, "")]
+
+
+def test_what_is_reported_while_the_one_before_is_sent_is_sent_behind_it(setting: Setting) -> None:
+    class Running:
+        """The control thread looks at `row` right before it sends: the task's thread has its turn there."""
+
+        in_code = True
+        turns: ClassVar[list[Callable[[], None]]] = []
+
+        @property
+        def row(self) -> Any:
+            if self.turns:
+                self.turns.pop()()
+            return setting.running.row
+
+    reports = progress.ProgressReports(cast(Any, Running()), setting.send, setting.wake)
+    reports.report(1, -1.0, "first")
+    reports.report(2, -1.0, "next")
+    setting.now += progress.INTERVAL_SECONDS
+    Running.turns.append(lambda: reports.report(3, -1.0, "last"))
+    reports.send_due()
+    setting.now += progress.INTERVAL_SECONDS
+    reports.send_due()
+    assert [note for *_, note in setting.sent] == ["first", "next", "last"]
 
 
 @pytest.mark.parametrize(

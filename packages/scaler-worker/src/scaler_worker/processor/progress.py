@@ -40,10 +40,10 @@ class ProgressReports:
         if row is None:
             return
         now = monotonic()
-        # Not while the processor works on behalf of the task: a signal handler of the task may be what calls.
-        if now >= self._send_at and running.in_code:
+        # Not while something waits: that is older, and must not be sent after this. Not while the processor works on behalf of
+        # the task: a signal handler of the task may be what calls.
+        if not self._is_awaited and now >= self._send_at and running.in_code:
             self._send_at = now + INTERVAL_SECONDS
-            self._newest.clear()
             self._send(Kind.PROGRESS, progress_parts(row.task_index, done, total, note))
             return
         self._newest.append((row.task_index, done, total, note))
@@ -60,9 +60,11 @@ class ProgressReports:
 
     def send_due(self) -> None:
         """Send what waits, if it is time. On the control thread."""
-        if not self._is_awaited or monotonic() < self._send_at:
+        now = monotonic()
+        if not self._is_awaited or now < self._send_at:
             return
-        # In this order: what is left from now on wakes this thread again.
+        # In this order: tasks that report from now on leave it here, behind what is sent now, and wake this thread again.
+        self._send_at = now + INTERVAL_SECONDS
         self._is_awaited = False
         try:
             index, done, total, note = self._newest.pop()
@@ -70,5 +72,4 @@ class ProgressReports:
             return
         row = self._running.row
         if row is not None and row.task_index == index:
-            self._send_at = monotonic() + INTERVAL_SECONDS
             self._send(Kind.PROGRESS, progress_parts(index, done, total, note))
