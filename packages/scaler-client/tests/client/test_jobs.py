@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from scaler import errors
-from scaler.client.jobs import Jobs
+from scaler.client.jobs import ClientJobs, Jobs
 
 
 @pytest.mark.parametrize("name", [3, None, "", "\ud800", "two\nlines", b"job", "x" * 10_000])
@@ -19,3 +20,33 @@ def test_what_is_no_name_names_no_job(name: Any) -> None:
     assert name not in jobs
     with pytest.raises(errors.JobNotFoundError, match="there is no job"):
         jobs[name]
+
+
+class SubmittingClient:
+    """A client of which another thread begins a block, right when this one's end makes `submit` what it was before."""
+
+    def __init__(self) -> None:
+        self.operations: Any = SimpleNamespace(engine=None, submit=lambda *_: None)
+        self.jobs = ClientJobs(self.operations)
+        self.entering = threading.Thread(target=lambda: self.jobs.enter(cast("Any", self), "second"))
+        self._submit_call: Any = self.operations.submit
+
+    @property
+    def submit_call(self) -> Any:
+        return self._submit_call
+
+    @submit_call.setter
+    def submit_call(self, call: Any) -> None:
+        if call is self.operations.submit:
+            self.entering.start()
+            # It has to wait for this call.
+            self.entering.join(0.1)
+        self._submit_call = call
+
+
+def test_a_block_that_begins_while_another_threads_ends_gets_its_tasks() -> None:
+    client = SubmittingClient()
+    client.jobs.enter(cast("Any", client), "first")
+    client.jobs.leave(cast("Any", client))
+    client.entering.join(30)
+    assert client.submit_call == client.jobs.submit_here

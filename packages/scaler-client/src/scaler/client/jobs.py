@@ -216,6 +216,8 @@ class ClientJobs:
         """How many `async with` blocks there are; `_block_here` says which of them code runs in."""
         self._opened: set[str] = set()
         self._lock = threading.Lock()
+        self._blocks_lock = threading.Lock()
+        """Held while a block begins or ends: what `submit_call` is has to agree with whether there are any."""
         self._has_warned = False
         # Who leaves without a word must not take along what has not left.
         own = weakref.ref(self)
@@ -332,13 +334,15 @@ class ClientJobs:
         thread = threading.get_ident()
         if thread in self._blocks:
             raise ValueError(f"this thread submits to job {self._blocks[thread]!r} already: leave that block first")
-        self._blocks[thread] = name
-        client.submit_call = self.submit_here
+        with self._blocks_lock:
+            self._blocks[thread] = name
+            client.submit_call = self.submit_here
 
     def leave(self, client: JobClient) -> None:
         """What this thread submits belongs to no job any more."""
-        self._blocks.pop(threading.get_ident(), None)
-        self._submit_as_before(client)
+        with self._blocks_lock:
+            self._blocks.pop(threading.get_ident(), None)
+            self._submit_as_before(client)
 
     def enter_async(self, client: JobClient, name: str) -> AsyncBlock:
         """From now on what this coroutine submits, and those that it starts, belongs to the job."""
@@ -347,15 +351,17 @@ class ClientJobs:
             raise ValueError(f"this coroutine submits to job {before.name!r} already: leave that block first")
         block = AsyncBlock(self, name)
         _block_here.set(block)
-        self._async_blocks += 1
-        client.submit_call = self.submit_here
+        with self._blocks_lock:
+            self._async_blocks += 1
+            client.submit_call = self.submit_here
         return block
 
     def leave_async(self, client: JobClient, block: AsyncBlock) -> None:
         """The block has ended, also for coroutines that it has started."""
         block.jobs = None
-        self._async_blocks -= 1
-        self._submit_as_before(client)
+        with self._blocks_lock:
+            self._async_blocks -= 1
+            self._submit_as_before(client)
 
     def _submit_as_before(self, client: JobClient) -> None:
         if not self._blocks and not self._async_blocks:
