@@ -177,6 +177,12 @@ def test_questions_and_answers_are_bounded() -> None:
         reply(agent, bytes(ANSWERS_BYTES_MAX // 2))
     (told,) = published(harness)
     assert (len(told.agents), told.omitted) == (2, 1)
+    # The next round has room again, and a small answer finds some behind one that was too large.
+    look(harness, TOPIC, seconds=AGAIN_SECONDS)
+    for agent, size in zip(agents, (ANSWERS_BYTES_MAX - 100, 101, 100), strict=True):
+        reply(agent, bytes(size))
+    (told,) = published(harness)
+    assert (told.agents, told.omitted) == (("agent0", "agent2"), 1)
 
 
 def test_topics_name_what_is_wanted() -> None:

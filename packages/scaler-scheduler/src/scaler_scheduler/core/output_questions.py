@@ -35,7 +35,7 @@ ANSWER_SECONDS = 3.0
 SILENT_NAMED_MAX = 16
 
 ANSWERS_BYTES_MAX = 1024 * 1024
-"""Most bytes of answers in one publication."""
+"""Most bytes of answers in one publication. The first one has room in any case."""
 
 
 class _Question:
@@ -51,9 +51,26 @@ class _Question:
         """Agents that have not answered, with their names."""
         self.asked = 0
         self.answers: list[tuple[str, bytes]] = []
+        self.size_bytes = 0
+        """Of these answers."""
+        self.omitted = 0
+        """Answers for which there was no room."""
         self.sources: set[bytes] = set()
         """Agents that had something."""
         self.silent: list[str] = []
+
+    def add(self, agent: str, data: bytes) -> None:
+        """Keep an answer, if there is room for it."""
+        if self.answers and self.size_bytes + len(data) > ANSWERS_BYTES_MAX:
+            self.omitted += 1
+            return
+        self.answers.append((agent, bytes(data)))
+        self.size_bytes += len(data)
+
+    def forget_answers(self) -> None:
+        """They were published."""
+        self.answers = []
+        self.size_bytes = self.omitted = 0
 
 
 class OutputQuestions:
@@ -90,7 +107,7 @@ class OutputQuestions:
         question.request, question.until = self._requests, now + ANSWER_SECONDS
         question.next_round_at = now + AGAIN_SECONDS
         question.unanswered = {agent.peer: agent.name for agent in agents}
-        question.asked, question.answers, question.silent = len(agents), [], []
+        question.asked, question.silent = len(agents), []
         self._by_request[self._requests] = topic
         client = topic.subject if topic.number and topic.subject != ANY_CLIENT else b""
         for agent in agents:
@@ -125,7 +142,7 @@ class OutputQuestions:
             return
         if message.data:
             question.sources.add(agent.peer)
-            question.answers.append((agent.name, bytes(message.data)))
+            question.add(agent.name, message.data)
         if not question.unanswered:
             self._end_round(topic, question, now)
 
@@ -139,25 +156,18 @@ class OutputQuestions:
         question.unanswered = {}
         self._by_request.pop(question.request, None)
         question.request = 0
-        told: list[tuple[str, bytes]] = []
-        size = 0
-        for name, data in question.answers:
-            size += len(data)
-            if size > ANSWERS_BYTES_MAX and told:
-                break
-            told.append((name, data))
         self._state.outbox.add(
             effects.Publish(
                 m.MonitorOutput(
                     time_seconds=now + self._unix_offset,
                     number=topic.number,
                     subject=topic.subject,
-                    agents=tuple(name for name, _ in told),
-                    payloads=Packed.of([data for _, data in told]),
+                    agents=tuple(name for name, _ in question.answers),
+                    payloads=Packed.of([data for _, data in question.answers]),
                     asked=question.asked,
                     silent=tuple(question.silent[:SILENT_NAMED_MAX]),
-                    omitted=len(question.answers) - len(told),
+                    omitted=question.omitted,
                 )
             )
         )
-        question.answers = []
+        question.forget_answers()
