@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from scaler_protocol.runtime.counted import counted
 from scaler_protocol.wire.call_options import job_name
@@ -50,15 +51,15 @@ def restored(job_id: bytes, records: Iterable[bytes], arrived: Arrived, now: flo
     return job, problems
 
 
-def _opened(job_id: bytes, header: dict[str, object], arrived: Arrived, now: float) -> Job:
+def _opened(job_id: bytes, header: dict[str, Any], arrived: Arrived, now: float) -> Job:
     name, owner, owner_name = job_name(header["name"]), bytes.fromhex(str(header["owner"])), str(header["owner_name"])
     client = client_of_job(job_id, name, str(header["group"]), arrived, now)
-    job = Job(job_id, name, owner, owner_name, float(header["started"]), client)  # type: ignore[arg-type]
-    job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
+    job = Job(job_id, name, owner, owner_name, float(header["started"]), client)
+    job.keep_seconds = float(header["keep"])
     return job
 
 
-def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None:
+def _apply(job: Job, kind: Kind, header: dict[str, Any], blob: bytes) -> None:
     at = header.get("at")
     if isinstance(at, int | float):
         job.changed_at = max(job.changed_at, float(at))
@@ -67,13 +68,13 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
     elif kind is Kind.TASKS:
         client_id = bytes.fromhex(str(header["client"]))
         rows = journal.read_rows(header, blob, job.submitter(client_id))
-        _fill(job, int(header.get("first", len(job.rows))))  # type: ignore[call-overload]
+        _fill(job, int(header.get("first", len(job.rows))))
         for row in rows:
             job.add(row, client_id)
             seen = job.seen.setdefault(client_id, Counter())
             seen[row.digest] += 1
     elif kind is Kind.AGAIN:
-        positions: list[int] = header["rows"]  # type: ignore[assignment]
+        positions: list[int] = header["rows"]
         _reach(job, positions)
         for position, new in zip(positions, journal.read_rows(header, blob, 0), strict=True):
             # Records of earlier versions do not say it: there, tasks that began again kept their numbers.
@@ -81,20 +82,20 @@ def _apply(job: Job, kind: Kind, header: dict[str, object], blob: bytes) -> None
             job.begin_again(job.rows[position], new.payload, new.options, new.capabilities, series)
         if "by" in header:
             client_id, by = bytes.fromhex(str(header["client"])), header["by"]
-            job.numbers.setdefault(client_id, {}).update(zip(by, positions, strict=True))  # type: ignore[call-overload]
+            job.numbers.setdefault(client_id, {}).update(zip(by, positions, strict=True))
     elif kind is Kind.ENDED:
         _end(job, header, blob)
     elif kind is Kind.CANCELED:
-        _reach(job, header["rows"])  # type: ignore[arg-type]
-        for row in [job.rows[position] for position in header["rows"]]:  # type: ignore[attr-defined]
+        _reach(job, header["rows"])
+        for row in [job.rows[position] for position in header["rows"]]:
             if row.state is RowState.OPEN:
                 job.end(row, RowState.CANCELED, Status.CANCELED, b"", ())
     elif kind is Kind.CLOSED:
         # Records of earlier versions do not say how many tasks there were.
-        _fill(job, max(len(job.rows), int(header.get("tasks", 0))))  # type: ignore[call-overload]
+        _fill(job, max(len(job.rows), int(header.get("tasks", 0))))
         job.is_closed = True
     elif kind is Kind.KEPT:
-        job.keep_seconds = float(header["keep"])  # type: ignore[arg-type]
+        job.keep_seconds = float(header["keep"])
 
 
 def _fill(job: Job, first: int) -> None:
@@ -111,12 +112,12 @@ def _reach(job: Job, positions: Sequence[int]) -> None:
     _fill(job, max(len(job.rows), 1 + max(positions, default=-1)))
 
 
-def _end(job: Job, header: dict[str, object], blob: bytes) -> None:
-    positions: list[int] = header["rows"]  # type: ignore[assignment]
-    lengths: list[int] = header["lengths"]  # type: ignore[assignment]
-    states: list[int] = header["states"]  # type: ignore[assignment]
-    statuses: list[int] = header["statuses"]  # type: ignore[assignment]
-    objects: list[list[str]] = header["objects"] or [[]] * len(positions)  # type: ignore[assignment]
+def _end(job: Job, header: dict[str, Any], blob: bytes) -> None:
+    positions: list[int] = header["rows"]
+    lengths: list[int] = header["lengths"]
+    states: list[int] = header["states"]
+    statuses: list[int] = header["statuses"]
+    objects: list[list[str]] = header["objects"] or [[]] * len(positions)
     start = 0
     _reach(job, positions)
     for position, length, state, status, named in zip(positions, lengths, states, statuses, objects, strict=True):
