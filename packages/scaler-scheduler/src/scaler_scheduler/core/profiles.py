@@ -90,7 +90,7 @@ class _Run:
             self.done,
             len(self.asked),
             len(self.answered),
-            sum(self.processors.values()) & 0xFFFFFFFF,
+            min(sum(self.processors.values()), 0xFFFFFFFF),
             min(self.samples, 2**63),
             min(self.cost, 2**63),
             *self.tree.table(NODES_SHOWN_MAX),
