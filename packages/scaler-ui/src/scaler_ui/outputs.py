@@ -26,6 +26,9 @@ WANTED_MAX = 16
 
 _POLL_SECONDS = 0.1
 
+_CLOSE_SECONDS = 10.0
+"""Many times what its thread takes to end."""
+
 
 class OutputFeed:
     """A connection of its own, which is there while somebody looks. From any thread. Use it as a context manager."""
@@ -52,8 +55,11 @@ class OutputFeed:
 
     def __exit__(self, *_exception: object) -> None:
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        with self._guard:
+            # It may just be ending by itself.
+            thread = self._thread
+        if thread is not None:
+            thread.join(_CLOSE_SECONDS)
 
     def look(self, topic: OutputTopic) -> MonitorOutput | None:
         """Return the last answer; None until there is one. Asks for it, and goes on asking for a while."""
@@ -71,6 +77,15 @@ class OutputFeed:
         self._answers.pop(topic, None)
 
     def _receive(self) -> None:
+        try:
+            self._receive_while_wanted()
+        finally:
+            with self._guard:
+                # Also after an error: otherwise nobody would ever ask again.
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _receive_while_wanted(self) -> None:
         subscriber = Subscriber(str(self.monitor_address), (), security=self._security)
         subscribed: set[OutputTopic] = set()
         try:
@@ -80,7 +95,7 @@ class OutputFeed:
                     for topic in [topic for topic, at in self._wanted.items() if now >= at + KEPT_SECONDS]:
                         self._forget(topic)
                     if not self._wanted:
-                        # The next look starts another one.
+                        # The next look starts another one. Said here, where nobody can look in between.
                         self._thread = None
                         return
                     wanted = set(self._wanted)
