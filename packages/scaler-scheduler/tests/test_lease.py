@@ -78,6 +78,23 @@ def test_a_holder_stays_first_as_long_as_the_store_answers() -> None:
     assert not other.is_first
 
 
+@pytest.mark.parametrize("begins", range(10))
+def test_an_outage_of_half_a_lease_goes_unnoticed(begins: int) -> None:
+    store = Store()
+    one, now = holding(store)
+    away_from = now + begins * LEASE / 10
+    away_until = away_from + LEASE / 2
+    while now < away_until + LEASE:
+        assert one.tick(now) is None
+        request = one.next_request(now)
+        if request is not None and away_from <= now < away_until:
+            one.on_silence(request)
+        elif request is not None:
+            assert one.on_answer(request, store.exchange(request), now, now) is None
+        now = max(now + 0.001, one.next_deadline())
+    assert one.is_first
+
+
 def test_a_holder_stops_before_another_one_begins() -> None:
     store = Store()
     one, now = holding(store)
