@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from fastapi.testclient import TestClient
 
 from scaler_protocol.address import Address
-from scaler_protocol.wire.messages import CancelRequest
+from scaler_protocol.wire.messages import CancelRequest, MonitorSnapshot
+from scaler_ui import cancellation
 from scaler_ui.cancellation import NoAnswerError, Operator
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.web.server import create_application
@@ -71,3 +72,31 @@ def test_what_is_named_is_asked_for(client: TestClient, asked: list[CancelReques
         CancelRequest(0, bytes.fromhex(CLIENT), (5,), "", ""),
         CancelRequest(0, b"", (), "", "nightly"),
     ]
+
+
+class GarbledLink:
+    """A connection to something that is no scheduler, or one of another version."""
+
+    refusal = None
+    open_links = 0
+
+    def __init__(self, *_: object) -> None:
+        GarbledLink.open_links += 1
+
+    def send(self, frames: Sequence[bytes]) -> None: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+    def receive(self, _most: int) -> list[list[bytes]]:
+        return [[b"?", b"no message"]]
+
+    def close(self) -> None:
+        GarbledLink.open_links -= 1
+
+
+def test_an_answer_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "DealerLink", GarbledLink)
+    snapshot = MonitorSnapshot(1, 0.0, b"i" * 16, scheduler_address="tcp://127.0.0.1:8")
+    with pytest.raises(NoAnswerError, match="says cannot be read"):
+        Operator().cancel(snapshot, "tcp://127.0.0.1:9", CancelRequest(0, label="nightly"))
+    assert GarbledLink.open_links == 0

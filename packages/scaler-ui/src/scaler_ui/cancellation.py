@@ -115,6 +115,8 @@ def _ask(
         raise NoAnswerError(f"the scheduler at {address} cannot be reached: {error}") from None
     try:
         return _exchange(connection, link, replace(request, request=_REQUEST), given_up)
+    except WireError as error:
+        raise NoAnswerError(f"what the scheduler at {address} says cannot be read: {error}") from None
     finally:
         connection.close("the request is over")
         _send(connection, link)
