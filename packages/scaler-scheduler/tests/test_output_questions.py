@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from harness import Agent, Client, Harness, identity
 
@@ -198,15 +200,26 @@ def test_topics_name_what_is_wanted() -> None:
         assert output_topic(other) is None or output_topic(other) != TOPIC
 
 
-def test_only_who_has_subscribed_to_an_output_gets_it() -> None:
-    publisher = Publisher("tcp://127.0.0.1:0")
-    try:
-        publisher._subscribers[b"one"] = {topic_of(TOPIC): None}
-        publisher._topics[topic_of(TOPIC)] = 1
-        feed = MonitorFeed(publisher, RecentLog())
-        assert feed.outputs() == (TOPIC,)
-    finally:
-        publisher.close()
+class SubscribedPublisher:
+    """A publisher with one subscription."""
+
+    subscriptions_made = 1
+
+    def update_subscribers(self) -> int:
+        return 1
+
+    def topics(self) -> list[bytes]:
+        return [topic_of(TOPIC)]
+
+    def wanted(self, _first_frame: bytes) -> bool:
+        return False
+
+
+def test_a_subscription_to_an_output_is_the_wish_to_read_it() -> None:
+    feed = MonitorFeed(cast(Publisher, SubscribedPublisher()), RecentLog())
+    assert feed.outputs() == ()
+    assert feed.update(0.0)[0] == 1
+    assert feed.outputs() == (TOPIC,)
 
 
 @pytest.mark.parametrize(
