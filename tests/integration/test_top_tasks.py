@@ -15,6 +15,7 @@ import pytest
 
 from scaler import Client, ProcessorDiedError, ScalerFuture
 from scaler_protocol.testing.security_directory import make_security_directory
+from scaler_protocol.testing.waiting import wait_until
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.terminal import Terminal, terminal
 from tests.integration.test_cancel_from_pages import make_copy
@@ -37,6 +38,10 @@ def say_until_told(path: str) -> str:
         time.sleep(0.05)  # sleeps: the task waits for the test
     print("\x1b[32mit has ended\x1b[0m")
     return "done"
+
+
+def probe() -> None:
+    """Only be seen."""
 
 
 def say_and_die() -> None:
@@ -72,6 +77,17 @@ def read_output(screen: Terminal, task: str) -> None:
     screen.wait_for(f"output of task {task.split()[0]}")
 
 
+def wait_listening(client: Client, screen: Terminal) -> None:
+    """Wait until the view of tasks shows one: the scheduler tells of those that begin once it knows that somebody looks."""
+    wait_until(
+        lambda: "probe" in screen.screen(),
+        30.0,
+        what=lambda: screen.screen(),
+        step=lambda: client.submit(probe).result(30),
+        pause_seconds=0.25,
+    )
+
+
 def told(future: ScalerFuture) -> str:
     with pytest.raises(CancelledError) as caught:
         future.result(timeout=30)
@@ -92,10 +108,10 @@ def test_what_a_task_prints_while_it_runs(deployment: Deployment, scheduler: Ser
     with top(scheduler, tmp_path) as screen:
         screen.wait_for("2 workers  1 client")
         screen.press("0")
-        screen.wait_for("0 tasks since this view opened")
+        wait_listening(client, screen)
         running = client.submit(say_until_told, str(end))
         try:
-            screen.wait_for("say_until_told")
+            screen.wait_for("say_until")
             screen.press("o")
             screen.wait_for("stdout step 3")
             assert "it has ended" not in screen.screen()
