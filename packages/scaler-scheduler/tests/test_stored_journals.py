@@ -201,6 +201,20 @@ def test_who_has_lost_the_journals_writes_no_more(kept: Kept) -> None:
     assert kept.store.jobs == {}
 
 
+def test_an_error_that_nobody_expects_is_no_silence(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    kept.store.failure = ZeroDivisionError("by zero")
+    journals = kept.journals()
+    wait_until(lambda: "ZeroDivisionError" in journals.trouble, 30)
+    kept.store.failure = None
+    assert journals.load(30.0) == []
+    kept.store.failure = ZeroDivisionError("by zero")
+    journals.append(JOB, b"one")
+    wait_until(lambda: journals.lost, 30)
+    assert "ZeroDivisionError" in journals.lost
+    assert "keeping the journals of jobs has failed" in caplog.text
+    wait_until(lambda: kept.store.closed, 30)
+
+
 def test_a_job_whose_journal_the_store_has_lost_goes_on(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     journals = kept.loaded()
     kept.store.failure = RecordsLostError()

@@ -138,6 +138,10 @@ class StoredJournals:
                 self._write_until_closed()
         except TakenError as error:
             self.lost = str(error)
+        except Exception as error:
+            # Without this thread nothing would be stored any more, and nobody would know. The scheduler opens the store again.
+            logger.exception("--storage-url %s: keeping the journals of jobs has failed", self.place)
+            self.lost = f"keeping them has failed: {error!r}"
         finally:
             with contextlib.suppress(JournalStoreError):
                 self._store.close()
@@ -153,6 +157,9 @@ class StoredJournals:
                 self.trouble = str(error)
             except (JournalStoreError, ValueError) as error:
                 self.trouble = f"it cannot be read: {error}"
+            except Exception as error:
+                # It is tried again, as everything else: what a store answers may be of any kind.
+                self.trouble = f"it cannot be read: {error!r}"
             else:
                 for problem in problems:
                     logger.error("--storage-url %s: %s", self.place, problem)
