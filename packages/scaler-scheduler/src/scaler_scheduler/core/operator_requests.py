@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler_protocol.ids import short
+from scaler_protocol.runtime.counted import counted
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graph_rows import GraphRows
@@ -104,7 +105,7 @@ class OperatorRequests:
     def _answer(self, sender: bytes, message: m.CancelRequest, count: int) -> None:
         client = self._clients.get(sender)
         name = short(sender) if client is None else client.name
-        self._outbox.log("info", f"{name} has cancelled {count} tasks as an operator: {_described(message)}")
+        self._outbox.log("info", f"{name} has cancelled {counted(count, 'task')} as an operator: {_described(message)}")
         if client is not None:
             self._outbox.send(client, m.CancelReply(message.request, count))
 
