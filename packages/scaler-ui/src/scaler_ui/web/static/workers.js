@@ -30,11 +30,15 @@ function memory(row, limit) {
 
 const reasonList = (reasons) => (reasons.length ? element("ul", { class: "reasons" }, ...reasons.slice(0, 4).map((reason) => element("li", {}, reason)), ...(reasons.length > 4 ? [element("li", {}, `and ${plural(reasons.length - 4, "more reason")}`)] : [])) : "");
 
+// "cores=2,mem=8GiB" may break behind its commas.
+const amounts = (text) => element("span", {}, ...text.split(",").flatMap((part, place) => (place ? [",", element("wbr"), part] : [part])));
+const amountsColumn = (key, label) => ({ key, label, show: (row) => (row[key] ? amounts(row[key]) : "") });
+
 class HostWorkers {
   constructor(host, onOpen) {
     this.table = new Table({ label: `Workers of ${host}`, id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", onOpen, empty: "it has no workers", columns: [
       { key: "name", label: "worker" }, { key: "state", label: "state", mark: (row) => `${row.state}${row.reasons.length}`, show: (row) => element("span", {}, chip(row.state), row.reasons.length ? " " : "", row.reasons.length ? element("span", { class: "chip sick" }, "sick") : "") },
-      { key: "reasons", label: "what is wrong", wide: true, value: (row) => row.reasons.length, mark: (row) => row.reasons.join(), show: (row) => reasonList(row.reasons) },
+      { key: "reasons", label: "what is wrong", value: (row) => row.reasons.length, mark: (row) => row.reasons.join(), show: (row) => reasonList(row.reasons) },
       { key: "busy", label: "busy", number: true, value: (row) => last(row.busy), mark: (row) => row.busy.join(), show: busy }, { key: "rss_bytes", label: "memory", number: true, mark: (row) => `${row.memory.join()}/${row.limit_bytes}`, show: (row) => memory(row, row.limit_bytes) },
       { key: "function", label: "running function", mono: true, show: (row) => functionLink(row.function) }, { key: "task_seconds", label: "running for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
       count("ended", "ended in range"), count("queued", "queued"), { key: "replaced", label: "processes replaced", number: true, show: (row) => (row.replaced ? integer(row.replaced) : "") },
@@ -48,16 +52,16 @@ export class Workers {
     this.nested = new Map();
     this.hosts = new Table({ label: "Hosts", id: (row) => row.name, sort: "name", name: "hosts", onOpen: (row) => this.toggle(row.name), empty: "no worker is connected", under: (row) => this.under(row), columns: [
       { key: "name", label: "host", mark: (row) => `${row.name}/${this.isOpen(row.name)}`, show: (row) => this.fold(row) },
-      { key: "reasons", label: "condition", wide: true, value: (row) => row.reasons.length, mark: (row) => `${row.draining}/${row.reasons.join()}`, show: (row) => this.condition(row) },
+      { key: "reasons", label: "condition", value: (row) => row.reasons.length, mark: (row) => `${row.draining}/${row.reasons.join()}`, show: (row) => this.condition(row) },
       { key: "workers", label: "workers", number: true, mark: (row) => `${row.running}/${row.workers}`, show: (row) => `${integer(row.running)} of ${integer(row.workers)} run` },
       { key: "busy", label: "busy", number: true, value: (row) => last(row.busy), mark: (row) => row.busy.join(), show: busy }, { key: "rss_bytes", label: "memory of workers", number: true, mark: (row) => `${row.memory.join()}/${row.memory_bytes}`, show: (row) => memory(row, row.memory_bytes) },
-      size("free_bytes", "host memory free"), count("tasks", "tasks"), count("queued", "queued"), { key: "capabilities", label: "capabilities" }, { key: "devices", label: "devices", mark: (row) => row.devices.join(), show: (row) => row.devices.join(", ") },
-      { key: "resources", label: "resources offered" }, { key: "resources_used", label: "in use" }, { key: "version", label: "version" },
+      size("free_bytes", "host memory free"), count("tasks", "tasks"), count("queued", "queued"), amountsColumn("capabilities", "capabilities"), { key: "devices", label: "devices", mark: (row) => row.devices.join(), show: (row) => row.devices.join(", ") },
+      amountsColumn("resources", "resources offered"), amountsColumn("resources_used", "in use"), { key: "version", label: "version" },
     ] });
     this.agents = new Table({ label: "Agents", id: (row) => `${row.hostname}/${row.name}/${row.pid}`, sort: "name", name: "agents", onOpen: (row) => this.openAgent(row), empty: "no agent is connected", columns: [
       { key: "name", label: "agent" }, { key: "hostname", label: "host" }, count("workers", "workers"), count("assigned", "tasks"), count("queued", "queued"), count("capacity", "capacity"),
       { key: "cpu_percent", label: "agent CPU", number: true, show: (row) => percent(row.cpu_percent) }, size("rss_bytes", "agent memory"), size("rss_free_bytes", "host memory free"), time("latency_seconds", "latency"),
-      age("last_seen_seconds", "last seen"), { key: "capabilities", label: "capabilities" }, { key: "draining", label: "draining", show: (row) => (row.draining ? chip("draining") : "") },
+      age("last_seen_seconds", "last seen"), amountsColumn("capabilities", "capabilities"), { key: "draining", label: "draining", show: (row) => (row.draining ? chip("draining") : "") },
     ] });
     this.workers = new Table({ label: "Workers", id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", name: "sort", onOpen: (row) => this.openWorker(row), empty: "no worker is connected", columns: [
       { key: "name", label: "worker" }, { key: "state", label: "state", show: (row) => chip(row.state) },
