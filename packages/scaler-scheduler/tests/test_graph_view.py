@@ -121,9 +121,17 @@ def test_a_graph_that_failed_says_so() -> None:
 class Asked(Publisher):
     """Has subscriptions to these topics."""
 
+    subscriptions_made = 1
+
     def __init__(self, *topics: bytes) -> None:
         self._asked = topics
         self.sent: list[bytes] = []
+
+    def update_subscribers(self) -> int:
+        return len(self._asked)
+
+    def wanted(self, _first_frame: bytes) -> bool:
+        return False
 
     def topics(self) -> list[bytes]:
         return list(self._asked)
@@ -146,5 +154,6 @@ def test_rows_are_sent_only_to_who_asks_and_the_less_often_the_more_there_are(mo
         publisher = Asked(*asked)
         feed = MonitorFeed(publisher, RecentLog())
         for look in range(100):
+            feed.update(look / 10)
             feed.publish_own(harness.core, look / 10, 0.0, joined=False)
         assert publisher.sent == [topic] * expected
