@@ -69,6 +69,8 @@ def test_every_call_takes_a_label_and_pages_show_it(watched: Watched) -> None:
         watched.wait_for_labels(
             *("one", "map", "starmap", "imap", "imap_unordered", "get", "prepare", "linked", "nested map", "view")
         )
+        # Figures say what clients are called, once a second; until then a task shows its client's id.
+        wait_for("the client's name", lambda: {task["client_name"] for task in watched.tasks()} >= {"pricing"})
         (one,) = [task for task in watched.tasks() if task["label"] == "one"]
         assert (one["tags"], one["client_name"]) == ("desk=rates,run=7", "pricing")
         assert {task["tags"] for task in watched.tasks() if task["label"] == "view"} == {"desk=fx", "desk=fx,run=8"}

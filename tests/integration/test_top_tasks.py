@@ -158,8 +158,14 @@ def test_tasks_are_cancelled_after_a_question(deployment: Deployment, scheduler:
         worker = next(line.split()[0] for line in screen.screen().splitlines() if "sleep_for_long" in line)
         if not worker.endswith("0"):
             screen.press("Down")
-        screen.press("k")
-        screen.wait_for("of ada?")
+        # The scheduler tells at once which functions it has sent there; the worker, now and then, which task it runs.
+        wait_until(
+            lambda: "of ada?" in screen.screen(),
+            30.0,
+            what=screen.screen,
+            step=lambda: screen.press("k"),
+            pause_seconds=1.0,
+        )
         assert f"Cancel task {int(running.task_id)}, " in " ".join(screen.screen().split())
         screen.press("Enter")
         screen.press("n")

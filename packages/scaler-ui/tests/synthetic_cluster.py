@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Sequence
 from itertools import accumulate
@@ -311,6 +312,7 @@ class SyntheticScheduler:
         # It tells at once what a scheduler tells in many minutes.
         self._publisher = Publisher(address, queue_messages=10_000)
         self.address = self._publisher.address
+        self._had_monitors = False
 
     def __enter__(self) -> SyntheticScheduler:
         return self
@@ -321,6 +323,7 @@ class SyntheticScheduler:
     def wait_for_monitor(self, topics: int = 2) -> None:
         """Wait until somebody has subscribed to so many streams."""
         wait_until(lambda: self._publisher.update_subscribers() >= topics, 20)
+        self._had_monitors = True
 
     def topics(self) -> list[bytes]:
         """What is subscribed to."""
@@ -328,7 +331,11 @@ class SyntheticScheduler:
         return self._publisher.topics()
 
     def publish(self, *messages: m.Message) -> None:
-        """Send messages as a scheduler does."""
+        """Send messages as a scheduler does, but once only: where a monitor is connecting again, it is waited for."""
+        if self._had_monitors:
+            # Where none comes any more, nobody gets it.
+            with contextlib.suppress(AssertionError):
+                wait_until(self._publisher.update_subscribers, 5)
         for message in messages:
             self._publisher.send([EVENTS if isinstance(message, m.MonitorEvents) else FIGURES, *encode(message)])
 

@@ -35,7 +35,7 @@ def page_with_frame(url: str) -> Iterator[str]:
 
 def shown_in_frame(scheduler: SyntheticScheduler, *arguments: str) -> bool:
     """Say whether the frame shows the cluster."""
-    child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", *arguments])
+    child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--timeout=600", *arguments])
     try:
         base = str(child.wait_ready(30)["webui"]).replace("tcp", "http")
         scheduler.wait_for_monitor()

@@ -23,6 +23,11 @@ TEXT = "(document.querySelector('.output')?.innerText ?? '')"
 NOTE = "(document.querySelector('.kept .note')?.textContent ?? '')"
 
 
+def known_tasks(stage: Stage) -> set[int]:
+    """The numbers of the newest tasks that the pages know."""
+    return {task["number"] for task in httpx.get(f"{stage.base}/api/tasks", timeout=20).json()["tasks"]}
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     stage = stage_at_work()
@@ -36,6 +41,7 @@ def stage() -> Iterator[Stage]:
         for number, agent in ((ENDED, "node00"), (OF_GONE, "node77"))
     ]
     stage.scheduler.publish(events(3, rows))
+    wait_until(lambda: {RUNNING, ENDED, OF_GONE} <= known_tasks(stage), 30)
     yield stage
     stage.close()
 
