@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -205,7 +206,7 @@ def _counts(screen: Terminal, client: str) -> int:
 def _lives(screen: Terminal) -> bool:
     try:
         return bool(screen.screen())
-    except Exception:
+    except subprocess.CalledProcessError:
         # tmux ends with its last program.
         return False
 
