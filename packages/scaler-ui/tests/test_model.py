@@ -159,6 +159,11 @@ def test_search_finds_words_in_any_field() -> None:
     failed = find_tasks(model, state="failed")
     assert failed["matching"] == failed["states"]["failed"]
     assert sum(failed["states"].values()) == failed["known"] == 300
+    # Counts by state are of what else is asked for: whoever chooses another state gets as many.
+    of_node = find_tasks(model, search="node01", state="failed")["states"]
+    assert 0 < sum(of_node.values()) < 300
+    for state, count in of_node.items():
+        assert find_tasks(model, search="node01", state=state)["matching"] == count
 
 
 def test_everything_is_bounded() -> None:

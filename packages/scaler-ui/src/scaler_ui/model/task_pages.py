@@ -68,6 +68,8 @@ def find_tasks(
 
     `state`, `function`, `client`, `label`: only such tasks. `sort`: one of `COLUMNS`, with "-" before it for descending. Tasks
     without a value come last. `after`, `before`: a cursor, of which the next rows, or those before it, are returned.
+
+    `states` counts the tasks of each state that fit all that is asked for but the state.
     """
     names, said = model.worker_names(), said_now(model)
     column = (sort or ORDERS[order]).lstrip("-")
@@ -81,7 +83,14 @@ def find_tasks(
         has_value = value is not None and value != ""
         return (int(has_value == descending), value if has_value else missing, row.sequence)
 
-    keyed = [(key_of(row), row) for row in _matching(model, names, search, state, function, client, label)]
+    # A task that came back before it began waits like one that was never assigned.
+    states_asked = WAITING if state == "submitted" else (state,)
+    states = dict.fromkeys(STATES, 0)
+    keyed = []
+    for row in _matching(model, names, search, function, client, label):
+        states[row.state] += 1
+        if not state or row.state in states_asked:
+            keyed.append((key_of(row), row))
     start, end = read_cursor(after), read_cursor(before)
     fits = [cursor for cursor in (start, end) if cursor is not None and type(cursor[1]) is type(missing)]
     if end is not None and end in fits:
@@ -93,9 +102,6 @@ def find_tasks(
             rows = [pair for pair in keyed if (pair[0] < start if descending else pair[0] > start)]
         page = (nlargest if descending else nsmallest)(offset + limit, rows, key=_key)[offset:]
     ahead = sum(pair[0] > page[0][0] if descending else pair[0] < page[0][0] for pair in keyed) if page else 0
-    states = dict.fromkeys(STATES, 0)
-    for row in model.tasks.newest_first():
-        states[row.state] += 1
     return {
         "known": len(model.tasks),
         "matching": len(keyed),
@@ -163,18 +169,13 @@ def _matching(
     model: ClusterModel,
     worker_names: Mapping[Lane, str],
     search: str,
-    state: str,
     function: str,
     client: bytes,
     label: str,
 ) -> Iterator[TaskRow]:
-    # A task that came back before it began waits like one that was never assigned.
-    states_asked = ("submitted", "returned") if state == "submitted" else (state,)
     words = search.lower().split()
     names: dict[bytes, str] = {}
     for row in model.tasks.newest_first():
-        if state and row.state not in states_asked:
-            continue
         if (function and row.function != function) or (client and row.client != client):
             continue
         if label and row.label != label:

@@ -10,6 +10,9 @@ import { progress } from "./progress.js";
 
 const PAGE_ROWS = 200;
 const STATES = [["", "any state"], ["submitted", "waiting"], ["assigned", "assigned"], ["success", "succeeded"], ["failed", "failed"], ["canceled", "canceled"]];
+// The protocol's names of a state, where there are several, and how many tasks are in it.
+const NAMES = { submitted: ["submitted", "returned"] };
+const countOf = (states, state) => (state ? NAMES[state] ?? [state] : Object.keys(states)).reduce((sum, name) => sum + states[name], 0);
 const waited = (row) => growing(row.waited_seconds, row.state === "submitted" || row.state === "returned");
 const ENDED = ["success", "failed", "canceled"];
 // Orders of links that were passed on before columns could be sorted.
@@ -25,6 +28,11 @@ export class Tasks {
     const again = () => { address.set({ after: null, before: null }); this.again(); };
     this.search = searchField("search function, worker, client, label, tag, capability, number", again);
     this.states = choice("state", "State", STATES, again);
+    this.counts = STATES.map(([state, word]) => {
+      const count = element("b");
+      return { state, count, node: element("a", { class: `facet ${state}`, href: "#tasks" }, state ? `${word} ` : "all ", count) };
+    });
+    this.facets = element("div", { class: "row facets", role: "group", "aria-label": "How many tasks there are" }, ...this.counts.map((one) => one.node));
     this.newer = element("button", { type: "button", onclick: () => this.turn({ before: this.data?.previous }) }, "Previous page");
     this.older = element("button", { type: "button", onclick: () => this.turn({ after: this.data?.next }) }, "Next page");
     this.table = new Table({ label: "Tasks", name: "sort", sort: "submitted_at", descending: true, onSort: again, id: (row) => `${row.client}/${row.number}`, onOpen: (row) => showTask(row.client, row.number), empty: "no task matches", columns: [
@@ -35,7 +43,7 @@ export class Tasks {
       { key: "client_name", label: "client", show: (row) => clientLink(row.client, row.client_name) }, { key: "label", label: "label", show: (row) => labelLink(row.label) }, { key: "tags", label: "tags" }, { key: "capabilities", label: "capabilities" },
       { key: "submitted_at", label: "submitted", show: (row) => (row.submitted_at ? clockFine(row.submitted_at) : "") }, { key: "ended_at", label: "ended", show: (row) => (row.ended_at ? clockFine(row.ended_at) : "") },
     ] });
-    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, this.search, this.states), element("div", { class: "row" }, this.note, this.only, this.newer, this.older), this.table.node);
+    this.node = element("div", {}, title("Tasks"), element("div", { class: "row" }, this.search, this.states), this.facets, element("div", { class: "row" }, this.note, this.only, this.newer, this.older), this.table.node);
     this.newer.hidden = this.older.hidden = true;
   }
 
@@ -72,6 +80,7 @@ export class Tasks {
     const filters = Object.fromEntries(FILTERS.map((name) => [name, address.get(name)]));
     const asked = new URLSearchParams({ search: address.get("search"), state: this.states.value, sort: `${this.table.descending ? "-" : ""}${this.table.sort}`, after: address.get("after"), before: address.get("before"), limit: PAGE_ROWS, ...filters }).toString();
     this.asked = asked;
+    this.linkCounts();
     if (!this.opened) this.openShown();
     const data = await fetchJson(`/api/tasks?${asked}`);
     if (asked !== this.asked) return;
@@ -82,8 +91,27 @@ export class Tasks {
     this.newer.hidden = this.older.hidden = !pages;
     this.newer.disabled = !data.previous;
     this.older.disabled = !data.next;
+    this.showCounts(data.states);
     this.showOnly(filters, data);
     this.table.show(data.tasks, data.known ? undefined : "no task was submitted since scaler_ui started");
+  }
+
+  // Links to the same page with another state: what else is asked for stays.
+  linkCounts() {
+    const kept = { ...Object.fromEntries(address.parse().params), after: null, before: null, show: null };
+    for (const { state, node } of this.counts) {
+      node.setAttribute("href", address.href("tasks", { ...kept, state }));
+      if (state === this.states.value) node.setAttribute("aria-current", "true");
+      else node.removeAttribute("aria-current");
+    }
+  }
+
+  showCounts(states) {
+    for (const { state, count, node } of this.counts) {
+      const tasks = countOf(states, state);
+      count.textContent = integer(tasks);
+      node.classList.toggle("some", tasks > 0);
+    }
   }
 
   showOnly(filters, data) {
