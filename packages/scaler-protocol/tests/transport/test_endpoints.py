@@ -10,6 +10,7 @@ import pytest
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import TransportError
+from scaler_protocol.transport import endpoints
 from scaler_protocol.transport.endpoints import SHORT_ROAD, begin_connect, listen, local_name
 
 pytestmark = pytest.mark.skipif(not SHORT_ROAD, reason="this system has no short road")
@@ -86,7 +87,7 @@ def test_services_that_may_not_use_local_sockets_use_tcp(monkeypatch: pytest.Mon
                 raise OSError("Address family not supported by protocol")
             super().__init__(family, *arguments, **named)
 
-    monkeypatch.setattr(socket, "socket", Forbidding)
+    monkeypatch.setattr(endpoints, "ClosingSocket", Forbidding)
     with closing(Listening(LISTENABLE)) as listening:
         assert len(listening.sockets) == 1
         assert family_towards(listening.address) == socket.AF_INET

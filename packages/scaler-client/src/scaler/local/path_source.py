@@ -14,6 +14,7 @@ import struct
 import threading
 
 from scaler_protocol.service.module_path import program_path
+from scaler_protocol.transport.closing_socket import ClosingSocket
 
 _CREDENTIALS = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
@@ -28,7 +29,7 @@ class PathSource:
         self.name = f"scaler-path-{os.getpid()}-{os.urandom(8).hex()}"
         """Of the socket, in the kernel's abstract namespace: there is no file, and nothing to clean up."""
         self._owner_pid = os.getpid()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = ClosingSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(f"\0{self.name}")
         self._listener.listen(64)
         threading.Thread(target=_serve, args=(self._listener,), name="scaler-path", daemon=True).start()

@@ -16,6 +16,7 @@ import sys
 
 from scaler_protocol.address import Address, AddressError, is_loopback_host
 from scaler_protocol.errors import TransportError
+from scaler_protocol.transport.closing_socket import ClosingSocket
 
 KEEP_ALIVE_IDLE_SECONDS, KEEP_ALIVE_INTERVAL_SECONDS, KEEP_ALIVE_PROBES = 10, 5, 3
 USER_TIMEOUT_MILLISECONDS = 25_000
@@ -123,7 +124,7 @@ def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tupl
     if address.transport == "ipc":
         if sys.platform == "win32":
             raise OSError("ipc addresses do not exist on Windows")
-        created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        created = ClosingSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         place: tuple[str, int] | str = "\0" + address.path[1:] if address.path.startswith("@") else address.path
     else:
         # Only for IPv6 addresses: on hosts without IPv6, looking names up as IPv6 fails.
@@ -134,7 +135,7 @@ def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tupl
             found = socket.getaddrinfo(host, address.port, family, socket.SOCK_STREAM, 0, flags)
         except UnicodeError:
             raise AddressError(f"{address}: {address.host!r} cannot be the name of a host") from None
-        created = socket.socket(family, socket.SOCK_STREAM)
+        created = ClosingSocket(family, socket.SOCK_STREAM)
         place = found[0][4]  # type: ignore[assignment]
     prepare(created)
     return created, place
@@ -155,7 +156,7 @@ def _local_socket(host: str, port: int) -> tuple[socket.socket, str] | None:
     if name is None:
         return None
     try:
-        created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        created = ClosingSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError:
         return None
     prepare(created)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+
+from scaler_protocol.transport.closing_socket import closing_pair
 
 
 class Wakeup:
     """A socket pair; works with every poller and on Windows. `fileno` becomes readable after `set`."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+        self._reader, self._writer = closing_pair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._unset = [True]
