@@ -502,7 +502,7 @@ def test_bytes_of_others_announce_no_object() -> None:
 def test_nobody_waits_for_what_its_client_cannot_send_again() -> None:
     store = Store()
     store.put(ALICE, Y, b"here")
-    store.now = Limits().home_away_seconds
+    store.now = Limits().homes_return_seconds
     store.core.handle(events.Arriving((ALICE,)), store.now)
     assert store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0)) == []
     assert store.say(ALICE, m.ObjectsGone((X, Y, Z))) == [
@@ -533,7 +533,7 @@ def test_stores_of_hosts_have_time_to_say_what_they_have_of_a_client_that_has_it
 
 def test_who_waits_already_waits_no_longer_than_the_stores_of_hosts_may_take() -> None:
     store = Store()
-    start, store.now = 0.0, Limits().home_away_seconds - 2.0
+    start, store.now = 0.0, Limits().homes_return_seconds - 2.0
     store.core.handle(events.Tick(), start)
     store.say(AGENT, m.ObjectGet(7, X, wait_seconds=10.0))
     assert store.say(ALICE, m.ObjectsGone((X,))) == []
@@ -549,7 +549,7 @@ def test_who_waits_already_waits_no_longer_than_the_stores_of_hosts_may_take() -
 def test_a_scheduler_says_what_will_not_come_too() -> None:
     store = Store()
     store.put(ALICE, Y, b"here")
-    store.now = Limits().home_away_seconds
+    store.now = Limits().homes_return_seconds
     store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0))
     assert store.say(SCHEDULER, m.ObjectsGone((X, Y))) == [
         effects.Send(AGENT, m.ObjectData(7, X, missing=True, gone=True))
@@ -560,7 +560,7 @@ def test_a_scheduler_says_what_will_not_come_too() -> None:
 def test_what_a_store_of_a_host_has_is_not_gone() -> None:
     store = Store()
     store.say(ALICE, m.ObjectsGone((X,)))
-    store.now = Limits().home_away_seconds
+    store.now = Limits().homes_return_seconds
     store.say(AGENT, m.ObjectsHeld(1, ALICE, (X,), "tcp://a:1"))
     store.say(ALICE, m.ObjectsGone((X,)))
     # It is asked to send it here.
@@ -570,7 +570,7 @@ def test_what_a_store_of_a_host_has_is_not_gone() -> None:
 def test_objects_that_will_not_come_are_remembered_within_bounds() -> None:
     store = Store(Limits(gone_objects_max=2))
     store.say(ALICE, m.ObjectsGone((X, Y, Z)))
-    store.now = Limits().home_away_seconds
+    store.now = Limits().homes_return_seconds
     assert store.say(AGENT, m.ObjectGet(7, X, wait_seconds=5.0)) == []
     assert store.answer(AGENT, m.ObjectGet(8, Y, wait_seconds=5.0)) == m.ObjectData(8, Y, missing=True, gone=True)
 

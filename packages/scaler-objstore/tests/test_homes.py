@@ -305,6 +305,26 @@ def test_gets_that_wait_for_a_home_that_is_away_go_on_when_it_is_back() -> None:
     assert (READER, m.ObjectData(6, Y, [b"bytes"])) in store.say(ONE, m.ObjectPut(3, Y, ALICE, [b"bytes"]))
 
 
+def test_a_home_whose_connection_has_ended_is_not_named_and_given_up_in_time_unless_it_is_back() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.hold(TWO, X, Y)
+    assert store.handle(events.ConnectionChanged(ONE, is_connected=False)) == []
+    get = m.ObjectGet(5, X, follows_homes=True)
+    assert store.say(READER, get) == [(READER, m.ObjectHomes(5, X, (ADDRESSES[TWO],)))]
+    # Connected again it goes on as before, and what has waited for it too.
+    store.handle(events.ConnectionChanged(TWO, is_connected=False))
+    assert store.say(READER, m.ObjectGet(6, Y, wait_seconds=60.0)) == [(TWO, m.ObjectWanted(Y))]
+    store.wait(LIMITS.home_away_seconds - 1)
+    assert store.handle(events.ConnectionChanged(TWO, is_connected=True)) == [(TWO, m.ObjectWanted(Y))]
+    # The time counts from the end of the connection, not from when somebody asks.
+    assert lost_in(store.wait(1.0)) == {}
+    store.handle(events.ConnectionChanged(TWO, is_connected=False))
+    store.wait(LIMITS.home_away_seconds - 1)
+    store.say(READER, m.ObjectGet(7, Y, wait_seconds=60.0))
+    assert lost_in(store.wait(1.0)) == {"host-two": {Y}, "host-one, host-two": {X}}
+
+
 def test_a_reader_hears_why_a_home_cannot_put_an_object_here() -> None:
     store = Store()
     store.hold(ONE, X)

@@ -108,11 +108,12 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
             if guard is not None:
                 guard.doorkeeper.note_refused_connection(origin, kind, reason)
 
-        listener = stack.enter_context(_listening(address, security, on_refused))
+        changed: list[bytes] = []
+        listener = stack.enter_context(_listening(address, security, on_refused, changed.append))
         segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
-        server = Server(listener, core, segments, guard, security)
+        server = Server(listener, core, segments, guard, security, changed)
         await _open_tier(settings, core, server, security, stack)
         if security is not None:
             stack.enter_context(on_hangup(server.refresh_keys))
@@ -134,9 +135,13 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
 
 
 @contextlib.contextmanager
-def _listening(address: Address, security: ServerSecurity | None, on_refused: OnRefused) -> Iterator[RouterListener]:
+def _listening(
+    address: Address, security: ServerSecurity | None, on_refused: OnRefused, on_change: Callable[[bytes], None]
+) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(str(address), security=security, on_refused=on_refused)
+        listener = RouterListener(
+            str(address), security=security, on_refused=on_refused, on_connected=on_change, on_ended=on_change
+        )
     except TransportError as error:
         raise cannot_listen(error) from None
     with contextlib.closing(listener):
@@ -211,8 +216,13 @@ class Server:
         segments: HeldSegments,
         guard: Guard | None = None,
         keys: DirectorySecurity | None = None,
+        changed: list[bytes] | None = None,
     ) -> None:
-        """`guard` takes messages in before the core, if there is one; `keys` are read again when they change."""
+        """`guard` takes messages in before the core, if there is one; `keys` are read again when they change.
+
+        `changed`: where the listener notes whose connections begin and end.
+        """
+        self._changed = changed if changed is not None else []
         self._guard = guard
         self._keys = keys
         self._keys_looked_at = 0.0
@@ -272,6 +282,7 @@ class Server:
             if self._listener.has_queued:
                 self._flush()
             self._receive()
+            self._see_connections()
             self._see_arriving()
             self._core.handle(events.Tick(), self._loop.time())
             if self._guard is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
@@ -290,6 +301,12 @@ class Server:
                 self._listener.put_back(received[position:])
                 return
             self._take_in(peer, frames)
+
+    def _see_connections(self) -> None:
+        for peer in dict.fromkeys(self._changed):
+            is_connected = bool(self._listener.address_of(peer))
+            self._core.handle(events.ConnectionChanged(peer, is_connected), self._loop.time())
+        self._changed.clear()
 
     def _see_arriving(self) -> None:
         now = self._loop.time()

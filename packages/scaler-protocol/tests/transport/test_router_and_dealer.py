@@ -107,6 +107,32 @@ def test_port_zero_is_reported_as_the_port_it_became(ends: Ends) -> None:
     assert not address.endswith(":0")
 
 
+def test_who_serves_hears_of_connections_that_end_although_nothing_is_sent(ends: Ends) -> None:
+    ended: list[bytes] = []
+    server = ends.stack.enter_context(closing(RouterListener(FREE_PORT, on_ended=ended.append)))
+    ends.open.append(server)
+    dealer = ends.dealer(server, b"peer")
+    ends.greet(server, dealer)
+    assert ended == []
+    dealer.close()
+    ends.until(lambda: ended == [b"peer"])
+    assert server.address_of(b"peer") == ""
+
+
+def test_a_caller_knows_whether_nobody_listens(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+    ends.until(lambda: dealer.connected)
+    assert not dealer.nobody_listens
+    ends.open.remove(server)
+    server.close()
+    ends.until(lambda: dealer.nobody_listens)
+    again = ends.router(server.address)
+    ends.until(lambda: dealer.connected)
+    assert not dealer.nobody_listens
+    assert again.address == server.address
+
+
 def test_a_turn_whose_time_is_over_leaves_other_peers_for_the_next_ones(ends: Ends) -> None:
     server = ends.router(limits=ListenerLimits(read_seconds=0.0))
     dealers = [ends.dealer(server, b"peer-%d" % number) for number in range(5)]

@@ -29,6 +29,14 @@ class PeerGone:
 
 
 @dataclass(slots=True, frozen=True)
+class ConnectionChanged:
+    """A connection of this peer has begun or ended. One that has none may come back and go on, without another hello."""
+
+    peer: bytes
+    is_connected: bool
+
+
+@dataclass(slots=True, frozen=True)
 class Arriving:
     """Bytes of messages that are not whole yet have come from these peers."""
 
@@ -90,4 +98,4 @@ class Restored:
 
 
 TierEvent = Spilled | SpillFailed | Loaded | LoadFailed | Restored
-Event = Incoming | PeerGone | Arriving | Tick | TierEvent
+Event = Incoming | PeerGone | ConnectionChanged | Arriving | Tick | TierEvent

@@ -68,8 +68,12 @@ class Limits:
     looked_at_objects: int = 10_000
     """How many objects are looked at for that, the oldest ones."""
 
-    home_away_seconds: float = 10.0
-    """How long gets wait for objects in the store of a worker host whose agent has no connection."""
+    home_away_seconds: float = 5.0
+    """How long gets wait for objects in the store of a worker host whose agent has no connection: as long as a scheduler keeps
+    the tasks of an agent whose connection has ended. An agent that lives is back within two seconds."""
+
+    homes_return_seconds: float = 10.0
+    """How long after the start of a server agents may take to say what the stores of their hosts have of an earlier one's."""
 
     upload_seconds_max: float = 60.0
     """How long a get waits for an object that an agent puts here. Whoever wants to wait longer asks again."""

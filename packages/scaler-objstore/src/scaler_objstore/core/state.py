@@ -88,13 +88,13 @@ class StoreState:
 
         In the first seconds of a server that is not so: the stores of other hosts may still say that they have it.
         """
-        return object_id in self.gone and now >= self.started_at + self.limits.home_away_seconds
+        return object_id in self.gone and now >= self.started_at + self.limits.homes_return_seconds
 
     def awaited_until(self, object_id: bytes, deadline: float) -> float:
         """Return until when an object that is not here is waited for, at the longest until this deadline."""
         if object_id not in self.gone:
             return deadline
-        return min(deadline, self.started_at + self.limits.home_away_seconds)
+        return min(deadline, self.started_at + self.limits.homes_return_seconds)
 
     def send(self, address: bytes, message: m.Message) -> None:
         """Send a message."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from scaler_objstore.core import effects, events
 from scaler_objstore.core.commands.get import answer_expired
-from scaler_objstore.core.commands.held import give_up_homes, home_away
+from scaler_objstore.core.commands.held import give_up_homes, home_away, home_back
 from scaler_objstore.core.commands.hello import hello
 from scaler_objstore.core.commands.owner_end import end_silent_owners
 from scaler_objstore.core.commands.table import COMMANDS
@@ -78,6 +78,11 @@ class StoreCore:
         elif isinstance(event, events.PeerGone):
             self._state.forget_peer(event.peer)
             home_away(self._state, event.peer, now)
+        elif isinstance(event, events.ConnectionChanged):
+            if not event.is_connected:
+                home_away(self._state, event.peer, now)
+            elif event.peer in self._state.peers:
+                home_back(self._state, event.peer, now)
         tiering = self._state.tiering
         if tiering is not None:
             if isinstance(event, events.TierEvent):

@@ -63,6 +63,8 @@ class DealerLink:
         self._connect_deadline = math.inf
         self.trouble = ""
         """Why there is no connection, if that is known."""
+        self.nobody_listens = False
+        """Whether the host was there at the last attempt and refused the connection: no process listens at the address."""
         self.misdirected = False
         """Whether the address is wrong: there is no such host, or another kind of server answers."""
         self.refusal: RefusedError | None = None
@@ -246,6 +248,7 @@ class DealerLink:
             return
         except OSError as error:
             self.trouble, self.misdirected, self.refusal = reason(error), False, None
+            self.nobody_listens = isinstance(error, ConnectionRefusedError)
             return
         self._connect_deadline = time.monotonic() + CONNECT_SECONDS_MAX
         self._stream = stream = dealer_stream(connecting, self._identity, self._security)
@@ -261,6 +264,7 @@ class DealerLink:
             return
         if not stream.ready and time.monotonic() >= self._connect_deadline:
             self.trouble, self.misdirected = "what listens there does not answer", False
+            self.nobody_listens = False
             self._drop(stream)
             return
         if not stream.pending and not self._queue:
@@ -272,6 +276,7 @@ class DealerLink:
                 if not self.misdirected:
                     # What an earlier connection found at a wrong address says more.
                     self.trouble = reason(error)
+                self.nobody_listens = isinstance(error, ConnectionRefusedError)
                 self._drop(stream)
             return
         if self._epoll is not None:
@@ -297,6 +302,7 @@ class DealerLink:
         except (OSError, WireError) as error:
             # Malformed bytes close the connection. The next one may be better.
             self.trouble = reason(error)
+            self.nobody_listens = not was_ready and isinstance(error, ConnectionRefusedError)
             self.misdirected = self.has_answered = not was_ready and isinstance(error, WireError)
             self.refusal = error if isinstance(error, RefusedError) else None
             if not was_ready and isinstance(error, OSError) and stream.introduced:
@@ -308,6 +314,7 @@ class DealerLink:
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
                 self.trouble, self.misdirected, self.refusal = "", False, None
+                self.nobody_listens = False
                 self._closed_on_us = 0
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf

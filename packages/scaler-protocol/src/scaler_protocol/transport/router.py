@@ -103,19 +103,22 @@ class RouterListener:
         security: ServerSecurity | None = None,
         on_refused: OnRefused | None = None,
         on_connected: Callable[[bytes], None] | None = None,
+        on_ended: Callable[[bytes], None] | None = None,
         limits: ListenerLimits = LIMITS,
         new_stream: Callable[[socket.socket], Stream] | None = None,
     ) -> None:
         """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show.
 
         With `security`, peers must have a key that it knows. `on_refused` is called for each connection that is refused or
-        closed for what it sent, `on_connected` with the identity of each whose handshake is over. `new_stream` makes the
-        streams of connections, if they are not those of a ROUTER.
+        closed for what it sent, `on_connected` with the identity of each whose handshake is over, `on_ended` with that of each
+        which has ended: the peer may have another one since. `new_stream` makes the streams of connections, if they are not
+        those of a ROUTER.
         """
         self._security = security
         self._new_stream = new_stream or router_streams(security)
         self._admission = Admission(limits, on_refused)
         self._on_connected = on_connected
+        self._on_ended = on_ended
         self._half_open_max, self._events_max = limits.half_open, limits.events
         self._read_seconds = limits.read_seconds
         self._queue_messages_max = limits.queue_messages
@@ -485,6 +488,8 @@ class RouterListener:
         if peer.identity in self._authorities:
             self._departed.append(peer.identity)
         peer.stream.close()
+        if peer.identity and self._on_ended is not None:
+            self._on_ended(peer.identity)
 
     def _refuse_for(self, peer: _Peer, error: WireError) -> None:
         """Close a connection for what it has sent."""

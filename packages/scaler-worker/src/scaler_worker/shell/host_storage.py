@@ -39,6 +39,15 @@ PEERS_MAX = 256
 REACH_SECONDS = 3.0
 """How long there may be no connection to a store of another host, until it counts as not to be reached."""
 
+REFUSED_SECONDS = 0.5
+"""The same where its host refuses connections: the store has ended, and agents start theirs once only.
+
+Not at once: a host whose queue of connections is full may refuse some."""
+
+WATCH_SECONDS = 1.0
+WATCH_AWAITED_SECONDS = 0.1
+"""How often links to stores of other hosts are looked after, and those without a connection that something waits for."""
+
 IDLE_SECONDS = 60.0
 """How long a link to a store of another host may be of no use, until it is closed."""
 
@@ -454,7 +463,7 @@ class HostStorage:
             link.on_layout = self._on_layout
             self._peers[address] = link
             self._disconnected_since[address] = self._loop.time()
-            self._loop.call_later(REACH_SECONDS / 3, self._watch, address, link)
+            self._loop.call_later(WATCH_AWAITED_SECONDS, self._watch, address, link)
         self._peers.move_to_end(address)
         self._used_at[address] = self._loop.time()
         return link
@@ -475,13 +484,17 @@ class HostStorage:
             return
         if link.connected or link.is_idle:
             self._disconnected_since[address] = now
-        elif now - self._disconnected_since[address] >= REACH_SECONDS:
+            self._loop.call_later(WATCH_SECONDS, self._watch, address, link)
+            return
+        seconds = REFUSED_SECONDS if link.nobody_listens else REACH_SECONDS
+        if now - self._disconnected_since[address] >= seconds:
             self._forget_peer(address)
             self._unreached = address
-            link.close(f"there has been no connection for {REACH_SECONDS:g} s")
+            refused = ", and its host refuses it" if link.nobody_listens else ""
+            link.close(f"there has been no connection for {seconds:g} s{refused}")
             self._unreached = ""
             return
-        self._loop.call_later(REACH_SECONDS / 3, self._watch, address, link)
+        self._loop.call_later(WATCH_AWAITED_SECONDS, self._watch, address, link)
 
     def _on_fetched_at(self, address: str, event: events.Event) -> None:
         if isinstance(event, events.ObjectFetched):

@@ -161,6 +161,11 @@ class StorageLink:
         return self._link.connected
 
     @property
+    def nobody_listens(self) -> bool:
+        """Whether the server's host has refused the last attempt to connect."""
+        return self._link.nobody_listens
+
+    @property
     def is_local(self) -> bool:
         """Whether the server is on this host, so that places can be opened."""
         return self._is_local
