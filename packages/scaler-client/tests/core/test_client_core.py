@@ -18,7 +18,7 @@ from scaler_protocol.session import sequencing
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import graph_portions
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.call_options import CallOptions, encode_record
+from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
 from scaler_protocol.wire.task_lists import PORTION_ROWS
@@ -985,6 +985,77 @@ def graph_of(rows: int, wanted: list[int]) -> m.GraphSubmit:
         dependencies=list(range(rows - 1)),
         wanted=wanted,
     )
+
+
+def asking(seconds: float) -> bytes:
+    return encode_record(NO_OPTIONS.with_given({"deadline_seconds": seconds}, "test"))
+
+
+def test_a_deadline_ends_a_task_while_no_scheduler_answers_and_the_next_one_is_told(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    (number,) = submit(core, options=asking(6.0))
+    (without,) = submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(events.Tick(), 1.0)
+    assert core.next_deadline() <= 7.0
+    for now in (3.0, 5.0, 6.9):
+        core.handle(events.Tick(), now)
+        scheduler.exchange(now)
+    assert not scheduler.take(effects.Completed)
+    core.handle(events.Tick(), 7.0)
+    (stop,) = [message for message in scheduler.exchange(7.0) if isinstance(message, m.TaskCancel)]
+    assert list(stop.numbers) == [number]
+    (completed,) = scheduler.take(effects.Completed)
+    assert list(completed.numbers) == [number]
+    assert completed.tokens == ["future0"]
+    assert list(completed.reported.statuses) == [m.Status.TIMED_OUT]
+    text = bytes(completed.payloads[0]).decode()
+    assert (
+        "6 s after it was submitted (deadline_seconds); the scheduler at tcp://there:1 has not answered for 6.9 s"
+        in text
+    )
+    assert core.is_unanswered(without)
+    # The scheduler is back, and says what it will of the task: nothing follows but the confirmation.
+    scheduler.welcome(8.0, resumed=True)
+    scheduler.answer([number], 8.1, payloads=[b"late"])
+    assert not scheduler.take(effects.Completed)
+    scheduler.answer([without], 8.2)
+    assert [list(one.numbers) for one in scheduler.take(effects.Completed)] == [[without]]
+
+
+def test_a_scheduler_that_answers_ends_tasks_itself(core: ClientCore, scheduler: Scheduler) -> None:
+    (number,) = submit(core, options=asking(1.0))
+    core.flush()
+    scheduler.exchange(0.2)
+    now = 0.2
+    while now < 4.0:
+        scheduler.send(m.Heartbeat(), now)
+        now = max(now + 0.1, min(core.next_deadline(), now + 0.5))
+        core.handle(events.Tick(), now)
+        scheduler.exchange(now)
+    assert core.is_unanswered(number)
+    scheduler.answer([number], now)
+    (completed,) = scheduler.take(effects.Completed)
+    assert not len(completed.reported.statuses)
+
+
+def test_a_deadline_ends_a_whole_graph_and_what_needs_a_task_while_no_scheduler_answers(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    graph = graph_of(3, [0, 2])
+    graph.options = join_records([asking(5.0)])
+    first = core.submit_graph(graph, ["first row", "last row"])
+    core.flush()
+    scheduler.exchange(0.2)
+    for now in (0.3, 3.0, 5.0, 5.3):
+        core.handle(events.Tick(), now)
+        scheduler.exchange(now)
+    (completed,) = scheduler.take(effects.Completed)
+    assert list(completed.numbers) == [first, first + 2]
+    assert list(completed.reported.statuses) == [m.Status.TIMED_OUT] * 2
+    assert not core.unanswered_count
 
 
 @pytest.mark.parametrize("has_left", [True, False])

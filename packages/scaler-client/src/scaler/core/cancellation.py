@@ -106,6 +106,30 @@ class Cancellation:
             reason = next((refused[object_id] for object_id in named if object_id in refused), None)
             if reason is not None:
                 victims[number] = (task, reason)
+        self._end(victims, m.Status.STORAGE_FAILED)
+
+    def end_overdue(self, overdue: Iterable[tuple[int, float]], waited_for: str) -> None:
+        """End unanswered tasks, and graphs by the number of their first row, whose deadlines of so many seconds are over.
+
+        Whoever waits for them is told what they `waited_for`; the scheduler that answers next, that they are cancelled.
+        Tasks of jobs are left to it.
+        """
+        victims: dict[int, tuple[Task, str]] = {}
+        for number, seconds in overdue:
+            graph = self._table.graphs.get(number)
+            numbers = [number] if graph is None else [graph.first_number + row for row in graph.wanted]
+            for one in numbers:
+                task = self._table.tasks.get(one)
+                if task is None or (graph is None and task.source.flags & m.TaskFlag.DETACHED):  # type: ignore[union-attr]
+                    continue
+                victims[one] = (
+                    task,
+                    f"task {one}: it was not done {seconds:g} s after it was submitted (deadline_seconds); {waited_for}",
+                )
+        self._end(victims, m.Status.TIMED_OUT)
+
+    def _end(self, victims: dict[int, tuple[Task, str]], status: m.Status) -> None:
+        """End these tasks for these reasons, and those that need their results; those that have left are stopped."""
         if not victims:
             return
         self._add_dependents(victims)
@@ -114,7 +138,7 @@ class Cancellation:
                 list(victims),
                 [task.token for task, _ in victims.values()],
                 [reason.encode() for _, reason in victims.values()],
-                Reported([m.Status.STORAGE_FAILED] * len(victims)),
+                Reported([status] * len(victims)),
             )
         )
         self.cancel(list(victims))

@@ -57,6 +57,9 @@ from scaler_protocol.wire.task_lists import portions_of
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
 
+OVERDUE_SECONDS = 0.5
+"""How often tasks are looked at whose deadline is over and of which the scheduler, which answers, has not said so yet."""
+
 
 class FunctionBody(Protocol):
     """A function that a task calls."""
@@ -252,7 +255,9 @@ class ClientCore:
         deadline = self._session_deadline
         if deadline is None:
             deadline = self._session_deadline = self._compute_deadline()
-        hold_until = self._sender.hold_until
+        hold_until, next_due = self._sender.hold_until, self._table.history.next_due
+        if next_due < deadline:
+            deadline = next_due
         return hold_until if hold_until < deadline else deadline
 
     def snapshot(self) -> ClientSnapshot:
@@ -278,7 +283,8 @@ class ClientCore:
         if self.closed and self.unusable is None:
             raise InvariantError("a closed client takes tasks")
         bounded = bool(table.tasks or endings.unconfirmed) and not self.closed
-        check_deadlines(self.next_deadline(), min(self._compute_deadline(), self._sender.hold_until), bounded=bounded)
+        due = min(self._compute_deadline(), self._sender.hold_until, table.history.next_due)
+        check_deadlines(self.next_deadline(), due, bounded=bounded)
 
     # --- what the application wants
 
@@ -476,6 +482,8 @@ class ClientCore:
                 text = self._goodbye[1]
                 self._goodbye = None
                 self._cancellation.disconnect(f"the scheduler at {self._address} has ended the session: {text}")
+            if now >= self._table.history.next_due:
+                self._end_overdue(now)
             self._session_changed()
             self._sender.flush_or_hold(now)
         elif isinstance(event, events.LinkRefused):
@@ -580,6 +588,18 @@ class ClientCore:
         # Every other kind is not for clients; a scheduler of a later version may send it.
 
     # --- ends
+
+    def _end_overdue(self, now: float) -> None:
+        """Deadlines are over. The scheduler ends these tasks, and says what they did; where none answers, they end here."""
+        history = self._table.history
+        overdue = [entry for entry in history.take_overdue(now) if self._table.is_unanswered(entry[0])]
+        if self._connection.is_silent(now):
+            silent = now - self._connection.silent_since
+            self._cancellation.end_overdue(
+                overdue, f"the scheduler at {self._address} has not answered for {silent:.1f} s"
+            )
+        else:
+            history.look_again(overdue, now + OVERDUE_SECONDS)
 
     def _refuse(self, reason: str) -> None:
         if self.closed:

@@ -5,26 +5,36 @@ Only tasks that ask for a deadline or for retries have entries here.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import asked_of, join_records
 from scaler_protocol.wire.task_history import Failures, History, with_history
 
 FEW = 1000
 """So many entries may be of tasks that have ended."""
 
+_JOINED = b'{"records"'
 _DEADLINE = b'"deadline_seconds"'
 
 
 class TaskHistory:
     """Entries by number; a graph has its time under the number of its first row."""
 
-    __slots__ = ("_failures", "_left_at", "_now", "_unstamped")
+    __slots__ = ("_due", "_failures", "_last_seconds", "_left_at", "_now", "_unstamped", "next_due")
 
     def __init__(self) -> None:
         self._now = 0.0
+        self.next_due = inf
+        """When the next deadline is over, perhaps of a task that has ended."""
+        self._due: list[tuple[float, int, float]] = []
+        """A heap: when deadlines are over, the numbers as in `_left_at`, and how many seconds they were."""
+        self._last_seconds = (b"", 0.0)
+        """The options that were read last, and the deadline in them: many tasks have the same."""
         self._left_at: dict[int, float] = {}
-        self._unstamped: list[int] = []
+        self._unstamped: list[tuple[int, bytes]] = []
         """Tasks that have left since the time was told."""
         self._failures: dict[int, Failures] = {}
 
@@ -32,14 +42,44 @@ class TaskHistory:
         """It is `now`. Called at least once in each turn, after tasks have left in it."""
         self._now = now
         if self._unstamped:
-            for number in self._unstamped:
-                self._left_at.setdefault(number, now)
+            for number, options in self._unstamped:
+                if number not in self._left_at:
+                    self._left_at[number] = now
+                    seconds = self._seconds_of(options)
+                    if 0.0 < seconds < inf:
+                        heapq.heappush(self._due, (now + seconds, number, seconds))
             self._unstamped.clear()
+            self._note_next_due()
 
     def note_left(self, number: int, options: bytes) -> None:
         """A task with these options leaves, perhaps not for the first time."""
         if _DEADLINE in options:
-            self._unstamped.append(number)
+            self._unstamped.append((number, options))
+
+    def take_overdue(self, now: float) -> list[tuple[int, float]]:
+        """Return, and forget, the numbers whose deadlines are over, and how many seconds these were."""
+        overdue = []
+        while self._due and self._due[0][0] <= now:
+            _, number, seconds = heapq.heappop(self._due)
+            overdue.append((number, seconds))
+        self._note_next_due()
+        return overdue
+
+    def look_again(self, overdue: Iterable[tuple[int, float]], when: float) -> None:
+        """These are overdue, and to be returned once more."""
+        for number, seconds in overdue:
+            heapq.heappush(self._due, (when, number, seconds))
+        self._note_next_due()
+
+    def _note_next_due(self) -> None:
+        self.next_due = self._due[0][0] if self._due else inf
+
+    def _seconds_of(self, options: bytes) -> float:
+        if options != self._last_seconds[0]:
+            # Those of a graph are joined already.
+            joined = options if options.startswith(_JOINED) else join_records((options,))
+            self._last_seconds = (options, asked_of(joined).deadline_seconds)
+        return self._last_seconds[1]
 
     def note_failures(self, batch: m.ResultBatch) -> None:
         """The scheduler says how often tasks have failed that it tries again."""
@@ -64,3 +104,7 @@ class TaskHistory:
             if len(entries) > 2 * unanswered + FEW:
                 for number in [number for number in entries if not is_open(number)]:
                     del entries[number]
+                if entries is self._left_at:
+                    self._due = [entry for entry in self._due if entry[1] in self._left_at]
+                    heapq.heapify(self._due)
+                    self._note_next_due()

@@ -225,6 +225,10 @@ class TaskTable:
         """
         return number > self._newest or number in self.tasks
 
+    def is_unanswered(self, number: int) -> bool:
+        """Whether this is the number of an unanswered task, or of the first row of an unanswered graph."""
+        return number in self.tasks or number in self.graphs
+
     def group(
         self,
         *,

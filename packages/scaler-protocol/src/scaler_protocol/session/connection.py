@@ -122,6 +122,12 @@ class Connection:
         """The address in use; empty where the owner has given none."""
         return self._addresses.current
 
+    def is_silent(self, now: float) -> bool:
+        """Whether the other end has left a hello unanswered, which it is sent after two heartbeats without an answer."""
+        return not self.established or (
+            self._hello_unanswered and now >= self.silent_since + 2 * self._heartbeat_seconds
+        )
+
     # --- sending
 
     def start(self, now: float) -> None:
