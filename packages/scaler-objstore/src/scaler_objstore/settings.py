@@ -15,7 +15,7 @@ from scaler_protocol.service.late_address import LateBindAddressSetting
 from scaler_protocol.service.secret_files import read_secret
 from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import AlsoKey, BytesSetting, CliPositionalArg, Short
-from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_endpoint, parse_storage_url
 
 
 def _half_of_memory() -> int:
@@ -106,9 +106,7 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
     @field_validator("storage_endpoint")
     @classmethod
     def _check_storage_endpoint(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"{endpoint!r} is not a URL that begins with http:// or https://")
-        return endpoint
+        return None if endpoint is None else parse_endpoint(endpoint)
 
     @model_validator(mode="after")
     def _check_storage(self) -> Self:

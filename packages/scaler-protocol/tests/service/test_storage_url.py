@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, parse_endpoint, parse_storage_url
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,59 @@ def test_a_url_says_where(text: str, expected: RedisUrl | S3Url) -> None:
 def test_what_is_wrong_with_a_url_is_told(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_storage_url(text)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "trouble"),
+    [
+        ("http://", "names no host"),
+        ("https://", "names no host"),
+        ("http:///bucket", "names no host"),
+        ("", "does not begin with http:// or https://"),
+        ("s3.amazonaws.com", "does not begin with http:// or https://"),
+        ("localhost:9000", "does not begin with http:// or https://"),
+        ("ftp://store:9000", "does not begin with http:// or https://"),
+        ("http:/store", "does not begin with http:// or https://"),
+        ("http://st ore:9000", "has characters that no URL has"),
+        (" http://store", "has characters that no URL has"),
+        ("http://store\n", "has characters that no URL has"),
+        ("http://störe:9000", "has characters that no URL has"),
+        ("http://store:9000:9000", "has something else than HOST or HOST:PORT"),
+        ("http://store:", "has something else than HOST or HOST:PORT"),
+        ("http://store:+9", "has something else than HOST or HOST:PORT"),
+        ("http://a^b", "has something else than HOST or HOST:PORT"),
+        ("http://[::1", "has something else than HOST or HOST:PORT"),
+        ("http://store?x=1", "has something else than HOST or HOST:PORT"),
+        ("http://store:99999", "has the port 99999"),
+        ("http://store:0", "has the port 0"),
+        ("http://300.1.1.1", "has the host 300.1.1.1, which is not an address"),
+        ("http://[v1.a]", "has the host [v1.a], which is not an address"),
+        ("http://store/a?x=1", "has more behind its host and port than a path"),
+        ("http://store/%zz", "has more behind its host and port than a path"),
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_refused_with_what_is_wrong(endpoint: str, trouble: str) -> None:
+    with pytest.raises(ValueError, match="; expected http://HOST") as caught:
+        parse_endpoint(endpoint)
+    assert str(caught.value).startswith(f"{endpoint!r} {trouble}")
+
+
+def test_an_endpoint_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="no credentials") as caught:
+        parse_endpoint("http://me:hush-hush@store")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://store",
+        "https://store.example:9000",
+        "http://127.0.0.1:9/",
+        "http://[::1]:9000/below",
+        "http://my_store-1.local",
+    ],
+)
+def test_an_endpoint_is_taken_as_it_is(endpoint: str) -> None:
+    assert parse_endpoint(endpoint) == endpoint
+    assert parse_endpoint(endpoint.replace("http", "HTTP", 1)) == endpoint

@@ -28,7 +28,7 @@ from scaler_protocol.service.settings import (
     TakesSeveral,
     TextListSetting,
 )
-from scaler_protocol.service.storage_url import RedisUrl, S3Url, StorageUrl, parse_storage_url
+from scaler_protocol.service.storage_url import RedisUrl, S3Url, StorageUrl, parse_endpoint, parse_storage_url
 from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
 from scaler_scheduler.group_shares import parse_shares, share_texts
 
@@ -217,13 +217,10 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             parse_storage_url(text)
         return text
 
-    @field_validator("storage_endpoint")
+    @field_validator("storage_endpoint", "object_storage_endpoint")
     @classmethod
     def _check_storage_endpoint(cls, url: str | None) -> str | None:
-        # The library does not survive what is no URL.
-        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-            raise ValueError(f"{url!r} is not of the form http://store.example:9000")
-        return url
+        return None if url is None else parse_endpoint(url)
 
     @field_validator("dashboard_url")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -13,6 +14,10 @@ DEFAULT_PREFIX = "scaler"
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """What may follow the question mark: paths of PEM files."""
 
+ENDPOINT_FORM = "http://HOST[:PORT] or https://HOST[:PORT], as in http://store.example:9000"
+
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[A-Za-z0-9._-]+)(?::([0-9]+))?")
+_PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 
@@ -68,6 +73,49 @@ def parse_storage_url(text: str, password_flag: str = "--storage-password-file")
     if url.scheme == "s3":
         return _s3_url(url, port)
     raise ValueError("expected redis://, rediss://, valkey://, valkeys:// or s3:// at its beginning")
+
+
+def parse_endpoint(text: str) -> str:
+    """Return the URL of a store that speaks S3, its scheme in small letters. Raises ValueError, with no secret in its text.
+
+    The library for S3 does not survive what is no URL, so all that it takes for none is found here.
+    """
+    scheme, mark, rest = text.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        raise ValueError("a URL of a store has no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    trouble = ""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        trouble = "has characters that no URL has (spaces, or others than ASCII)"
+    elif not mark or scheme.lower() not in ("http", "https"):
+        trouble = "does not begin with http:// or https://"
+    elif not authority:
+        trouble = "names no host"
+    else:
+        trouble = _trouble_of(authority)
+        if not trouble and not _PATH.fullmatch(path):
+            trouble = "has more behind its host and port than a path"
+    if trouble:
+        raise ValueError(f"{text!r} {trouble}; expected {ENDPOINT_FORM}")
+    return f"{scheme.lower()}://{authority}{slash}{path}"
+
+
+def _trouble_of(authority: str) -> str:
+    """Return what is wrong with HOST[:PORT]; empty: nothing."""
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None:
+        return "has something else than HOST or HOST:PORT behind ://"
+    host, port = found.groups()
+    if port is not None and not 0 < int(port) < 65536:
+        return f"has the port {port}, which is not between 1 and 65535"
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+        elif host.rstrip(".").rpartition(".")[2].isdigit():
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return f"has the host {host}, which is not an address"
+    return ""
 
 
 def _redis_url(url: SplitResult, port: int | None, password_flag: str) -> RedisUrl:
