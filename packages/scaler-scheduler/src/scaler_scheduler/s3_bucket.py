@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, NotSupportedError
-from obstore.store import S3Store
 
+from scaler_protocol.service.s3_client import make_s3_client, text_of
 from scaler_protocol.service.storage_url import S3Url
 from scaler_scheduler.journal_store import JournalStoreError
 
-if TYPE_CHECKING:
-    from obstore.store import S3Config
-
-CONNECT_SECONDS = 5.0
 LISTED_AT_ONCE = 1000
 DELETED_AT_ONCE = 1000
 
 UNCONDITIONAL_TEXT = (
     "this store does not know the condition that a value is new (If-None-Match: *), so jobs cannot be kept there"
 )
-
-_METADATA_SERVICE = "169.254.169.254"
-_DETAILS = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
-_TEXT_CHARACTERS = 300
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,22 +38,8 @@ class S3Bucket:
 
     def __init__(self, url: S3Url, endpoint: str | None, request_seconds: float) -> None:
         """`endpoint`: the URL of a store other than AWS. `request_seconds`: what the store may take to answer."""
-        config: S3Config = {}
-        if endpoint is not None:
-            config["endpoint"] = endpoint
         with _translated():
-            self._store = S3Store(
-                url.bucket,
-                prefix=url.prefix or None,
-                config=config,
-                client_options={
-                    "timeout": timedelta(seconds=request_seconds),
-                    "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, request_seconds)),
-                    "allow_http": endpoint is not None and endpoint.startswith("http://"),
-                },
-                # Whoever asks does so again soon.
-                retry_config={"max_retries": 0},
-            )
+            self._store = make_s3_client(url, endpoint, request_seconds)
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Store a value, or return False: there is one of this key."""
@@ -135,14 +111,4 @@ def _translated() -> Iterator[None]:
         yield
     # The library raises FileNotFoundError and ValueError, too.
     except (BaseError, OSError, ValueError) as error:
-        raise JournalStoreError(_text_of(error)) from None
-
-
-def _text_of(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if _METADATA_SERVICE in text:
-        # The last place where the library looks for credentials; it means nothing to people on other machines.
-        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    details = _DETAILS.search(text)
-    said = f"{details[1]}: {details[2]}" if details is not None else text.partition(" Debug source:")[0]
-    return said[:_TEXT_CHARACTERS] or type(error).__name__
+        raise JournalStoreError(text_of(error) or type(error).__name__) from None

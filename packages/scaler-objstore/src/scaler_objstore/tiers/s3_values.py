@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
@@ -18,23 +16,21 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
 
 from scaler_objstore.tiers.lease import Found
 from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
 from scaler_objstore.tiers.values import RejectedError
+from scaler_protocol.service.s3_client import lacks_credentials, make_s3_client, text_of
 from scaler_protocol.service.storage_url import S3Url
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
     from obstore import PutMode
-    from obstore.store import S3Config
 
 PART_BYTES = 16 * 1024 * 1024
 """Large enough that a request's own time hardly counts, and small enough that it ends in time on a slow link."""
 
 CONCURRENCY = 8
-CONNECT_SECONDS = 5.0
 LISTED_AT_ONCE = 1000
 PROBE = "scaler-probe"
 CLOCK = "scaler-clock"
@@ -54,10 +50,6 @@ _REJECTED = (
 )
 """Texts of errors that do not pass. The library has no classes for most of them."""
 
-_METADATA_SERVICE = "169.254.169.254"
-_DETAILS = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
-_TEXT_CHARACTERS = 300
-
 
 class S3Values:
     """A `ValueStore` below a prefix of a bucket. Credentials come from the environment, as AWS names them."""
@@ -68,22 +60,11 @@ class S3Values:
     def __init__(self, url: S3Url, endpoint: str | None, request_seconds: float) -> None:
         """`endpoint`: the URL of a store other than AWS. Raises `TierError`."""
         self._url = url
-        config: S3Config = {}
-        if endpoint is not None:
-            config["endpoint"] = endpoint
-        with _translated():
-            self._store = S3Store(
-                url.bucket,
-                prefix=url.prefix or None,
-                config=config,
-                client_options={
-                    "timeout": timedelta(seconds=request_seconds),
-                    "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, request_seconds)),
-                    "allow_http": endpoint is not None and endpoint.startswith("http://"),
-                },
-                # Whoever asks repeats its requests itself, up to a deadline.
-                retry_config={"max_retries": 0},
-            )
+        try:
+            with _translated():
+                self._store = make_s3_client(url, endpoint, request_seconds)
+        except ValueError as error:
+            raise RejectedError(str(error)) from None
 
     def __str__(self) -> str:
         return str(self._url)
@@ -184,13 +165,9 @@ def _translated() -> Iterator[None]:
 
 
 def _translation(error: BaseError | OSError) -> TierError:
-    text = " ".join(str(error).split())
-    if _METADATA_SERVICE in text:
-        # The last place where the library looks for credentials; it means nothing to people on other machines.
-        return RejectedError("no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    details = _DETAILS.search(text)
-    said = f"{details[1]}: {details[2]}" if details is not None else text.partition(" Debug source:")[0]
-    said = said[:_TEXT_CHARACTERS]
+    text, said = " ".join(str(error).split()), text_of(error)
+    if lacks_credentials(error):
+        return RejectedError(said)
     if any(part in text for part in _FULL):
         return TierFullError(f"the store is full: {said}")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(part in text for part in _REJECTED):
