@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from scaler import errors
+from scaler import Client, errors
+from scaler.client import jobs
 from scaler.client.jobs import ClientJobs, Jobs
+from scaler.testing import InProcessCluster
+from scaler_protocol.testing.waiting import wait_until
 
 
 @pytest.mark.parametrize("name", [3, None, "", "\ud800", "two\nlines", b"job", "x" * 10_000])
@@ -50,3 +54,23 @@ def test_a_block_that_begins_while_another_threads_ends_gets_its_tasks() -> None
     client.jobs.leave(cast("Any", client))
     client.entering.join(30)
     assert client.submit_call == client.jobs.submit_here
+
+
+@pytest.mark.parametrize("ends", ["is closed", "is forgotten"])
+def test_the_end_of_the_process_concerns_no_client_that_has_ended(
+    cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    client = Client(cluster.address)
+    hooks: list[object] = []
+    monkeypatch.setattr(jobs.atexit, "register", hooks.append)
+    monkeypatch.setattr(jobs.atexit, "unregister", hooks.remove)
+    client.operations.client_jobs()
+    assert len(hooks) == 1
+    if ends == "is closed":
+        client.disconnect()
+        client.disconnect()
+    else:
+        del client
+        # The engine of a client that nobody has ends by itself, in a thread of its own.
+        wait_until(lambda: gc.collect() >= 0 and not hooks, 30)
+    assert not hooks

@@ -220,8 +220,11 @@ class ClientJobs:
         """Held while a block begins or ends: what `submit_call` is has to agree with whether there are any."""
         self._has_warned = False
         # Who leaves without a word must not take along what has not left.
-        own = weakref.ref(self)
-        atexit.register(_settle_at_exit, own)
+        at_exit = partial(_settle_at_exit, weakref.ref(self))
+        atexit.register(at_exit)
+        self.close: Callable[[], object] = weakref.finalize(self, atexit.unregister, at_exit)
+        """The client has ended, and so has what the process's end is told of it. Idempotent."""
+        self.close.atexit = False
 
     @property
     def is_open(self) -> bool:

@@ -603,6 +603,8 @@ class Operations:
             # Other clients of this process share the engine.
             self._end_futures(client, self._closed)
             self.engine.steps.do(partial(self.engine.objects.drop_references, self._references))
+        if self.jobs is not None:
+            self.jobs.close()
         self._has_left = True
 
     def unanswered(self, client: FutureSource) -> list[ScalerFuture]:
