@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
 
 from scaler_protocol.address import Address
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire.messages import CancelRequest, MonitorSnapshot
 from scaler_ui import cancellation
 from scaler_ui.cancellation import NoAnswerError, Operator
 from scaler_ui.feed import MonitorFeed
+from scaler_ui.web.cancel_route import CANCELLATIONS_MAX
 from scaler_ui.web.server import create_application
 
 CLIENT = "ab" * 16
@@ -72,6 +76,33 @@ def test_what_is_named_is_asked_for(client: TestClient, asked: list[CancelReques
         CancelRequest(0, bytes.fromhex(CLIENT), (5,), "", ""),
         CancelRequest(0, b"", (), "", "nightly"),
     ]
+
+
+def test_requests_that_wait_for_a_silent_scheduler_are_bounded_and_take_no_pages_along(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[CancelRequest] = []
+    is_over = threading.Event()
+
+    def cancel(_operator: Operator, _snapshot: object, _address: str, request: CancelRequest) -> int:
+        waiting.append(request)
+        assert is_over.wait(60)
+        raise NoAnswerError("nobody is there")
+
+    monkeypatch.setattr(Operator, "cancel", cancel)
+    with ThreadPoolExecutor(CANCELLATIONS_MAX) as threads:
+        first = [threads.submit(client.post, "/api/cancel", json={"label": "a"}) for _ in range(CANCELLATIONS_MAX)]
+        try:
+            wait_until(lambda: len(waiting) == CANCELLATIONS_MAX, 30)
+            answer = client.post("/api/cancel", json={"label": "b"})
+            assert answer.status_code == 503
+            assert "4 other requests to cancel tasks wait for the scheduler's answer" in answer.json()["detail"]
+            assert answer.headers["retry-after"] == "5"
+            assert client.get("/api/overview").status_code == 200
+        finally:
+            is_over.set()
+        assert [one.result(30).status_code for one in first] == [503] * CANCELLATIONS_MAX
+    assert client.post("/api/cancel", json={"label": "b"}).json()["detail"] == "nobody is there"
 
 
 class GarbledLink:

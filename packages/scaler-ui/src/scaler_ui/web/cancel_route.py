@@ -20,6 +20,9 @@ from scaler_ui.feed import MonitorFeed
 
 logger = logging.getLogger(__name__)
 
+CANCELLATIONS_MAX = 4
+"""Requests that wait for the scheduler at once. Each has a thread of the event loop's, which has five at least."""
+
 
 class CancelBody(BaseModel):
     """Which tasks: those that fit everything that is named."""
@@ -44,8 +47,9 @@ def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator
     answers: dict[int | str, dict[str, Any]] = {
         403: {"description": "The scheduler, or this service, may not cancel tasks; the text says why"},
         415: {"description": "The request is no JSON"},
-        503: {"description": "The scheduler does not answer"},
+        503: {"description": "The scheduler does not answer, or too many requests wait for its answer already"},
     }
+    running: set[asyncio.Task[int]] = set()
 
     @application.post(
         "/api/cancel",
@@ -67,8 +71,19 @@ def add_cancel_route(application: FastAPI, feed: MonitorFeed, operator: Operator
             snapshot = model.snapshot
         numbers = () if which.number is None else (which.number,)
         wanted = CancelRequest(0, bytes.fromhex(which.client), numbers, which.function, which.label)
+        if len(running) >= CANCELLATIONS_MAX:
+            raise HTTPException(
+                503,
+                f"{len(running)} other requests to cancel tasks wait for the scheduler's answer: nothing was cancelled by this "
+                "one, try again once they have ended, or look whether the scheduler is there",
+                headers={"Retry-After": "5"},
+            )
+        task = asyncio.create_task(asyncio.to_thread(operator.cancel, snapshot, str(feed.monitor_address), wanted))
+        running.add(task)
+        task.add_done_callback(running.discard)
         try:
-            count = await asyncio.to_thread(operator.cancel, snapshot, str(feed.monitor_address), wanted)
+            # The thread goes on where whoever asked has left.
+            count = await asyncio.shield(task)
         except CancellationRefusedError as error:
             raise HTTPException(403, str(error)) from None
         except NoAnswerError as error:
