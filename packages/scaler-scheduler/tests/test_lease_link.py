@@ -11,7 +11,7 @@ import redis
 
 from scaler_protocol.service.storage_url import RedisUrl
 from scaler_scheduler import lease_link
-from scaler_scheduler.core.lease import HOLD_SHARE, Exchange, LeaseRecord
+from scaler_scheduler.core.lease import HOLD_SHARE, Exchange, Lease, LeaseRecord
 from scaler_scheduler.core.succession import Change
 from scaler_scheduler.lease_store import LeaseStore, LeaseStoreError
 
@@ -87,6 +87,66 @@ def test_an_end_while_a_request_hangs_takes_no_longer_than_it_may(monkeypatch: p
 
     asyncio.run(story())
     store.answers.set()
+
+
+def test_a_holder_whose_rules_fail_is_first_no_more_says_so_and_asks_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SlowStore()
+    monkeypatch.setattr(lease_link, "LeaseStore", lambda *_: store)
+    monkeypatch.setattr(lease_link, "AGAIN_SECONDS", 0.05)
+    is_broken = threading.Event()
+    tick = Lease.tick
+
+    def fail_once(rules: Lease, now: float) -> Change | None:
+        if is_broken.is_set():
+            is_broken.clear()
+            raise ZeroDivisionError("a mistake")
+        return tick(rules, now)
+
+    monkeypatch.setattr(Lease, "tick", fail_once)
+
+    async def story() -> None:
+        changed = asyncio.Event()
+        link = lease_link.LeaseLink(URL, LEASE, changed.set)
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        first_term, first_value = link.term, store.value
+        is_broken.set()
+        assert await change_of(link, changed) is Change.STEP_DOWN
+        assert "following it has failed. This scheduler counts as one that has lost it" in caplog.text
+        assert "ZeroDivisionError: a mistake" in caplog.text
+        # It waits for the lease as any other would: it was not given back.
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        assert link.term > first_term
+        assert store.value != first_value
+        link.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_fails_unforeseen_is_said_and_made_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SlowStore()
+    failures = [RuntimeError("a mistake"), RuntimeError("another")]
+    exchange = store.exchange
+
+    def fail_first(request: Exchange) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return exchange(request)
+
+    monkeypatch.setattr(store, "exchange", fail_first)
+    monkeypatch.setattr(lease_link, "LeaseStore", lambda *_: store)
+
+    async def story() -> None:
+        changed = asyncio.Event()
+        link = lease_link.LeaseLink(URL, LEASE, changed.set)
+        assert await change_of(link, changed) is Change.TAKE_OVER
+        link.close()
+
+    asyncio.run(story())
+    assert "asking for it has failed" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OSError("no CA file"), IndexError("pop from empty list"), redis.RedisError()])

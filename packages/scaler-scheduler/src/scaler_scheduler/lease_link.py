@@ -35,7 +35,13 @@ CLOSE_SECONDS = 2.0
 
 WAIT_SECONDS_MAX = 60.0
 
+AGAIN_SECONDS = 5.0
+"""How long after an unforeseen error the lease is asked for again."""
+
 NO_STANDBY_TEXT = "a lease decides which scheduler is first here (--standby-lease), so none takes --standby-of it"
+
+_Requests = queue.SimpleQueue[Exchange | None]
+_Answers = queue.SimpleQueue[bytes | LeaseStoreError | None]
 
 
 class LeaseLink:
@@ -48,8 +54,7 @@ class LeaseLink:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._store = LeaseStore(url, lease_seconds)
-        name = f"process {os.getpid()} on {socket.gethostname()}"
-        self._rules = Lease(new_id(), name, lease_seconds=lease_seconds, now=time.monotonic())
+        self._rules = self._new_rules()
         """Only the thread that follows them has them."""
         self._is_first = False
         self._known_term = 0
@@ -62,16 +67,18 @@ class LeaseLink:
         self._told_of = ""
         """Which other holder the log has named."""
         self._wake = threading.Event()
-        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._requests: _Requests = queue.SimpleQueue()
         """For the thread that asks the store; None ends it."""
-        self._answers: queue.SimpleQueue[bytes | LeaseStoreError | None] = queue.SimpleQueue()
+        self._answers: _Answers = queue.SimpleQueue()
         self._asked: tuple[Exchange, float] | None = None
         """The request that has no answer yet, and when it was made."""
+        self._was_told_first = False
+        """Whether the event loop was told last that this scheduler is first."""
         self._thread = threading.Thread(target=self._run, name="scaler-standby-lease", daemon=True)
         self.standby: bytes | None = None
         """No other scheduler is connected here."""
         self._thread.start()
-        threading.Thread(target=self._ask_store, name="scaler-standby-lease-store", daemon=True).start()
 
     @property
     def term(self) -> int:
@@ -124,25 +131,66 @@ class LeaseLink:
     def close(self) -> None:
         """Give the lease back, if it is this scheduler's."""
         self._closes = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
 
+    def _new_rules(self) -> Lease:
+        name = f"process {os.getpid()} on {socket.gethostname()}"
+        return Lease(new_id(), name, lease_seconds=self._lease_seconds, now=time.monotonic())
+
     # --- the thread that asks the store
 
-    def _ask_store(self) -> None:
-        while (request := self._requests.get()) is not None:
+    def _ask_store(self, store: LeaseStore, requests: _Requests, answers: _Answers) -> None:
+        while (request := requests.get()) is not None:
             answer: bytes | LeaseStoreError | None
             try:
-                answer = self._store.exchange(request)
+                answer = store.exchange(request)
             except LeaseStoreError as error:
                 answer = error
-            self._answers.put(answer)
+            except Exception as error:
+                # What a library raises may be of any kind. Without an answer nothing would be asked any more.
+                logger.exception("the lease at %s: asking for it has failed", self._url)
+                answer = LeaseStoreError(repr(error))
+            answers.put(answer)
             self._wake.set()
-        self._store.close()
+        store.close()
 
     # --- the thread that follows the rules
 
     def _run(self) -> None:
+        while True:
+            asks = threading.Thread(
+                target=self._ask_store,
+                args=(self._store, self._requests, self._answers),
+                name="scaler-standby-lease-store",
+                daemon=True,
+            )
+            try:
+                asks.start()
+                self._follow()
+                return
+            except Exception:
+                logger.exception(
+                    "the lease at %s: following it has failed. This scheduler counts as one that has lost it, and asks for it "
+                    "again in %g s",
+                    self._url,
+                    AGAIN_SECONDS,
+                )
+            # First of all: another one may have the lease as soon as this one has not renewed it.
+            if self._was_told_first:
+                self._note(Change.STEP_DOWN)
+            # As another process would, which knows of nothing that is under way.
+            self._requests.put(None)
+            self._requests, self._answers, self._asked = queue.SimpleQueue(), queue.SimpleQueue(), None
+            self._store = LeaseStore(self._url, self._lease_seconds)
+            self._rules = self._new_rules()
+            self._rules.on_asked(self._known_term, time.monotonic())
+            self._closing.wait(AGAIN_SECONDS)
+            if self._closes:
+                return
+
+    def _follow(self) -> None:
         rules = self._rules
         while True:
             self._wake.clear()
@@ -215,6 +263,7 @@ class LeaseLink:
 
     def _note(self, change: Change | None) -> None:
         if change is not None:
+            self._was_told_first = change is Change.TAKE_OVER
             self._loop.call_soon_threadsafe(self._on_changed, change, self._rules.term)
 
     def _on_changed(self, change: Change, term: int) -> None:
