@@ -138,6 +138,22 @@ def test_jobs_expire_once_their_tasks_have_ended() -> None:
     assert len(harness.snapshot()["clients"]) == 1
 
 
+@pytest.mark.parametrize("keep", [1.0, 4.0, 5.0, 7.0, 30.0])
+def test_a_job_is_forgotten_within_a_second_after_its_time(keep: float) -> None:
+    harness, client, agent = started()
+    ask(client, "open", keep=600.0)
+    ask(client, "open", keep=keep)
+    submit(client, b"P1")
+    # All jobs are looked at every five seconds: in between.
+    harness.advance(61.5)
+    agent.run_all()
+    harness.advance(keep - 0.5)
+    assert status(client)["done"] == 1
+    harness.advance(1.5)
+    assert ask(client, "status").kind == "unknown"
+    assert len(harness.snapshot()["clients"]) == 1
+
+
 def test_with_keys_a_job_is_its_owners_and_the_operators() -> None:
     harness, client, _ = started()
     harness.core.let_operators_end_cluster(())

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from scaler import Client, errors
-from scaler.client import jobs
 from scaler.client.jobs import ClientJobs, Jobs
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
@@ -62,8 +61,8 @@ def test_the_end_of_the_process_concerns_no_client_that_has_ended(
 ) -> None:
     client = Client(cluster.address)
     hooks: list[object] = []
-    monkeypatch.setattr(jobs.atexit, "register", hooks.append)
-    monkeypatch.setattr(jobs.atexit, "unregister", hooks.remove)
+    monkeypatch.setattr("atexit.register", hooks.append)
+    monkeypatch.setattr("atexit.unregister", hooks.remove)
     client.operations.client_jobs()
     assert len(hooks) == 1
     if ends == "is closed":

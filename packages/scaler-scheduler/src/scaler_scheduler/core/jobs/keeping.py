@@ -69,6 +69,8 @@ class Jobs:
         """Restored jobs with results in object storage, of which it is not known yet whether they are there."""
         self._made = 0
         self._look_at = now + LOOK_SECONDS
+        self._soon: list[Job] = []
+        """Jobs that may have to be forgotten before all are looked at next."""
         self._submit: Callable[[ClientRecord, m.TaskBatch, float], None]
         self._cancel: Handler[ClientRecord]
         self._remove: Callable[[ClientRecord, float], None]
@@ -120,14 +122,15 @@ class Jobs:
     def look(self, now: float) -> None:
         """Forget jobs whose time is over, and what was for clients that are gone. To be called now and then."""
         self.saving.look(now)
-        if now < self._look_at or not self._by_name:
+        is_due = now >= self._look_at and bool(self._by_name)
+        if is_due:
+            self._look_at = now + LOOK_SECONDS
+            until = self._unix(self._look_at)
+            self._soon = [job for job in self._by_name.values() if self._may_end_by(job, until)]
+        if self._soon:
+            self._forget_expired(now)
+        if not is_due:
             return
-        self._look_at = now + LOOK_SECONDS
-        for job in list(self._by_name.values()):
-            expires_at = job.expires_at()
-            if expires_at is not None and self._unix(now) >= expires_at:
-                self._outbox.log("info", f"job {job.name} is forgotten: it was kept for {job.keep_seconds:g} s")
-                self._forget(job, now)
         known = {client_id for job in self._by_name.values() for client_id in (*job.numbers, *job.seen)}
         absent = {client_id for client_id in known if client_id not in self._clients}
         self._absent_since = {client_id: self._absent_since.get(client_id, now) for client_id in absent}
@@ -135,6 +138,19 @@ class Jobs:
         gone = [client_id for client_id, since in self._absent_since.items() if now >= since + patience]
         for job in self._by_name.values() if gone else ():
             job.forget_absent(self._clients, gone)
+
+    def _may_end_by(self, job: Job, until: float) -> bool:
+        expires_at = job.expires_at()
+        return job.keep_seconds <= LOOK_SECONDS if expires_at is None else expires_at <= until
+
+    def _forget_expired(self, now: float) -> None:
+        unix = self._unix(now)
+        for job in self._soon:
+            expires_at = job.expires_at()
+            if expires_at is not None and unix >= expires_at and self._by_id.get(job.id) is job:
+                self._outbox.log("info", f"job {job.name} is forgotten: it was kept for {job.keep_seconds:g} s")
+                self._forget(job, now)
+        self._soon = [job for job in self._soon if self._by_id.get(job.id) is job]
 
     # --- what clients submit
 
@@ -461,6 +477,8 @@ class Jobs:
             job = self._find(name, client)
             if keep_seconds > 0.0 and keep_seconds != job.keep_seconds:
                 job.keep_seconds = keep_seconds
+                if keep_seconds <= LOOK_SECONDS and job not in self._soon:
+                    self._soon.append(job)
                 self._write(job, journal.pack(journal.Kind.KEPT, {"keep": keep_seconds}))
             return job
         try:
@@ -481,6 +499,8 @@ class Jobs:
         job = Job(job_id, name, owner, client.name, unix, client_of_job(job_id, name, group, self.arrived, now))
         job.keep_seconds = keep_seconds if keep_seconds > 0.0 else self._config.job_keep_seconds
         self._file(job)
+        if job.keep_seconds <= LOOK_SECONDS:
+            self._soon.append(job)
         self._write(job, journal.opened(job))
         return job
 
