@@ -41,6 +41,8 @@ class KeptJobs:
         self._loop = asyncio.get_running_loop()
         self._files: JobJournals | None = None
         self._store: StoredJournals | None = None
+        self._leaving: StoredJournals | None = None
+        """Those of an earlier core, while what is left of them is being stored."""
         self.is_due = False
         """Whether this scheduler is first, and could not take the jobs up so far."""
         self._reason = ""
@@ -112,8 +114,11 @@ class KeptJobs:
     def _opened_store(self, term: int) -> StoredJournals:
         if self._store is None:
             # Not needed by most schedulers.
-            from scaler_scheduler.stored_journals import StoredJournals
+            from scaler_scheduler.stored_journals import JournalsAwayError, StoredJournals
 
+            self._end_leaving()
+            if self._leaving is not None:
+                raise JournalsAwayError(f"--storage-url {self._url}: what is left from before is being stored")
             told: list[StoredJournals] = []
             self._store = StoredJournals(str(self._url), self._journal_store(term), partial(self._tell, told))
             told.append(self._store)
@@ -173,6 +178,7 @@ class KeptJobs:
 
     def look(self, now: float) -> None:
         """Write again what the disk did not take. To be called now and then."""
+        self._end_leaving()
         if self._files is not None and (due := self._files.look(now)):
             self._loop.run_in_executor(None, sync_files, due)
 
@@ -181,11 +187,31 @@ class KeptJobs:
         """Why this scheduler keeps its jobs no more; empty while it does."""
         return "" if self._store is None else self._store.lost
 
+    def leave(self) -> None:
+        """Let go of the journals, because this scheduler is first no more. What is left for a store is written meanwhile."""
+        if self._store is not None:
+            if self._leaving is not None:
+                # Of the core before that.
+                self._leaving.close()
+            self._store.begin_close()
+            self._leaving, self._store = self._store, None
+        self._close_files()
+
+    def _end_leaving(self) -> None:
+        if self._leaving is not None and self._leaving.has_closed:
+            self._leaving.close()
+            self._leaving = None
+
     def close(self) -> None:
         """Write what is left, and let go of the journals."""
+        self._close_files()
+        for store in (self._leaving, self._store):
+            if store is not None:
+                store.close()
+        self._leaving = self._store = None
+
+    def _close_files(self) -> None:
+        """Write what is left in files, and let go of them."""
         if self._files is not None:
             self._files.close()
             self._files = None
-        if self._store is not None:
-            self._store.close()
-            self._store = None

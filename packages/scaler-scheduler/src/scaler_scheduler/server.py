@@ -231,7 +231,7 @@ class _Server:
         if change is Change.STEP_DOWN:
             self._core.dismiss_peers()
             self._perform(now)
-            self._kept_jobs.close()
+            self._kept_jobs.leave()
         try:
             core = self._kept_jobs.new_core(self._config_now(), now)
         except ServiceError as error:
@@ -243,7 +243,7 @@ class _Server:
         """Another scheduler has taken the jobs. To peers this is a restart."""
         now = time.monotonic()
         self._perform(now)
-        self._kept_jobs.close()
+        self._kept_jobs.leave()
         self._use(self._kept_jobs.core_without(self._config_now(), reason, now))
 
     def _take_up_jobs(self) -> None:

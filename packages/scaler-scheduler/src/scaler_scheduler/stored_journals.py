@@ -114,13 +114,24 @@ class StoredJournals:
             self._dropped.append(job)
         self._wake.set()
 
-    def close(self) -> None:
-        """Have stored what is left, and let go of the journals. Waits for two seconds at most."""
+    def begin_close(self) -> None:
+        """Have stored what is left, and let go of the journals, within two seconds. To be followed by `close`. Idempotent."""
+        if self._closes.is_set():
+            return
         self._closes_at = time.monotonic() + CLOSE_SECONDS
         self._closes.set()
         self._wake.set()
         self._hurries.set()
-        self._thread.join(CLOSE_SECONDS)
+
+    @property
+    def has_closed(self) -> bool:
+        """Whether `close` would not wait: the journals are let go of, or their time for that is over."""
+        return self._closes.is_set() and (not self._thread.is_alive() or time.monotonic() >= self._closes_at)
+
+    def close(self) -> None:
+        """Have stored what is left, and let go of the journals. Waits for two seconds at most, from `begin_close` on."""
+        self.begin_close()
+        self._thread.join(max(0.0, self._closes_at - time.monotonic()))
         with self._lock:
             unstored = self._waiting_bytes
         if unstored:
