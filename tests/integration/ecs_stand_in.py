@@ -8,6 +8,7 @@ task runs. Containers, images, networks and machines exist in name only.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import json
 import os
@@ -18,12 +19,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import boto3
 import httpx
-from moto.ecs.models import ecs_backends
-from moto.moto_api import state_manager
-from moto.server import ThreadedMotoServer
+
+# moto and boto3 are imported where they are used: that takes seconds, and every process of a spread run imports this module.
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -35,8 +35,13 @@ LOOK_SECONDS = 0.05
 
 Json = dict[str, Any]
 
-_session = boto3.session.Session()
-"""One for all: it reads the large descriptions of AWS's services only once."""
+
+@functools.cache
+def _session() -> Any:
+    """One for all: it reads the large descriptions of AWS's services only once."""
+    import boto3
+
+    return boto3.session.Session()
 
 
 def error(code: str, message: str = "", status: int = 400) -> tuple[int, Json]:
@@ -52,13 +57,23 @@ class EcsStandIn:
     """Started by the constructor; `close` leaves nothing running."""
 
     def __init__(self) -> None:
+        from moto import settings
+        from moto.ecs.models import ecs_backends
+        from moto.moto_api import state_manager
+        from moto.server import ThreadedMotoServer
+
+        self._backends = ecs_backends
+        self._states = state_manager
         self.calls: list[tuple[str, Json]] = []
         """Every call that came: its action and its words."""
         self.instead: defaultdict[str, list[tuple[int, Json]]] = defaultdict(list)
         """By action: what the next calls are answered instead of what moto would say."""
         self._by_token: dict[str, Json] = {}
+        # Thousands of machine images, which moto makes anew for every test. No test has use for one.
+        self._no_images = mock.patch.object(settings, "ec2_load_default_amis", return_value=False)
+        self._no_images.start()
         # Left to itself moto's tasks walk through their life at every look.
-        state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1_000_000_000})
+        self._states.set_transition("ecs::task", {"progression": "manual", "times": 1_000_000_000})
         self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._moto.start()
         host, port = self._moto.get_host_and_port()
@@ -88,7 +103,7 @@ class EcsStandIn:
     @property
     def tasks(self) -> Mapping[str, Any]:
         """Moto's own tasks by ARN."""
-        found: dict[str, Any] = ecs_backends[ACCOUNT][REGION].tasks.get(CLUSTER, {})
+        found: dict[str, Any] = self._backends[ACCOUNT][REGION].tasks.get(CLUSTER, {})
         return dict(found)
 
     def set_status(self, status: str) -> None:
@@ -130,7 +145,7 @@ class EcsStandIn:
         """A task was asked to stop; moto has stopped it at once."""
 
     def _client(self, service: str) -> Any:
-        return _session.client(
+        return _session().client(
             service,
             region_name=REGION,
             endpoint_url=self._moto_url,
@@ -145,7 +160,8 @@ class EcsStandIn:
         self._http.post("/moto-api/reset")
         self._http.close()
         self._moto.stop()
-        state_manager.unset_transition("ecs::task")
+        self._states.unset_transition("ecs::task")
+        self._no_images.stop()
 
 
 class EcsWithProcesses(EcsStandIn):

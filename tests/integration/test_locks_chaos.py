@@ -41,7 +41,7 @@ with client.lock("programs", timeout=60):
         thread.start()
     client.submit(abs, -1).result()
     open(sys.argv[2], "w").close()
-    time.sleep(600)
+    time.sleep(600)  # sleeps: until it is killed
 """
 
 
