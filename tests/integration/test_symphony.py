@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,9 @@ import pytest
 
 from scaler import Client, Retries
 from scaler.errors import ProcessorDiedError, TaskNotRunError, TaskTimeoutError
+from scaler_protocol.monitoring.profile_tree import collapsed
+from scaler_ui.profiles import calls_of, take_profile
+from tests.integration import profiled
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
 from tests.integration.functions import fail, keyword_only, mark_and_sleep, mark_and_wait, sleep_and_return, square
 from tests.integration.main_program import run_program
@@ -294,6 +297,34 @@ def test_object_storage_may_be_elsewhere_afterwards(
     )
     assert ask_processes("after") <= before, "the same processes as before"
     assert ask_processes("again") <= before
+
+
+def test_a_profile_of_tasks_in_the_service(symphony: Symphony) -> None:
+    done = threading.Event()
+    # Service processes start with their first task, and import what it needs.
+    for future in [symphony.client.submit(profiled.divided, 0.2) for _ in range(3 * INSTANCES)]:
+        future.result(timeout=60)
+
+    def keep_busy() -> None:
+        while not done.is_set():
+            for future in [symphony.client.submit(profiled.divided, 0.3) for _ in range(BASE_CONCURRENCY)]:
+                future.result(timeout=60)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(keep_busy)
+        try:
+            profile = take_profile(symphony.scheduler.addresses["monitor"], 4)
+        finally:
+            done.set()
+        working.result()
+    assert (profile.agents, profile.answered) == (1, 1)
+    assert profile.processors >= 1
+    stacks = collapsed(calls_of(profile))
+    assert sum(profile.microseconds) > 1e6, stacks
+    # From the function of the task on, by its name; the rest is what the service does around it.
+    roots = {line.partition(";")[0].partition(" ")[0] for line in stacks.splitlines()}
+    assert roots <= {"tests.integration.profiled.divided", "(short"}, stacks
+    assert ";three_quarters (tests/integration/profiled.py:" in stacks
 
 
 def test_many_threads_of_callbacks(symphony: Symphony) -> None:

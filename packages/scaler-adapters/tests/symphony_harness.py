@@ -82,10 +82,13 @@ class Harness:
         error: str = "",
         buffers: tuple[bytes, ...] = (),
         status: m.Status = m.Status.SUCCESS,
+        profile: Any = None,
     ) -> None:
         key = self.key_of(number)
         del self.running[key]
-        result = None if error else RemoteResult(status, payload, buffers, 5, {"cpu_times": 4, "memory_peaks": 3})
+        result = (
+            None if error else RemoteResult(status, payload, buffers, 5, {"cpu_times": 4, "memory_peaks": 3}, profile)
+        )
         self.handle(events.TaskEnded(key, result, error))
 
     def numbers(self) -> list[int]:

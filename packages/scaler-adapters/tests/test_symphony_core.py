@@ -18,6 +18,7 @@ from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
 from scaler_protocol.capabilities import pin_to
+from scaler_protocol.monitoring.profile_tree import CallTable, collapsed
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import OBJECT, PER_CALL, PICKLED
 from scaler_protocol.runtime.task_context import set_task_context
@@ -247,13 +248,16 @@ def test_the_runner_reports_whatever_happens() -> None:
     assert b"UnpicklingError" in result.payload
 
 
-SERVICE = """
+WITHOUT_US = """
 import pickle, sys
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("scaler", "scaler_protocol", "scaler_adapters"):
             raise ImportError(name)
 sys.meta_path.insert(0, Nothing())
+"""
+
+SERVICE = f"""{WITHOUT_US}
 fn, *args = pickle.loads(bytes.fromhex(sys.stdin.read()))
 sys.stdout.write(pickle.dumps([fn(*args) for _ in range(2)]).hex())
 """
@@ -283,6 +287,114 @@ def test_what_travels_by_value_needs_nothing_of_ours_in_the_service(soam: Any) -
         result = RemoteResult(*fields)
         assert result.status == m.Status.SUCCESS, result.payload
         assert pickle.loads(result.payload[1:]) == (namespace["C"].A, 1)
+
+
+PROFILED_SERVICE = f"""{WITHOUT_US}
+answers = []
+for payload in map(bytes.fromhex, sys.stdin.read().split()):
+    fn, *args = pickle.loads(payload)
+    answers.append(fn(*args))
+sys.stdout.write(pickle.dumps(answers).hex())
+"""
+
+
+def test_a_service_that_knows_the_other_modules_gets_those_that_sample(soam: Any) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(
+        "import time\ndef spin(rounds):\n for number in range(rounds): pass\n"
+        "def f(seconds):\n until = time.monotonic() + seconds\n while time.monotonic() < until: spin(100_000)",
+        namespace,
+    )
+    function = PER_CALL + PICKLED + by_value.dumps(namespace["f"])
+    tasks = [
+        RemoteTask(
+            function, PICKLED + pickle.dumps(((seconds,), {})), [], b"", {}, False, 1, 0, "", "", profile=profile
+        )
+        for seconds, profile in ((0.0, None), (0.5, (20.0, 200, FUNCTION)))
+    ]
+    modules = soam.MODULES, soam.PROFILE_MODULES
+    payloads = [
+        cloudpickle.dumps((task_runner.run_task_with, chosen, *task)).hex()
+        for chosen, task in zip(modules, tasks, strict=True)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROFILED_SERVICE],
+        input=" ".join([*payloads, payloads[1]]).encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *others = (RemoteResult(*fields) for fields in pickle.loads(bytes.fromhex(done.stdout.decode())))
+    assert (first.status, first.profile) == (m.Status.SUCCESS, None)
+    assert len(others) == 2
+    for result in others:
+        assert result.profile is not None
+        _, samples, _, calls = result.profile
+        assert samples > 10
+        table = CallTable(*calls)
+        stacks = collapsed(table)
+        assert sum(table.microseconds) == pytest.approx(5e5, rel=0.4)
+        assert all(line.startswith(f"{FUNCTION.hex()};f (") for line in stacks.splitlines()), stacks
+        assert ";spin (" in stacks
+
+
+def calls(microseconds: int) -> tuple[Any, ...]:
+    return tuple(CallTable([0, 1], [0, 1], [2, 2], [0, 7], [0, microseconds], (FUNCTION.hex(), "f", "")))
+
+
+def test_tasks_that_begin_while_a_profile_is_taken_bring_samples(harness: Harness) -> None:
+    harness.submit(1)
+    harness.incoming(m.ProfileRequest(3.0, 100, 1000))
+    harness.submit(2)
+    assert harness.running[harness.key_of(1)].profile is None, "nobody can tell it anything any more"
+    assert harness.running[harness.key_of(2)].profile == (3.0, 100, FUNCTION)
+    harness.end(2, profile=("host:1", 5, 100, calls(40)))
+    harness.submit(3)
+    harness.end(3, profile=("host:1", 6, 150, calls(50)))
+    harness.advance(1.0)
+    (told,) = harness.take(m.ProfileSamples)
+    assert isinstance(told, m.ProfileSamples)
+    assert (told.processors, told.samples, told.cost_microseconds) == (1, 11, 150)
+    assert (list(told.microseconds), told.texts) == ([0, 90], (FUNCTION.hex(), "", "f"))
+    # What a task brings that was cancelled meanwhile counts too.
+    harness.submit(4)
+    harness.incoming(m.TaskCancel(CLIENT, [4]))
+    harness.end(4, profile=("host:2", 1, 10, calls(7)))
+    harness.advance(1.0)
+    (told,) = harness.take(m.ProfileSamples)
+    assert isinstance(told, m.ProfileSamples)
+    assert list(told.microseconds) == [0, 7]
+    harness.advance(1.1)
+    harness.advance(0.6)
+    harness.take(m.ProfileSamples)
+    harness.submit(5)
+    assert harness.running[harness.key_of(5)].profile is None
+    harness.end(5, profile=("host:1", 1, 1, calls(1)))
+    harness.advance(5)
+    assert not harness.take(m.ProfileSamples)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ("host", 1, 1, ()),
+        ("host", -1, 1, calls(1)),
+        ("host", 1, 1, ([7], [0], [0], [0], [0], ("f",))),
+        ("host", 1, 1, ([0], [3], [0], [0], [0], ("f",))),
+        ("host", 1, 1, ([0], [0], [0], [0], [-1], ("f",))),
+        (1,),
+        7,
+    ],
+)
+def test_a_profile_that_a_task_has_spoiled_ends_nothing(harness: Harness, profile: Any) -> None:
+    harness.incoming(m.ProfileRequest(3.0, 100, 1000))
+    harness.submit(1)
+    harness.end(1, profile=profile)
+    harness.advance(1.0)
+    (told,) = harness.take(m.ProfileSamples)
+    assert isinstance(told, m.ProfileSamples)
+    assert (told.samples, list(told.microseconds)) == (0, [])
+    assert harness.answers() == {1: m.Status.SUCCESS}
 
 
 def fork_and_wait(fails: bool) -> int:

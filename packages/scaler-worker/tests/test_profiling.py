@@ -14,15 +14,16 @@ import pytest
 from agent_harness import FUNCTION, AgentHarness
 
 from scaler_protocol.monitoring.profile_tree import CallTable, ProfileTree, collapsed
+from scaler_protocol.runtime.sampled_stacks import NODES_MAX, SampledStacks, call_table
+from scaler_protocol.session.profile_reports import LATE_SECONDS
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_worker.core import effects, events
-from scaler_worker.core.profiling import LATE_SECONDS
 from scaler_worker.processor.channel import AgentGoneError
 from scaler_worker.processor.profile_records import profile_parts, read_profile, read_request, request_parts
 from scaler_worker.processor.records import Bytes
 from scaler_worker.processor.running_task import RunningTask
-from scaler_worker.processor.sampler import NODES_MAX, SWITCH_SECONDS, Sampler
+from scaler_worker.processor.sampler import SWITCH_SECONDS, Sampler
 
 
 def calls(root: str, microseconds: int) -> CallTable:
@@ -111,7 +112,7 @@ def tree(*stacks: tuple[str, float]) -> dict[bytes | str, list[Any]]:
 
 
 def record(*stacks: tuple[str, float]) -> bytes:
-    return b"".join(profile_parts(tree(*stacks), 12, 0.5, ["/here", None, ""]))
+    return b"".join(profile_parts(call_table(tree(*stacks), ["/here", None, ""]), 12, 0.5))
 
 
 def test_records_say_what_was_sampled() -> None:
@@ -124,8 +125,7 @@ def test_records_say_what_was_sampled() -> None:
 
 def test_files_are_named_from_the_search_path_on() -> None:
     code = compile("def f(): pass", "/here/package/module.py", "exec")
-    parts = profile_parts({FUNCTION: [0.0, {code: [0.0, {3: [1.0, {}]}]}]}, 1, 0.0, ["/here", "/"])
-    _, _, table = read_profile(b"".join(parts))
+    table = call_table({FUNCTION: [0.0, {code: [0.0, {3: [1.0, {}]}]}]}, ["/here", "/"])
     assert collapsed(table) == f"{FUNCTION.hex()};<module> (package/module.py:1);package/module.py:3 1000000\n"
 
 
@@ -225,11 +225,10 @@ def test_tasks_that_are_too_short_to_be_seen_are_not_forgotten() -> None:
     running = sampled.running
     running.row = None
     sampled.sampler._look(0, 0.25)
-    assert set(sampled.sampler._roots) == {"(short tasks)"}
+    assert set(sampled.sampler._stacks.roots) == {"(short tasks)"}
     # No task has begun since.
     sampled.sampler._look(0, 0.5)
-    _, _, table = read_profile(b"".join(profile_parts(sampled.sampler._roots, 1, 0.0, [])))
-    assert collapsed(table) == "(short tasks) 250000\n"
+    assert collapsed(call_table(sampled.sampler._stacks.roots, [])) == "(short tasks) 250000\n"
 
 
 def test_a_sampler_without_its_agent_ends() -> None:
@@ -240,9 +239,9 @@ def test_a_sampler_without_its_agent_ends() -> None:
 
 
 def test_a_task_with_very_many_stacks_is_kept_within_bounds() -> None:
-    sampled = Sampled()
+    stacks = SampledStacks(tree.__code__, (), ())
     root: list[Any] = [0.0, {}]
     for number in range(3 * NODES_MAX):
-        sampled.sampler._add(root, [], number, 0.001)
+        stacks.add(root, [], number, 0.001)
     assert len(root[1]) <= NODES_MAX + 1
     assert sum(node[0] for node in root[1].values()) == pytest.approx(3 * NODES_MAX * 0.001)

@@ -27,6 +27,9 @@ cloudpickle.register_pickle_by_value(task_runner)
 MODULES = compressed_sources("scaler_protocol.payloads.execution")
 """What payloads name and the runner uses, each after those it imports."""
 
+PROFILE_MODULES = MODULES | compressed_sources("scaler_protocol.runtime.task_sampler")
+"""Those, and what samples a task: sent along while a profile is taken."""
+
 EARLY_RESPONSES_MAX = 10_000
 """Responses kept for tasks whose submission has not returned yet."""
 
@@ -76,7 +79,8 @@ class SymphonySession:
     def submit(self, key: int, task: RemoteTask) -> None:
         """Send one task. It ends with `on_ended(key, …)`, now or later."""
         try:
-            packed = cloudpickle.dumps((task_runner.run_task_with, MODULES, *task))
+            modules = MODULES if task.profile is None else PROFILE_MODULES
+            packed = cloudpickle.dumps((task_runner.run_task_with, modules, *task))
             attributes = self._soamapi.TaskSubmissionAttributes()
             attributes.set_task_input(self._message_class(packed))
             handle = self._session.send_task_input(attributes)

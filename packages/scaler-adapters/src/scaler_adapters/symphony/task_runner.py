@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 import sys
 import time
 import types
@@ -20,6 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
+
+
+_PROVIDED = "_provided_by_scaler"
+"""An attribute of modules that were made here."""
 
 
 class RemoteTask(NamedTuple):
@@ -48,6 +53,8 @@ class RemoteTask(NamedTuple):
     """The id of the client that submitted the task."""
     retried_after: tuple[str, ...] = ()
     """Full names of exception classes after which the scheduler may try it again."""
+    profile: tuple[float, int, bytes] | None = None
+    """Where a profile is taken: for how many seconds more, samples a second, and the id of the task's function."""
 
 
 class RemoteResult(NamedTuple):
@@ -60,6 +67,8 @@ class RemoteResult(NamedTuple):
     duration: int
     figures: Mapping[str, int]
     """What else was measured, by the names of columns of `Reported`."""
+    profile: tuple[str, int, int, tuple[Any, ...]] | None = None
+    """What was sampled: the process, samples, microseconds the sampler has used so far, and the fields of a `CallTable`."""
 
 
 def run_task_with(modules: Mapping[str, bytes], *fields: Any) -> tuple[Any, ...]:
@@ -75,6 +84,9 @@ def _provide(modules: Mapping[str, bytes]) -> None:
             importlib.import_module(name)
     except ImportError:
         for name, source in modules.items():
+            if hasattr(sys.modules.get(name), _PROVIDED):
+                # By an earlier task that came with fewer of them.
+                continue
             parent = name.rpartition(".")[0]
             while parent and parent not in sys.modules:
                 package = sys.modules[parent] = types.ModuleType(parent)
@@ -82,6 +94,7 @@ def _provide(modules: Mapping[str, bytes]) -> None:
                 parent = parent.rpartition(".")[0]
             module = sys.modules[name] = sys.modules.get(name) or types.ModuleType(name)
             exec(compile(zlib.decompress(source), f"<{name}>", "exec"), module.__dict__)
+            setattr(module, _PROVIDED, True)
 
 
 def run_task(*fields: Any) -> tuple[Any, ...]:
@@ -89,6 +102,10 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
     task = RemoteTask(*fields)
     process = os.getpid()
     started, cpu_started = time.perf_counter(), time.process_time()
+    sampler = None
+    if task.profile is not None:
+        sampler = _sampler()
+        sampler.begin(*task.profile)
     with _task_context(task):
         # Inside: a context manager may not be able to pass an exception on that forbids assignments.
         status, payload, buffers = _execute(task)
@@ -98,7 +115,23 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
     duration = int((time.perf_counter() - started) * 1e6)
     cpu_time = int((time.process_time() - cpu_started) * 1e6)
     figures = {"cpu_times": cpu_time, "memory_peaks": _memory_peak_bytes()}
-    return tuple(RemoteResult(status, payload, buffers, duration, figures))
+    profile = None
+    if sampler is not None:
+        samples, cost, calls = sampler.end()
+        profile = f"{socket.gethostname()}:{process}", samples, cost, tuple(calls)
+    return tuple(RemoteResult(status, payload, buffers, duration, figures, profile))
+
+
+def _sampler() -> Any:
+    """Return the sampler of this process, which outlives its tasks while a profile is taken."""
+    from scaler_protocol.payloads.execution import Execution
+    from scaler_protocol.runtime.task_sampler import sampler_of_this_process
+
+    boundary = Execution.run.__code__
+    # A folder, or where modules were made from their sources, how their names begin.
+    own = boundary.co_filename.removesuffix("payloads/execution.py").removesuffix("payloads.execution>")
+    # Threads of clients inside tasks begin in this module.
+    return sampler_of_this_process(boundary, (own, run_task.__code__.co_filename))
 
 
 def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:

@@ -52,6 +52,18 @@ class CallTable(NamedTuple):
     texts: tuple[str, ...] = ()
 
 
+def check_calls(table: CallTable) -> CallTable:
+    """Return a table whose rows a task may have written. Raises ValueError where it is none."""
+    count = len(table.parents)
+    if any(len(column) != count for column in table[1:5]):
+        raise ValueError("the columns of a profile have different lengths")
+    if any(parent > row for row, parent in enumerate(table.parents)):
+        raise ValueError("a call comes before its caller")
+    if count and max(max(table.names), max(table.files)) >= len(table.texts):
+        raise ValueError("a call has a name that is not there")
+    return table
+
+
 class _Node:
     __slots__ = ("children", "depth", "key", "microseconds")
 

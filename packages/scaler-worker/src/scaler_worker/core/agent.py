@@ -33,6 +33,7 @@ from scaler_protocol.session import (
     RefusedByPeer,
     SilenceWatch,
 )
+from scaler_protocol.session.profile_reports import ProfileReports
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import asked_of
 from scaler_protocol.wire.messages import Status
@@ -48,7 +49,6 @@ from scaler_worker.core.memory_limits import MemoryLimits
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.options import AgentOptions
 from scaler_worker.core.pinned import granted_of, line_of
-from scaler_worker.core.profiling import Profiling
 from scaler_worker.core.reporting import Reporter
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice
@@ -94,7 +94,9 @@ class AgentCore:
         self._memory_limits = MemoryLimits(state, self._endings)
         self._dispatcher = Dispatcher(state, self._returns, self._nesting, self._lifecycle, self._memory_limits)
         self._leaving = Leaving(state, self._returns, self._nesting)
-        self._profiling = Profiling(state.connection, state.outbox)
+        self._profiles = ProfileReports(
+            state.connection, lambda seconds, rate: state.outbox.add(effects.SampleProcessors(seconds, rate))
+        )
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             events.Start: self._on_start,
             events.Tick: self._on_tick,
@@ -123,7 +125,7 @@ class AgentCore:
             events.StopRequested: self._leaving.on_stop_requested,
             events.ProcessorProgress: self._reporter.on_progress,
             events.OutputRead: self._reporter.on_output_read,
-            events.ProcessorSamples: self._profiling.on_samples,
+            events.ProcessorSamples: self._on_samples,
         }
         self._message_handlers: dict[type[Any], Callable[[Any, float], None]] = {
             m.TaskBatch: self._accept_tasks,
@@ -132,7 +134,7 @@ class AgentCore:
             m.TaskRecall: self._recall_tasks,
             m.ClientGone: self._drop_client,
             m.Relay: self._nesting.deliver_relay,
-            m.ProfileRequest: self._profiling.on_request,
+            m.ProfileRequest: self._profiles.on_request,
             m.Drain: lambda message, now: self._leaving.leave("drained", inf),
             m.Shutdown: lambda message, now: self._leaving.leave(
                 message.text or "shut down by the scheduler", now + SHUTDOWN_GRACE_SECONDS
@@ -184,7 +186,7 @@ class AgentCore:
             self._nesting.return_at,
             departure.deadline,
             self._endings.next_deadline(),
-            self._profiling.due_at,
+            self._profiles.due_at,
         )
         if self._slots != self._processors.unblocked_count():
             deadline = min(deadline, self._lifecycle.next_deadline(now))
@@ -378,8 +380,11 @@ class AgentCore:
         if self._memory_limits.watched:
             self._memory_limits.tick(now)
         self._lifecycle.stop_idle(now)
-        if now >= self._profiling.due_at:
-            self._profiling.report(now)
+        if now >= self._profiles.due_at:
+            self._profiles.report(now)
+
+    def _on_samples(self, event: events.ProcessorSamples, now: float) -> None:
+        self._profiles.add(event.processor, event.samples, event.cost_microseconds, event.calls)
 
     def _log_silence(self, now: float) -> None:
         line = self._silence.look(now)

@@ -9,6 +9,7 @@ follows from it for everyone is settled once per `take_effects`.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,10 +21,11 @@ from scaler_adapters.symphony.core.answers import Answers
 from scaler_adapters.symphony.core.functions import FunctionTable
 from scaler_adapters.symphony.core.options import SymphonyOptions, hello_of, refusal_of
 from scaler_adapters.symphony.core.tasks import Task, TaskTable
-from scaler_adapters.symphony.task_runner import RemoteTask
+from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol.address_list import split_addresses
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import FINGERPRINT_BYTES
+from scaler_protocol.monitoring.profile_tree import CallTable, check_calls
 from scaler_protocol.payloads.framing import unframe_object
 from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
 from scaler_protocol.session import (
@@ -36,6 +38,7 @@ from scaler_protocol.session import (
     RefusedByPeer,
     SilenceWatch,
 )
+from scaler_protocol.session.profile_reports import ProfileReports
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 from scaler_protocol.wire.task_lists import portions_of, result_portions
@@ -87,6 +90,9 @@ class SymphonyCore:
         self._answers = Answers()
         self._objects: dict[bytes, Sequence[bytes]] = {}
         """Buffers of objects that tasks here need."""
+        self._profiles = ProfileReports(self._connection, self._sample)
+        self._sample_until = -inf
+        self._sample_rate = 0
         self._session_open = False
         self._reconnect_at = inf
         self._reconnect_pause = RECONNECT_SECONDS
@@ -119,6 +125,7 @@ class SymphonyCore:
             m.Drain: lambda _: self._leave("drained", inf),
             m.Shutdown: lambda message: self._leave(message.text or "shut down by the scheduler", self._now),
             m.Goodbye: lambda message: self._log(INFO, f"the scheduler has ended: {message.text}"),
+            m.ProfileRequest: lambda message: self._profiles.on_request(message, self._now),
             m.Notice: lambda message: self._log(WARNING if message.level else INFO, message.text),
         }
 
@@ -147,7 +154,7 @@ class SymphonyCore:
         """When a `Tick` has something to do next; `inf` for never."""
         if self._stopped:
             return inf
-        deadline = min(self._connection.next_deadline(), self._reconnect_at)
+        deadline = min(self._connection.next_deadline(), self._reconnect_at, self._profiles.due_at)
         if self._tasks.queue and len(self._tasks.running) >= self._base:
             deadline = min(deadline, self._progress_at + STALLED_SECONDS)
         if self._leave_by is not None:
@@ -374,10 +381,35 @@ class SymphonyCore:
             identity_prefix=self._options.incarnation[:FINGERPRINT_BYTES] if self._options.security_dir else b"",
             client=task.batch.client,
             retried_after=task.asked.retries.on if task.asked.retries is not None else (),
+            profile=self._profile_of(task),
         )
         self._outbox.add(effects.RunTask(task.key, remote))
 
+    def _sample(self, seconds: float, rate: int) -> None:
+        self._sample_until, self._sample_rate = self._now + seconds, rate
+
+    def _profile_of(self, task: Task) -> tuple[float, int, bytes] | None:
+        """Return what a task is told that begins while a profile is taken. One that runs already cannot be told anything."""
+        seconds = self._sample_until - self._now
+        return (seconds, self._sample_rate, task.function) if seconds > 0 else None
+
+    def _take_profile(self, result: RemoteResult) -> None:
+        if result.profile is None:
+            return
+        try:
+            process, samples, cost, (*columns, texts) = result.profile
+            samples, cost = array("Q", (samples, cost))
+            parents, names, files, lines, times = map(array, "IIIIQ", columns)
+            calls = check_calls(CallTable(parents, names, files, lines, times, tuple(map(str, texts))))
+        except (TypeError, ValueError, OverflowError) as error:
+            # The task may have written it.
+            self._log(WARNING, f"a task has sent a profile that cannot be read: {error}")
+            return
+        self._profiles.add(process, samples, cost, calls)
+
     def _on_ended(self, event: events.TaskEnded) -> None:
+        if event.result is not None:
+            self._take_profile(event.result)
         task = self._tasks.running.pop(event.key, None)
         if task is None:
             return
@@ -440,6 +472,8 @@ class SymphonyCore:
                 self._stop(self._silence.last_words(happened.silent_seconds), failed=True)
                 return
         self._log_silence()
+        if self._now >= self._profiles.due_at:
+            self._profiles.report(self._now)
         if self._now >= self._reconnect_at:
             self._reconnect_at = inf
             self._outbox.add(effects.OpenSession())

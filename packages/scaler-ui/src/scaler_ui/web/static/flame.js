@@ -125,7 +125,7 @@ class Panel {
   describe(data) {
     if (!data.parents) return "asking workers…";
     const notes = [data.done ? `${integer(data.seconds)} s` : `${integer(data.elapsed_seconds)} of ${integer(data.seconds)} s`, `${plural(data.samples, "sample")} from ${plural(data.processors, "processor")}`, `sampling took ${seconds(data.cost_seconds)}`];
-    if (data.done && data.answered < data.agents) notes.push(`${data.agents - data.answered} of ${plural(data.agents, "worker agent")} have sent none (those of Symphony never do)`);
+    if (data.done && data.answered < data.agents) notes.push(`${data.agents - data.answered} of ${plural(data.agents, "worker agent")} have sent none`);
     if (data.done && !data.parents.length) notes.push("no task ran");
     return notes.join(" · ");
   }
