@@ -13,7 +13,7 @@ from synthetic_cluster import ALICE, BOB, FUNCTIONS, UNIX, events, failure_paylo
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import TaskEvent as T
-from scaler_ui.model import ClusterModel, activity, figures
+from scaler_ui.model import ClusterModel, activity, figures, waiting
 from scaler_ui.model.bars import CANCELED, FAILED, SUCCESS
 from scaler_ui.model.cluster import readable_name
 from scaler_ui.model.error_groups import ErrorGroups, shape_of
@@ -66,7 +66,7 @@ def test_throughput_is_smoothed() -> None:
 
 def reasons(model: ClusterModel) -> dict[str, int]:
     assert model.snapshot is not None
-    found = activity.waiting_reasons(model, model.snapshot)
+    found = waiting.waiting_reasons(model, model.snapshot)
     assert all(one["what_to_do"] for one in found)
     return {str(one["kind"]): int(one["count"]) for one in found}
 
@@ -95,7 +95,7 @@ def test_tasks_that_a_limit_of_their_group_holds_back_are_told() -> None:
     model = model_of(task_states=states(11), graphs=(), workers=free, groups=groups)
     assert reasons(model) == {"limit": 7, "assigning": 4}
     assert model.snapshot is not None
-    first = activity.waiting_reasons(model, model.snapshot)[0]
+    first = waiting.waiting_reasons(model, model.snapshot)[0]
     assert first["reason"] == "at most 2 tasks of group research may run at once"
 
 
@@ -103,7 +103,7 @@ def test_tasks_that_wait_for_counted_resources_are_told_though_all_workers_are_b
     waits = (m.ResourceWait("licence=1", 12, True), m.ResourceWait("mem=64GiB", 3, False))
     model = model_of(task_states=states(20, 32), graphs=(), groups=(), resource_waits=waits)
     assert model.snapshot is not None
-    found = {one["reason"]: one["count"] for one in activity.waiting_reasons(model, model.snapshot)}
+    found = {one["reason"]: one["count"] for one in waiting.waiting_reasons(model, model.snapshot)}
     assert found == {
         "other tasks use the resources that they ask for: licence=1": 12,
         f"all {len(model.snapshot.workers)} workers are busy": 5,
@@ -128,7 +128,7 @@ def test_tasks_that_no_worker_can_run_are_told_with_what_they_ask_for() -> None:
     model.accept(events(1, rows, **asked), 1.0)
     assert reasons(model) == {"busy": 7, "capability": 3}
     assert model.snapshot is not None
-    (unserved,) = (one for one in activity.waiting_reasons(model, model.snapshot) if one["kind"] == "capability")
+    (unserved,) = (one for one in waiting.waiting_reasons(model, model.snapshot) if one["kind"] == "capability")
     assert unserved["reason"] == "no worker offers tpu"
     assert unserved["what_to_do"] == "start workers with --per-worker-capabilities tpu"
 
@@ -140,7 +140,7 @@ def test_tasks_for_one_worker_or_host_are_told_so() -> None:
     table = (f"@worker:{known.name}", "@worker:gone", "@host:far,linux", "@preferred-host:far", "@agent:00ff=2")
     model.accept(events(1, rows, capability_table=table, capabilities=[0, 0, 0, 0, 1, 1, 1, 2, 3, 4]), 1.0)
     assert model.snapshot is not None
-    found = {one["reason"]: one["count"] for one in activity.waiting_reasons(model, model.snapshot)}
+    found = {one["reason"]: one["count"] for one in waiting.waiting_reasons(model, model.snapshot)}
     assert found == {
         f"only worker {known.name} may run them": 4,
         "no worker gone is connected": 3,

@@ -176,6 +176,8 @@ def monitor_events(draw: st.DrawFn) -> m.MonitorEvents:
         notes=draw(st.one_of(st.just([]), indexes(2))),
         label_table=draw(texts(2)),
         tag_table=draw(texts(2)),
+        resources=draw(st.one_of(st.just([]), indexes(2))),
+        resource_table=draw(texts(2)),
     )
 
 

@@ -1169,6 +1169,8 @@ class ClientStatus:
     task events. What clients inside its tasks used is among it when they have left."""
     busy_workers: int = 0
     """Workers that run its tasks now."""
+    waiting_for_tasks: int = 0
+    """Of `waiting`, those that wait for the results of others: rows of graphs, and calls with futures as arguments."""
 
 
 @record
@@ -1459,7 +1461,8 @@ class MonitorEvents:
     function_table: tuple[str, ...]
     """Names of functions."""
     durations: Column
-    """One per row: microseconds that a finished task ran."""
+    """One per row: microseconds that a finished task ran. Of a returned one that failed by itself and runs again, how long it
+    waits before that, 1 at least; of others 0."""
     dropped: int = 0
     """Events left out since the last message."""
     slots: Column = EMPTY
@@ -1478,6 +1481,10 @@ class MonitorEvents:
     """Labels; may contain the empty text."""
     tag_table: tuple[str, ...] = ()
     """Tags, as in "desk=rates,run=17"; may contain the empty text."""
+    resources: Column = EMPTY
+    """One per row: its place in `resource_table`; empty where no submitted task asks for counted resources."""
+    resource_table: tuple[str, ...] = ()
+    """What submitted tasks ask for, as in "licence=1,mem=8GiB"; may contain the empty text, which other events have."""
 
 
 @record

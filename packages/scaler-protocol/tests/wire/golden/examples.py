@@ -378,6 +378,7 @@ EXAMPLES: dict[str, m.Message] = {
                 user="ada",
                 used_seconds=81.5,
                 busy_workers=2,
+                waiting_for_tasks=7,
             ),
         ),
         functions=(m.Counter("square", 12),),
@@ -502,6 +503,8 @@ EXAMPLES: dict[str, m.Message] = {
         notes=array("H", [0, 1]),
         label_table=("", "curves"),
         tag_table=("", "desk=rates,run=17"),
+        resources=array("H", [1, 0]),
+        resource_table=("", "licence=1,mem=8GiB"),
     ),
     "monitor-failures": m.MonitorFailures(
         incarnation=SCHEDULER,

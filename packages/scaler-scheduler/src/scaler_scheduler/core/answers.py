@@ -187,10 +187,11 @@ class Answers:
         """An unassigned task has failed by itself and runs once more. It holds no worker while it waits for that."""
         assert task.options.asks is not None
         assert task.options.asks.retries is not None
-        if self._monitor.listening:
-            self._monitor.record(m.TaskEvent.RETURNED, (task,), (task.number,), agent.name, now)
         count = self._note_retry(task)
         wait = task.options.asks.retries.wait_before(count)
+        if self._monitor.listening:
+            pause = max(1, round(wait * 1e6))
+            self._monitor.record(m.TaskEvent.RETURNED, (task,), (task.number,), agent.name, now, (pause,))
         if wait > 0.0:
             self._lifecycle.delay(task, now + wait)
         else:

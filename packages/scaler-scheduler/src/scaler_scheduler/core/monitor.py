@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
-from scaler_protocol.runtime.resources import format_amounts
+from scaler_protocol.runtime.resources import NO_AMOUNTS, Amounts, format_amounts
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.events import RelayedPeer
@@ -57,6 +57,8 @@ class _Run(NamedTuple):
     slots: Column
     notes: Sequence[Note | None]
     """One per task; empty where the client has given none of its tasks any."""
+    amounts: Amounts
+    """The counted resources that each of them asks for, when they are submitted."""
 
 
 class _Failure(NamedTuple):
@@ -155,12 +157,15 @@ class Monitor:
         durations: Column = (),
         slots: Column = (),
     ) -> None:
-        """Keep an event of tasks that share their options; `numbers` are the tasks' numbers. Call only while `listening`."""
+        """Keep an event of tasks that share their options; `numbers` are the tasks' numbers. Call only while `listening`.
+
+        `durations`: see `MonitorEvents`.
+        """
         if not tasks:
             return
         options = tasks[0].options
         count = len(numbers)
-        if len(durations):
+        if len(durations) and state is not m.TaskEvent.RETURNED:
             self._used[options.client.id] = self._used.get(options.client.id, 0.0) + sum(durations) * 1e-6
         self._offered += count
         while self._offered > self._stride * EVENTS_AT_ONCE:
@@ -176,10 +181,21 @@ class Monitor:
             slots = [slots[row] for row in rows] if len(slots) else ()
         functions = [task.function for task in tasks]
         notes = [task.options.note for task in tasks] if options.client.has_notes else ()
+        amounts = options.amounts if state is m.TaskEvent.SUBMITTED else NO_AMOUNTS
         self._rows += len(numbers)
         self._runs.append(
             _Run(
-                now, state, options.client.id, numbers, functions, agent, options.capabilities, durations, slots, notes
+                now,
+                state,
+                options.client.id,
+                numbers,
+                functions,
+                agent,
+                options.capabilities,
+                durations,
+                slots,
+                notes,
+                amounts,
             )
         )
 
@@ -269,6 +285,9 @@ class Monitor:
         notes: dict[tuple[str, str], int] = {("", ""): 0}
         noted = array("H")
         has_notes = any(run.notes for run in self._runs)
+        resources: dict[str, int] = {"": 0}
+        asked = array("H")
+        has_resources = any(run.amounts for run in self._runs)
         for run in self._runs:
             rows = len(run.numbers)
             times.extend(array("d", [run.at + unix_offset]) * rows)
@@ -282,6 +301,9 @@ class Monitor:
             if has_notes:
                 of_rows = [("", "") if note is None else note[:2] for note in run.notes] or [("", "")] * rows
                 noted.extend([notes.setdefault(note, len(notes)) & 0xFFFF for note in of_rows])
+            if has_resources:
+                text = format_amounts(run.amounts)
+                asked.extend(array("H", [resources.setdefault(text, len(resources)) & 0xFFFF]) * rows)
             for column, value in (("c", client), ("s", int(run.state)), ("w", worker), ("k", capability)):
                 columns[column].extend(array(columns[column].typecode, [value & 0xFFFF]) * rows)
         self._messages += 1
@@ -306,6 +328,8 @@ class Monitor:
             notes=noted,
             label_table=tuple(label for label, _ in notes) if has_notes else (),
             tag_table=tuple(tags for _, tags in notes) if has_notes else (),
+            resources=asked,
+            resource_table=tuple(resources) if has_resources else (),
         )
         self.omitted_count += self._omitted
         self.forget_events()
@@ -459,6 +483,7 @@ class Monitor:
             user=client.hello.user,
             used_seconds=self._used.get(client.id, 0.0) + running_seconds,
             busy_workers=busy_workers,
+            waiting_for_tasks=waiting_rows,
         )
 
 

@@ -1,24 +1,20 @@
-"""The model's answers to what people ask first, as data for JSON: how busy, how far, what is slow, what fails, why tasks wait."""
+"""The model's answers to what people ask first, as data for JSON: how busy, how far, what is slow, what fails."""
 
 from __future__ import annotations
 
 from collections import Counter as Count
 from typing import Any
 
-from scaler_protocol.capabilities import is_bound, named_host, named_worker, offered
-from scaler_protocol.wire.messages import ClientStatus, MonitorSnapshot
+from scaler_protocol.wire.messages import ClientStatus
 from scaler_ui.model.client_use import owners_of
 from scaler_ui.model.cluster import ClusterModel, shown_name
 from scaler_ui.model.error_groups import TREND_SECONDS, ErrorGroup
 from scaler_ui.model.failures import FailedTask
-from scaler_ui.model.history import slot_counts, state_counts
+from scaler_ui.model.history import slot_counts
 from scaler_ui.model.rates import Progress
+from scaler_ui.model.waiting import waiting_reasons
 
-STORAGE_FULL_SHARE = 0.95
 THROUGHPUT_SECONDS = 10.0
-REASONS_MAX = 6
-BUSY_PERCENT = 50.0
-"""Where so many workers were busy in the last seconds, tasks wait for them though some are free in this moment."""
 
 
 def load(model: ClusterModel) -> dict[str, Any]:
@@ -41,130 +37,6 @@ def load(model: ClusterModel) -> dict[str, Any]:
         ),
         "waiting": waiting_reasons(model, snapshot),
     }
-
-
-def waiting_reasons(model: ClusterModel, snapshot: MonitorSnapshot) -> list[dict[str, Any]]:
-    """Return why tasks wait at the scheduler: reason, number of tasks, what to do. The numbers add up to all that wait."""
-    left = state_counts(snapshot)["unassigned"]
-    found: list[dict[str, Any]] = []
-
-    def because(reason: str, count: int, what_to_do: str, kind: str) -> None:
-        nonlocal left
-        count = min(count, left)
-        if count > 0:
-            found.append({"kind": kind, "reason": reason, "count": count, "what_to_do": what_to_do})
-            left -= count
-
-    rows = sum(graph.waiting for graph in snapshot.graphs)
-    because("other nodes of their graph come first", rows, "nothing: they follow by themselves", "graph")
-    if not snapshot.workers:
-        because(
-            "no worker is connected", left, "start workers: scaler_cluster with the scheduler's address", "no worker"
-        )
-    for reason, count, what_to_do in _bound(model, snapshot):
-        because(reason, count, what_to_do, "place")
-    for names, count in _unserved(model, snapshot):
-        text = ", ".join(sorted(names))
-        because(
-            f"no worker offers {text}",
-            count,
-            f"start workers with --per-worker-capabilities {','.join(sorted(names))}",
-            "capability",
-        )
-    for reason, count, what_to_do in lacking(snapshot):
-        because(reason, count, what_to_do, "resources")
-    for group in snapshot.groups:
-        if group.max_running and group.running >= group.max_running:
-            because(
-                f"at most {group.max_running:,} tasks of group {group.name} may run at once",
-                group.waiting,
-                "wait, or raise max_running of the group in --share of the scheduler",
-                "limit",
-            )
-    limit = snapshot.object_limit_bytes
-    if limit and snapshot.object_bytes >= STORAGE_FULL_SHARE * limit:
-        because(
-            "object storage is nearly full",
-            left,
-            "call client.clear(), drop references, or start object storage with more memory",
-            "memory",
-        )
-    if snapshot.agents and all(agent.draining for agent in snapshot.agents):
-        because("all workers are leaving", left, "start new workers", "no worker")
-    slots = slot_counts(snapshot)
-    if slots.slots and slots.running >= slots.slots:
-        because(f"all {slots.slots} workers are busy", left, "wait, or start more workers", "busy")
-    if model.history.mean("utilisation_percent", THROUGHPUT_SECONDS) >= BUSY_PERCENT:
-        # Between two short tasks a worker has nothing for a moment.
-        because("the workers are busy with short tasks", left, "wait, or start more workers", "busy")
-    because("about to be assigned", left, "nothing; if it lasts, look at the queues in scaler_dump", "assigning")
-    return sorted(found, key=lambda one: -int(one["count"]))
-
-
-def lacking(snapshot: MonitorSnapshot) -> list[tuple[str, int, str]]:
-    """Return which counted resources tasks wait for, the numbers of tasks, and what to do."""
-    return [
-        (
-            f"other tasks use the resources that they ask for: {wait.resources}",
-            wait.count,
-            "wait, or offer more with --resources of scaler_cluster (of scaler_scheduler, where that sets the limit)",
-        )
-        if wait.offered
-        else (
-            f"no host offers the resources that they ask for: {wait.resources}",
-            wait.count,
-            "start workers on hosts that offer as much (--resources of scaler_cluster), or ask for less",
-        )
-        for wait in snapshot.resource_waits[:REASONS_MAX]
-    ]
-
-
-def _bound(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[str, int, str]]:
-    """Return why tasks wait that only one worker or host may run, their numbers, and what to do."""
-    found: Count[tuple[str, str]] = Count()
-    for text, count in _asked(model).items():
-        names = _names(text)
-        if not is_bound(names):
-            continue
-        worker, host = named_worker(names), named_host(names)
-        if worker and all(one.name != worker for one in snapshot.workers):
-            why = (f"no worker {worker} is connected", "start a worker of that name, or cancel the tasks")
-        elif host and all(one.hostname != host for one in snapshot.workers):
-            why = (f"no worker on host {host} is connected", "start workers there, or cancel the tasks")
-        else:
-            place = f"worker {worker}" if worker else f"host {host}" if host else "one worker"
-            why = (f"only {place} may run them", "wait, or do not name a worker or host")
-        found[why] += count * model.stride
-    return [(reason, count, what_to_do) for (reason, what_to_do), count in found.most_common(REASONS_MAX)]
-
-
-def _asked(model: ClusterModel) -> Count[str]:
-    return Count(
-        row.capabilities
-        for row in model.tasks.unfinished
-        if row.capabilities and row.state in ("submitted", "returned")
-    )
-
-
-def _unserved(model: ClusterModel, snapshot: MonitorSnapshot) -> list[tuple[frozenset[str], int]]:
-    """Return sets of capabilities that no worker offers, with the number of tasks that wait for them."""
-    asked = _asked(model)
-    if not asked:
-        return []
-    offers = {_names(worker.capabilities) for worker in snapshot.workers}
-    unserved: Count[frozenset[str]] = Count()
-    for text, count in asked.items():
-        if is_bound(_names(text)):
-            continue
-        names = offered(_names(text))
-        if not any(names <= offer for offer in offers):
-            missing = names - frozenset().union(*offers)
-            unserved[missing or names] += count * model.stride
-    return unserved.most_common(REASONS_MAX)
-
-
-def _names(capabilities: str) -> frozenset[str]:
-    return frozenset(part.partition("=")[0].strip() for part in capabilities.split(",") if part.strip())
 
 
 def progress(model: ClusterModel, limit: int = 100) -> dict[str, Any]:

@@ -232,6 +232,7 @@ class ClusterModel:
         capabilities = events.capabilities
         slots = events.slots
         notes, labels, tags = events.notes, events.label_table, events.tag_table
+        resources, resource_table = events.resources, events.resource_table
         functions, workers, clients = events.function_table, events.worker_table, events.client_table
         columns = zip(
             events.states,
@@ -254,6 +255,7 @@ class ClusterModel:
             self.tasks.enter(row, STATES[state] if state < len(STATES) else "submitted")
             if state == _SUBMITTED:
                 row.submitted_at = at
+                row.resources = resource_table[resources[index]] if len(resources) else ""
                 continue
             if worker != NO_WORKER:
                 row.agent = workers[worker]
@@ -273,9 +275,12 @@ class ClusterModel:
                 if row.slot >= 0:
                     self.worker_history.note_ended(Lane(row.agent, row.slot), max(1, events.stride))
             elif state == _RETURNED:
-                # The task did not begin there.
                 row.agent = ""
-                row.attempts = max(0, row.attempts - 1)
+                pause_s = events.durations[index] * _MICROSECONDS
+                row.paused_until = at + pause_s
+                if not pause_s:
+                    # The task did not begin there.
+                    row.attempts = max(0, row.attempts - 1)
         self._add_bars(finished)
         if events.stride > self.stride:
             # There will be no further events for tasks that are left out from now on.

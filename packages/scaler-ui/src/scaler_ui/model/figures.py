@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scaler_protocol.wire.messages import Counter, GroupStatus, ProcessorState, StoredObjectStatus, WorkerStatus
@@ -15,6 +15,7 @@ from scaler_ui.model.history import state_counts
 from scaler_ui.model.jobs import jobs
 from scaler_ui.model.progress import Said, progress_data, running_progress, said_now
 from scaler_ui.model.tasks import TaskRow
+from scaler_ui.model.waiting import Reason, task_reasons
 
 _PROCESSOR_STATES = {state.value: state.name.lower() for state in ProcessorState}
 
@@ -283,22 +284,30 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
 
 
 def task_data(
-    model: ClusterModel, row: TaskRow, names: Mapping[Lane, str] | None = None, said: Said | None = None
+    model: ClusterModel,
+    row: TaskRow,
+    names: Mapping[Lane, str] | None = None,
+    said: Said | None = None,
+    reason_of: Callable[[TaskRow], Reason | None] | None = None,
 ) -> dict[str, Any]:
     """Return one task. Times are in seconds, None if the moment was not seen.
 
-    `names`: `model.worker_names()`, `said`: `said_now(model)`, if at hand.
+    `names`: `model.worker_names()`, `said`: `said_now(model)`, `reason_of`: `task_reasons(model)`, if at hand.
     """
     names = model.worker_names() if names is None else names
     said = said_now(model) if said is None else said
     now = model.snapshot.time_seconds if model.snapshot is not None else 0.0
+    reason = (task_reasons(model) if reason_of is None else reason_of)(row)
     return {
         "client": row.client.hex(),
         "client_name": model.client_name(row.client),
         "number": row.number,
         "function": row.function,
         "capabilities": row.capabilities,
+        "resources": row.resources,
         "state": row.state,
+        "waits": None if reason is None else reason._asdict(),
+        "pause_seconds": row.paused_until - now if reason is not None and reason.kind == "pause" else None,
         "agent": row.agent,
         "slot": row.slot if row.slot >= 0 else None,
         "worker": names.get(Lane(row.agent, row.slot), "") if row.slot >= 0 else "",

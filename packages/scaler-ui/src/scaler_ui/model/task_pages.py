@@ -17,6 +17,7 @@ from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import task_data
 from scaler_ui.model.progress import said_now
 from scaler_ui.model.tasks import STATES, WAITING, TaskRow
+from scaler_ui.model.waiting import KINDS, task_reasons
 
 Key = tuple[int, Any, int]
 """Whether there is a value, the value, and the task's place among all: so no two are equal."""
@@ -40,6 +41,8 @@ COLUMNS = (
 
 SORT_PATTERN = f"^(-?({'|'.join(COLUMNS)}))?$"
 
+WHY_PATTERN = f"^({'|'.join(KINDS)})?$"
+
 ORDERS = {
     "newest": "-sequence",
     "oldest": "sequence",
@@ -54,6 +57,7 @@ def find_tasks(
     *,
     search: str = "",
     state: str = "",
+    why: str = "",
     function: str = "",
     client: bytes = b"",
     label: str = "",
@@ -66,12 +70,14 @@ def find_tasks(
 ) -> dict[str, Any]:
     """Return the tasks whose function, worker, agent, client, capability, number, label or tags contain `search`.
 
-    `state`, `function`, `client`, `label`: only such tasks. `sort`: one of `COLUMNS`, with "-" before it for descending. Tasks
+    `state`, `function`, `client`, `label`: only such tasks; `why`: only those that wait for a reason of this kind (see
+    `waiting.KINDS`). `sort`: one of `COLUMNS`, with "-" before it for descending. Tasks
     without a value come last. `after`, `before`: a cursor, of which the next rows, or those before it, are returned.
 
-    `states` counts the tasks of each state that fit all that is asked for but the state.
+    `states` counts the tasks of each state that fit all that is asked for but `state` and `why`; `reasons`, by kind, those of
+    them that wait. `waiting_for_tasks` are not among them: these wait for the results of others, and have no rows yet.
     """
-    names, said = model.worker_names(), said_now(model)
+    names, said, reason_of = model.worker_names(), said_now(model), task_reasons(model)
     column = (sort or ORDERS[order]).lstrip("-")
     descending = (sort or ORDERS[order]).startswith("-")
     value_of = _value_of(column, model, names)
@@ -85,10 +91,15 @@ def find_tasks(
 
     # A task that came back before it began waits like one that was never assigned.
     states_asked = WAITING if state == "submitted" else (state,)
-    states = dict.fromkeys(STATES, 0)
+    states, reasons = dict.fromkeys(STATES, 0), dict.fromkeys(KINDS, 0)
     keyed = []
     for row in _matching(model, names, search, function, client, label):
         states[row.state] += 1
+        reason = reason_of(row)
+        if reason is not None:
+            reasons[reason.kind] += 1
+        if why and (reason is None or reason.kind != why):
+            continue
         if not state or row.state in states_asked:
             keyed.append((key_of(row), row))
     start, end = read_cursor(after), read_cursor(before)
@@ -102,15 +113,18 @@ def find_tasks(
             rows = [pair for pair in keyed if (pair[0] < start if descending else pair[0] > start)]
         page = (nlargest if descending else nsmallest)(offset + limit, rows, key=_key)[offset:]
     ahead = sum(pair[0] > page[0][0] if descending else pair[0] < page[0][0] for pair in keyed) if page else 0
+    clients = model.snapshot.clients if model.snapshot is not None else ()
     return {
         "known": len(model.tasks),
         "matching": len(keyed),
         "states": states,
+        "reasons": reasons,
+        "waiting_for_tasks": sum(client.waiting_for_tasks for client in clients),
         "stride": model.stride,
         "offset": ahead,
         "previous": _cursor(page[0][0]) if ahead else None,
         "next": _cursor(page[-1][0]) if page and ahead + len(page) < len(keyed) else None,
-        "tasks": [task_data(model, row, names, said) for _, row in page],
+        "tasks": [task_data(model, row, names, said, reason_of) for _, row in page],
     }
 
 
@@ -186,7 +200,7 @@ def _matching(
                 name = names[row.client] = model.client_name(row.client)
             worker = worker_names.get(Lane(row.agent, row.slot), "")
             text = f"{row.function} {row.agent} {worker} {name} {row.capabilities}"
-            text = f"{text} {row.number} {row.state} {row.label} {row.tags}"
+            text = f"{text} {row.number} {row.state} {row.label} {row.tags} {row.resources}"
             if not all(word in text.lower() for word in words):
                 continue
         yield row

@@ -35,6 +35,10 @@ class TaskRow:
     label: str = ""
     tags: str = ""
     """As in "desk=rates,run=17"."""
+    resources: str = ""
+    """The counted resources that it asks for, as in "licence=1,mem=8GiB"."""
+    paused_until: float = 0.0
+    """Until when it waits since it last failed by itself."""
     sequence: int = 0
     """Tasks are numbered in the order in which they were first seen."""
 

@@ -38,7 +38,7 @@ from scaler_ui.model.jobs import jobs
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.model.object_pages import NO_PAGE, known_page, page_data, wanted_page
 from scaler_ui.model.object_pages import SORT_PATTERN as OBJECT_SORT_PATTERN
-from scaler_ui.model.task_pages import ORDERS, SORT_PATTERN, find_tasks, read_cursor
+from scaler_ui.model.task_pages import ORDERS, SORT_PATTERN, WHY_PATTERN, find_tasks, read_cursor
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.outputs import NO_ANSWER, OutputFeed, output_data
 from scaler_ui.profiles import calls_of, take_profile
@@ -255,6 +255,7 @@ def create_application(
     async def show_tasks(
         search: Annotated[str, Query(max_length=200)] = "",
         state: Literal["", "submitted", "assigned", "success", "failed", "canceled", "returned"] = "",
+        why: Annotated[str, Query(pattern=WHY_PATTERN, description="kind of the reason why a task waits")] = "",
         function: Annotated[str, Query(max_length=1_000)] = "",
         client: Annotated[str, Query(max_length=64, pattern="^([0-9a-f]{2})*$")] = "",
         label: Annotated[str, Query(max_length=1_000)] = "",
@@ -273,6 +274,7 @@ def create_application(
                 model,
                 search=search,
                 state=state,
+                why=why,
                 function=function,
                 client=bytes.fromhex(client),
                 label=label,

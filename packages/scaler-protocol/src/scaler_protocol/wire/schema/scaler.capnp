@@ -656,6 +656,7 @@ struct MonitorSnapshot {
     user @18 :Text;                      # who runs it; empty: not known
     usedSeconds @19 :Float64;            # core seconds that its tasks have used, since a monitor began to listen to task events
     busyWorkers @20 :UInt32;             # workers that run its tasks now
+    waitingForTasks @21 :UInt64;         # of those that wait: for the results of others
   }
 
   struct ScalingEvent {
@@ -754,7 +755,7 @@ struct MonitorEvents {
   workerTable @7 :List(Text);            # agents
   functions @8 :Data;                    # U16 into functionTable
   functionTable @9 :List(Text);
-  durations @10 :Data;                   # U64, microseconds, of finished tasks
+  durations @10 :Data;                   # U64, microseconds, of finished tasks; of returned ones that failed by themselves and run again: how long they wait before
   dropped @11 :UInt64;                   # events left out since the last message
   slots @12 :Data;                       # U16: which of the agent's workers ran the task; 65535: unknown
   stride @13 :UInt32;                    # 1: every task is in it
@@ -764,6 +765,8 @@ struct MonitorEvents {
   notes @17 :Data;                       # U16 into labelTable and tagTable, per row; empty: no row has a label or tags
   labelTable @18 :List(Text);            # may contain the empty text
   tagTable @19 :List(Text);              # as in "desk=rates,run=17"; may contain the empty text
+  resources @20 :Data;                   # U16 into resourceTable, per row; empty: no submitted task asks for any
+  resourceTable @21 :List(Text);         # what submitted tasks ask for, as in "licence=1,mem=8GiB"; may contain the empty text
 }
 
 struct MonitorFailures {

@@ -3,7 +3,7 @@
 import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
 import { agentLink, chip, clientLink, copyButton, element, functionLink, growing, labelLink, link, openDetail, stateWord, taskLink, workerLink } from "./elements.js";
-import { clockFine, integer, seconds } from "./format.js";
+import { clockFine, integer, remaining, seconds } from "./format.js";
 import { Output } from "./output.js";
 import { progress } from "./progress.js";
 
@@ -33,7 +33,8 @@ export async function showTask(client, number) {
   if (!task) { openDetail(`Task ${number}: ${stateWord(failures[0].kind)}`, failureFacts(failures[0]), [...errorParts(failures[0]), new Output(client, number).node], show); return; }
   openDetail(`Task ${task.number}: ${task.function}`, [
     ["state", chip(task.state)], ["progress", progress(task.progress)], ["function", functionLink(task.function)], ["client", clientLink(task.client, task.client_name)], ["worker", task.worker && workerLink(task.agent, task.worker)], ["agent", agentLink(task.agent)],
-    ["label", labelLink(task.label)], ["tags", task.tags], ["capabilities", task.capabilities], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
+    ["waits", task.waits && `${task.waits.text}${task.pause_seconds > 0 ? `, in ${remaining(task.pause_seconds)}` : ""}`], ["what to do", task.waits?.what_to_do],
+    ["label", labelLink(task.label)], ["tags", task.tags], ["capabilities", task.capabilities], ["resources", task.resources], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
     ["ended", task.ended_at && clockFine(task.ended_at)], ["waited", growing(task.waited_seconds, ["submitted", "returned"].includes(task.state))], ["ran for", seconds(task.duration_seconds)], ["attempts", task.attempts],
     ["errors like this", failures[0]?.group ? link("errors", { show: failures[0].group }, `${stateWord(failures[0].kind)} in ${failures[0].function}`) : ""],
   ], [...(task.ended_at ? [] : [element("p", { class: "row" }, cancelButton("Cancel this task", `task ${task.number}, ${task.function}, of ${task.client_name}`, { client: task.client, number: task.number }))]), ...failures.flatMap(errorParts), new Output(client, number, ["submitted", "assigned", "returned"].includes(task.state)).node], show);
