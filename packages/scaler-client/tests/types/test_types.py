@@ -63,7 +63,8 @@ def mypy(folder: Path) -> subprocess.CompletedProcess[str]:
         "--strict",
         "--no-error-summary",
         "--cache-dir",
-        str(folder / "cache"),
+        # The package and its libraries are read once, for both tests.
+        str(folder.parent.parent / "mypy-cache"),
         *NAMES,
     ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -86,8 +87,21 @@ def test_mypy_refuses_wrong_arguments(programs: Path) -> None:
 # --- pyright
 
 
-def pyright(folder: Path) -> list[str]:
-    """Return its errors, each as file:line: text."""
+@pytest.fixture(scope="module")
+def pyright_errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What it says of the programs as they are (`right`), and where it is to tell all (`wrong`).
+
+    One run for both: most of its time it reads the package and its libraries.
+    """
+    folder = tmp_path_factory.mktemp("pyright")
+    for name in ("right", "wrong"):
+        shutil.copytree(PROGRAMS, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    let_all_be_told(folder / "wrong")
+    return pyright(folder, ["right", "wrong"])
+
+
+def pyright(folder: Path, parts: list[str]) -> dict[str, list[str]]:
+    """Return its errors in each of these folders, each as file:line: text."""
     if find_spec("pyright") is None or shutil.which("node") is None:
         pytest.skip("pyright is not installed, or node is missing, which it needs")
     settings = {"typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
@@ -96,23 +110,24 @@ def pyright(folder: Path) -> list[str]:
         ("reportUnknownArgumentType", "reportUnknownLambdaType", "reportUnknownVariableType"), "none"
     )
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
-    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *NAMES]
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    command += [f"{part}/{name}" for part in parts for name in NAMES]
     checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert checked.stdout, f"pyright {version('pyright')}: {checked.stderr}"
-    return [
-        f"{Path(told['file']).name}:{told['range']['start']['line'] + 1}: {told['message']}"
-        for told in json.loads(checked.stdout)["generalDiagnostics"]
-        if told["severity"] == "error"
-    ]
+    errors: dict[str, list[str]] = {part: [] for part in parts}
+    for told in json.loads(checked.stdout)["generalDiagnostics"]:
+        if told["severity"] == "error":
+            file = Path(told["file"])
+            errors[file.parent.name].append(f"{file.name}:{told['range']['start']['line'] + 1}: {told['message']}")
+    return errors
 
 
-def test_pyright_infers_results(programs: Path) -> None:
-    assert pyright(programs) == []
+def test_pyright_infers_results(pyright_errors: dict[str, list[str]]) -> None:
+    assert pyright_errors["right"] == []
 
 
-def test_pyright_refuses_wrong_arguments(programs: Path) -> None:
-    wanted = refused_lines(programs)
-    let_all_be_told(programs)
-    errors = pyright(programs)
+def test_pyright_refuses_wrong_arguments(pyright_errors: dict[str, list[str]]) -> None:
+    wanted = refused_lines(PROGRAMS)
+    errors = pyright_errors["wrong"]
     told = {(error.split(":")[0], int(error.split(":")[1])) for error in errors}
     assert told == wanted, "\n".join(errors)
