@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -32,6 +33,7 @@ from scaler_worker.processor.kept_output import (
 )
 from scaler_worker.processor.output import OutputCapture
 from scaler_worker.processor.page import KEPT_AT, RunningPage
+from scaler_worker.processor.running_task import RunningTask
 from scaler_worker.processor.streams import TaskBuffer
 from scaler_worker.shell.output_shelf import ENDED_PROCESSORS_MAX, Kept, OutputShelf
 
@@ -44,8 +46,16 @@ class Ring:
     def __init__(self, capacity: int) -> None:
         self.descriptor = RunningPage.create(region_bytes(capacity))
         self.writer: Writer | None = (1, ALICE)
-        self.kept = KeptOutput(self.descriptor, KEPT_AT, capacity, lambda: self.writer)
+        self._indexes: dict[Writer, int] = {}
+        self.kept = KeptOutput(self.descriptor, KEPT_AT, capacity, lambda: self.writer, cast(RunningTask, self))
         self.reader = KeptReader(self.descriptor, KEPT_AT, capacity)
+
+    @property
+    def row(self) -> Any:
+        """As the running task's: `writer` is that."""
+        if self.writer is None:
+            return None
+        return SimpleNamespace(task_index=self._indexes.setdefault(self.writer, len(self._indexes)))
 
     def text(self, number: int = 1, client: bytes = b"") -> str:
         content = self.reader.read()
@@ -245,6 +255,47 @@ def test_what_raises_while_something_is_kept_destroys_nothing(step: int, first: 
             made.kept.write(STDOUT, b"x" * 999 + b"\n")
         assert set(made.text(2)) == {"x", "\n"}
         assert len(made.text(2)) > KEPT_BYTES_MIN - 2 * RECORD_BYTES_MAX
+
+
+def test_pieces_of_lines_of_two_threads_and_a_handler_are_all_there() -> None:
+    lines = 2_000
+    with ring(16 * KEPT_BYTES_MIN) as made:
+        adding = made.kept._mapping
+
+        class Interrupting:
+            """The mapping, and a signal handler of the task's that prints while something is put there."""
+
+            def __setitem__(self, where: slice, data: bytes) -> None:
+                if threading.get_ident() == made.kept._own_thread:
+                    made.kept.write(STDOUT, b"[from a signal handler]")
+                adding[where] = data
+
+            def __getitem__(self, where: slice) -> bytes:
+                return adding[where]
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(adding, name)
+
+        made.kept._mapping = cast(Any, Interrupting())
+
+        def write(name: bytes) -> None:
+            for number in range(lines):
+                for piece in (name, b" %d" % number, b"\n"):
+                    made.kept.write(STDOUT, piece)
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in (b"a", b"b")]
+        for thread in threads:
+            thread.start()
+        write(b"c")
+        for thread in threads:
+            thread.join()
+        text = made.text()
+        # Pieces of different threads mix, as anywhere; those of each are there once and in order.
+        for name in "abc":
+            assert text.count(name) == lines
+        assert "[from a signal handler]" not in text
+        assert text.count("\n") == 3 * lines
+        assert len(text) == 3 * sum(len(f"a {number}\n") for number in range(lines))
 
 
 def test_a_fork_writes_nothing() -> None:

@@ -14,11 +14,14 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from errno import EINVAL
-from threading import RLock
-from time import time
-from typing import NamedTuple
+from threading import RLock, get_ident
+from time import sleep, time
+from typing import TYPE_CHECKING, NamedTuple
 
 from scaler_protocol.monitoring.kept_output import LOG, NOTE, Piece
+
+if TYPE_CHECKING:
+    from scaler_worker.processor.running_task import RunningTask
 
 KEPT_BYTES_MIN = 64 * 1024
 """The smallest ring. Records, and single prints, must fit several times."""
@@ -32,6 +35,9 @@ MERGE_SECONDS = 0.02
 
 A record has one time, so lines that are further apart have times of their own.
 """
+
+ADDING_SECONDS = 0.0005
+"""How long another thread waits for the one that runs tasks, which is in the middle of some assignments."""
 
 POPULATE_BYTES = 64 * 1024
 """Memory of the ring is taken from the system in such steps."""
@@ -64,14 +70,32 @@ def capacity_for(wanted_bytes: int) -> int:
 class KeptOutput:
     """The processor's end. Any thread may write."""
 
-    def __init__(self, descriptor: int, at: int, capacity: int, writer: Callable[[], Writer | None]) -> None:
-        """The ring is at an offset of an open file. `writer` says which task writes; None: none, and nothing is kept."""
+    def __init__(
+        self,
+        descriptor: int,
+        at: int,
+        capacity: int,
+        writer: Callable[[], Writer | None],
+        running: RunningTask | None = None,
+    ) -> None:
+        """The ring is at an offset of an open file. `writer` says which task writes; None: none, and nothing is kept.
+
+        `running` is the task that runs on this thread.
+        """
         self._mapping = mmap.mmap(descriptor, region_bytes(capacity), offset=at)
+        self._head_word = memoryview(self._mapping)[:8].cast("Q")
         self._capacity = capacity
         self._writer = writer
+        self._running = running
+        self._own_thread = get_ident()
         self._lock = RLock()
         self._is_writing = False
         """Whether the thread that has the lock is at it already: a signal handler of the task's prints too."""
+        self._is_adding = False
+        """Whether the thread that runs tasks adds to the open record. It does so without the lock, unless `_is_shared`."""
+        self._is_shared = False
+        """Whether another thread has written since that one last had the lock. It is set before `_is_adding` is looked at, and
+        that before this is: so one of both sees the other."""
         self._is_off = False
         self._head = self._tail = self._populated = 0
         self._last_at = 0
@@ -79,11 +103,37 @@ class KeptOutput:
         self._last_time = 0.0
         self._last_of: tuple[int, Writer] | None = None
         """None also where this was interrupted: a signal handler, as that of a cancelled task, may raise anywhere here."""
-        self._is_merging = False
-        """Whether the newest record's header may name more than there is."""
+        self._is_open = False
+        """Whether the newest record's header may name more than there is: what is added to it needs no header of its own."""
+        self._open_stream = 0
+        self._open_index = -1
+        """Of the task that writes on the thread that runs tasks; -1: another thread does."""
+        self._open_until = 0.0
+        self._open_end = self._open_at = 0
+        """Up to which position its pieces are put behind the others with no more ado, and what to add to a position for its place
+        in the mapping."""
 
     def write(self, stream: int, text: bytes) -> None:
         """Keep what the running task has written, in UTF-8. Raises nothing of its own."""
+        if get_ident() == self._own_thread and self._running is not None:
+            row = self._running.row
+            if row is not None and row.task_index == self._open_index and stream == self._open_stream:
+                if self._is_adding:
+                    # A signal handler of the task's.
+                    return
+                self._is_adding = True
+                try:
+                    if not (self._is_shared or self._is_writing):
+                        head = self._head
+                        end = head + len(text)
+                        if end <= self._open_end and time() < self._open_until:
+                            # The way of nearly all pieces of lines.
+                            at = head + self._open_at
+                            self._mapping[at : at + len(text)] = text
+                            self._head = self._head_word[0] = end
+                            return
+                finally:
+                    self._is_adding = False
         writer = self._writer() if text else None
         if writer is None:
             return
@@ -92,6 +142,16 @@ class KeptOutput:
                 return
             self._is_writing = True
             try:
+                if get_ident() != self._own_thread:
+                    self._is_shared = True
+                    while self._is_adding:
+                        sleep(ADDING_SECONDS)
+                elif self._is_adding:
+                    # A signal handler of the task's.
+                    return
+                else:
+                    self._is_shared = False
+                self._open_index = -1
                 self._add(stream, text, writer, time())
             except OSError:
                 # The system has no memory for it.
@@ -103,6 +163,7 @@ class KeptOutput:
         """In a process forked from this one: two that write would destroy what is there."""
         self._lock = RLock()
         self._is_off = True
+        self._open_index = -1
 
     def _add(self, stream: int, text: bytes, writer: Writer, now: float) -> None:
         longest = self._capacity // 2
@@ -120,11 +181,12 @@ class KeptOutput:
             self._last_of = None
             self._make_room(size)
             self._put(self._head, text)
-            self._is_merging = True
-            self._put(self._last_at, _LENGTH.pack(self._last_bytes() + size))
+            if not self._is_open:
+                self._is_open = True
+                self._put(self._last_at, _LENGTH.pack(RECORD_BYTES_MAX))
             self._move(self._head + size)
-            self._is_merging = False
             self._last_of = (stream, writer)
+            self._let_in(stream)
             return
         start = 0
         while start < size:
@@ -134,15 +196,29 @@ class KeptOutput:
 
     def _append(self, stream: int, text: bytes, writer: Writer, now: float) -> None:
         self._last_of = None
-        if self._is_merging:
+        if self._is_open:
             self._put(self._last_at, _LENGTH.pack(self._last_bytes()))
-            self._is_merging = False
+            self._is_open = False
         record = _RECORD.pack(len(text), stream, now, *writer) + text
         self._make_room(len(record))
         at = self._head
         self._put(at, record)
         self._move(at + len(record))
         self._last_at, self._last_time, self._last_of = at, now, (stream, writer)
+
+    def _let_in(self, stream: int) -> None:
+        """Say how far more of the same may follow in the open record: nothing has to make room, and the ring does not end."""
+        row = self._running.row if self._running is not None and get_ident() == self._own_thread else None
+        if row is None:
+            return
+        head, capacity = self._head, self._capacity
+        room = self._populated if self._populated < capacity else self._tail + capacity
+        turn = head - head % capacity
+        self._open_stream = stream
+        self._open_until = self._last_time + MERGE_SECONDS
+        self._open_at = HEAD_BYTES - turn
+        self._open_end = min(room, turn + capacity, self._last_at + _RECORD.size + RECORD_BYTES_MAX)
+        self._open_index = row.task_index
 
     def _last_bytes(self) -> int:
         return self._head - self._last_at - _RECORD.size

@@ -28,6 +28,8 @@ class OutputCapture:
         self._send = send
         self._lock = threading.RLock()
         self._index: int | None = None
+        self.is_begun = False
+        """Whether a client wants the output of the running task. The first glance: `capturing` has the rest."""
         self._stream = STDOUT
         self._pending = bytearray()
         self._left = 0
@@ -47,6 +49,7 @@ class OutputCapture:
         """Send what the task with this index prints from now on."""
         with self._lock:
             self._index = index
+            self.is_begun = True
             self._left = TASK_BYTES_MAX
             self._dropped = 0
 
@@ -57,11 +60,13 @@ class OutputCapture:
             if self._index is not None and self._dropped:
                 self._send(self._index, self._stream, b"", self._dropped)
             self._index = None
+            self.is_begun = False
 
     def abandon(self) -> None:
         """In a process forked from this one: nobody listens, and a thread that is not here may hold the lock."""
         self._lock = threading.RLock()
         self._index = None
+        self.is_begun = False
         self._pending = bytearray()
 
     def write(self, stream: int, data: bytes) -> bool:

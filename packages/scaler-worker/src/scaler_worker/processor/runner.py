@@ -103,9 +103,12 @@ class Processor:
         tasks: Channel,
         control: Channel,
         page: RunningPage,
-        open_kept: Callable[[Callable[[], Writer | None]], KeptOutput] | None = None,
+        open_kept: Callable[[Callable[[], Writer | None], RunningTask], KeptOutput] | None = None,
     ) -> None:
-        """`open_kept` opens what keeps the output of tasks; it is given what says which task writes. None: nothing is kept."""
+        """`open_kept` opens what keeps the output of tasks; it is given what says which task writes, and the running one.
+
+        None: nothing is kept.
+        """
         self._options = options
         self._tasks = tasks
         self._control_channel = control
@@ -115,12 +118,12 @@ class Processor:
         self._housekeeping = Housekeeping(
             options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes, tasks.give_back_idle
         )
-        self._capture = OutputCapture(self._send_output)
-        self._kept = open_kept(self._writing_task) if open_kept is not None else None
-        self._streams = TaskStreams(self._capture, self._kept)
         awakening = Awakening()
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
+        self._capture = OutputCapture(self._send_output)
+        self._kept = open_kept(self._writing_task, self._running) if open_kept is not None else None
+        self._streams = TaskStreams(self._capture, self._kept)
         self._placed = PlacedPayloads(self._running)
         self._results = ResultBuffer(tasks.send)
         self._environments = Environments(

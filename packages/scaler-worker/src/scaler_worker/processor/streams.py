@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from collections import deque
 from collections.abc import Callable
 from os import write
 from threading import RLock
@@ -18,6 +19,8 @@ from scaler_worker.processor.kept_output import KeptOutput
 from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
 
 LINE_BYTES_MAX = 8 * 1024
+LINE_PIECES_MAX = 128
+"""Where a line has no end, so much of it waits for one."""
 
 _Settings = tuple[str, str | None, bool, bool, bool]
 
@@ -28,6 +31,17 @@ class TaskBuffer(io.BufferedIOBase):
     Writing never raises `OSError`: a task that closes the descriptor makes nobody's `print` fail. The stream cannot be closed
     either, as the next task needs it.
     """
+
+    # Slots are found faster: instances have a dict of their own in C too.
+    __slots__ = (
+        "_capture",
+        "_encoding",
+        "_is_utf8",
+        "_kept",
+        "_line",
+        "_lock",
+        "_stream",
+    )
 
     mode = "wb"
 
@@ -45,7 +59,10 @@ class TaskBuffer(io.BufferedIOBase):
         self._capture = capture
         self._kept = kept
         self._lock = RLock()
-        self._line = bytearray()
+        self._line: deque[bytes] = deque()
+        """What is left of a line, in pieces. Whoever writes one puts it here without the lock."""
+        self._is_utf8: bool | None = None
+        """None where it is to be asked: the text stream above flushes before it changes its encoding."""
 
     @property
     def raw(self) -> io.FileIO:
@@ -54,38 +71,51 @@ class TaskBuffer(io.BufferedIOBase):
 
     def write(self, data: Any, /) -> int:
         """Send bytes to the client that captures output; otherwise write them to the worker's own stream."""
-        if isinstance(data, str):
+        if type(data) is bytes:
+            content = data
+        elif isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
-        content = bytes(memoryview(data))
-        if self._kept is not None or self._capture.capturing:
-            encoding = self._encoding()
-            text = content if encoding == "utf-8" else content.decode(encoding, "replace").encode(errors="replace")
-            if self._kept is not None:
-                self._kept.write(self._stream, text)
-            if self._capture.write(self._stream, text):
+        else:
+            content = bytes(memoryview(data))
+        kept, capture = self._kept, self._capture
+        if kept is not None or capture.is_begun:
+            text = content
+            if not self._is_utf8:
+                encoding = self._encoding()
+                self._is_utf8 = encoding == "utf-8"
+                if not self._is_utf8:
+                    text = content.decode(encoding, "replace").encode(errors="replace")
+            if kept is not None:
+                kept.write(self._stream, text)
+            if capture.is_begun and capture.write(self._stream, text):
                 return len(content)
-        with self._lock:
-            self._line += content
-            # A processor may be killed at any time: no finished line must lie in a buffer.
-            if b"\n" in content or len(self._line) >= LINE_BYTES_MAX:
-                self.write_out()
+        line = self._line
+        line.append(content)
+        # A processor may be killed at any time: no finished line must lie in a buffer.
+        if b"\n" in content or len(content) >= LINE_BYTES_MAX or len(line) >= LINE_PIECES_MAX:
+            self.write_out()
         return len(content)
 
     def flush(self) -> None:
         """Send or write out what is buffered."""
         # The text stream above calls this also where it is detached or reconfigured.
         CHANGES.noted = True
+        self._is_utf8 = None
         self._capture.flush()
         self.write_out()
 
     def write_out(self) -> None:
         """Write what is left of a line."""
         with self._lock:
-            line, self._line = self._line, bytearray()
+            pieces = self._line
+            # Those that other threads add meanwhile wait for the end of their own line.
+            line = b"".join([pieces.popleft() for _ in range(len(pieces))])
+            if not line:
+                return
             try:
-                left = memoryview(line)
-                while left:
-                    left = left[write(self._stream, left) :]
+                written = write(self._stream, line)
+                while written < len(line):
+                    written += write(self._stream, line[written:])
             except OSError:
                 # It is closed, or nobody reads it any more.
                 pass
@@ -93,7 +123,7 @@ class TaskBuffer(io.BufferedIOBase):
     def abandon(self) -> None:
         """In a process forked from this one: what was not written yet is the other's to write."""
         self._lock = RLock()
-        self._line = bytearray()
+        self._line = deque()
 
     def close(self) -> None:
         """Flush. The stream stays open, because later tasks use it too."""
