@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from scaler import Client, ScalerFuture
+from scaler import Client, ScalerFuture, current_task
 from scaler.errors import ProcessorDiedError
 from scaler_protocol.address import Address
 from scaler_protocol.monitoring.kept_output import ARGUMENTS, LOG, NOTE, STDERR, STDOUT
@@ -23,6 +23,32 @@ from scaler_protocol.monitoring.topics import ANY_CLIENT, OutputTopic
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.outputs import OutputFeed, output_data
 from tests.integration.deployment import Deployment, Service, wait_for
+
+_told = threading.Event()
+_thread: threading.Thread | None = None
+
+
+def leave_a_thread_behind() -> int:
+    def say_later() -> None:
+        _told.wait(30)
+        print("of the thread")
+        logging.getLogger("tests.kept").warning("logged by the thread")
+        current_task().report_progress(7, 8, "of the thread")
+
+    global _thread
+    print("of the first task")
+    _told.clear()
+    _thread = threading.Thread(target=say_later)
+    _thread.start()
+    return os.getpid()
+
+
+def let_the_thread_speak() -> int:
+    print("of the second task")
+    _told.set()
+    assert _thread is not None
+    _thread.join()
+    return os.getpid()
 
 
 class Dying:
@@ -224,6 +250,25 @@ def test_what_is_written_past_python_goes_to_the_worker_only(client: Client, fee
         future.result()
     assert pieces(answer(feed, futures[0])) == "printed\n"
     assert pieces(answer(feed, futures[1])) == "before the fork\nafter the fork\n"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_thread_that_outlives_its_task_speaks_for_no_other(
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], streams: bool
+) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler, stream_output=streams)
+    first, second = client.submit(leave_a_thread_behind), client.submit(let_the_thread_speak)
+    assert first.result() == second.result()
+    with OutputFeed(Address.parse(str(scheduler.addresses["monitor"]))) as feed:
+        told = answer(feed, first)
+        assert pieces(told, STDOUT) == "of the first task\nof the thread\n"
+        assert pieces(told, LOG) == "WARNING tests.kept: logged by the thread\n"
+        assert pieces(answer(feed, second)) == "of the second task\n"
+    assert second.progress() is None
+    if streams:
+        wait_for("the client has what was streamed", lambda: "of the second task" in capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("streams", [False, True])

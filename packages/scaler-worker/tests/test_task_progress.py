@@ -14,6 +14,7 @@ from scaler_protocol.wire import messages as m
 from scaler_worker.core import events
 from scaler_worker.processor import progress
 from scaler_worker.processor.records import Kind, progress_parts, read_progress
+from scaler_worker.processor.task_threads import TaskThreads
 
 
 class Setting:
@@ -25,7 +26,8 @@ class Setting:
         self.woken = 0
         self.running: Any = SimpleNamespace(row=SimpleNamespace(task_index=5), in_code=True)
         monkeypatch.setattr(progress, "monotonic", lambda: self.now)
-        self.reports = progress.ProgressReports(cast(Any, self.running), self.send, self.wake)
+        threads = TaskThreads(cast(Any, self.running), lambda: None)
+        self.reports = progress.ProgressReports(cast(Any, self.running), threads, self.send, self.wake)
 
     def send(self, kind: Kind, parts: Any) -> None:
         assert kind is Kind.PROGRESS
@@ -87,7 +89,8 @@ def test_what_is_reported_while_the_one_before_is_sent_is_sent_behind_it(setting
                 self.turns.pop()()
             return setting.running.row
 
-    reports = progress.ProgressReports(cast(Any, Running()), setting.send, setting.wake)
+    running = cast(Any, Running())
+    reports = progress.ProgressReports(running, TaskThreads(running, lambda: None), setting.send, setting.wake)
     reports.report(1, -1.0, "first")
     reports.report(2, -1.0, "next")
     setting.now += progress.INTERVAL_SECONDS

@@ -5,6 +5,7 @@ when it is changed, and a task that has changed nothing costs the glance at one 
 
 - The functions by which programs change their process note that they are called. Whoever looks at one sees the function it
   stands for, but for its `type`: it is called without a frame of its own, so tracebacks show no difference, nor do pickles.
+  Those that start a thread note in the same way which one it is (`task_threads`).
 - The attributes of modules that no program can do without are watched, and so is `sys.modules` (`dict_changes`). Where the
   interpreter does not allow that, everything is looked at after each task.
 
@@ -16,6 +17,7 @@ What the processor needs of all this for itself is bound before `watch` is calle
 
 from __future__ import annotations
 
+import _thread
 import builtins
 import faulthandler
 import gc
@@ -30,6 +32,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -50,6 +53,11 @@ _FUNCTIONS: tuple[tuple[tuple[ModuleType, ...], tuple[str, ...]], ...] = (
     ((sys.modules["_locale"], locale), ("setlocale", "_setlocale")),
 )
 """By the modules they are found in, the one in C first. Some are there in later versions of Python only."""
+
+_STARTS = (
+    (_thread, threading),
+    ("start_new_thread", "start_new", "start_joinable_thread", "_start_new_thread", "_start_joinable_thread"),
+)
 
 _MODULES = (builtins, os, pickle, struct, sys, time)
 _SETS_OF_FUNCTIONS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
@@ -136,8 +144,28 @@ class _NotingFunction(_Noting):
         return self if instance is None else MethodType(self, instance)
 
 
+class _NotingStart(_Noting):
+    # Stands for a function that starts a thread.
+    __slots__ = ()
+    __doc__ = vars(_Noting)["__doc__"]
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        return partial(_start, _function_of(self))
+
+
+def _start(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    started = function(*args, **kwargs)
+    for note in _noting_starts:
+        # From Python 3.13 on, `threading` is given something that knows the id.
+        note(started if type(started) is int else started.ident)
+    return started
+
+
+_noting_starts: list[Callable[[int], None]] = []
+
 # Errors and logs name the type of what was given to somebody.
-_Noting.__name__ = type(len).__name__
+_Noting.__name__ = _NotingStart.__name__ = type(len).__name__
 _NotingFunction.__name__ = FunctionType.__name__
 
 _OWN = frozenset(("__call__", "__get__", "__reduce__", "__reduce_ex__"))
@@ -145,16 +173,24 @@ _function_of: Callable[[Any], Callable[..., Any]] = vars(_Noting)["_function"]._
 _set_function: Callable[[Any, Callable[..., Any]], None] = vars(_Noting)["_function"].__set__
 
 
-def watch() -> None:
-    """Note from now on what changes this process. Called once, before any code of a user's runs."""
+def watch(note_start: Callable[[int], None] | None = None) -> None:
+    """Note from now on what changes this process. Called once, before any code of a user's runs.
+
+    `note_start` is called by whoever has started a thread, with its id.
+    """
     standing: dict[Any, _Noting] = {}
-    for modules, names in _FUNCTIONS:
+    starts = _STARTS if note_start is not None else ((), ())
+    if note_start is not None:
+        _noting_starts.append(note_start)
+    for modules, names in (*_FUNCTIONS, starts):
         for name in names:
             function = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
             if function is None:
                 continue
             if function not in standing:
-                standing[function] = (_NotingFunction if isinstance(function, FunctionType) else _Noting)(function)
+                is_function = isinstance(function, FunctionType)
+                kind = _NotingStart if modules is starts[0] else _NotingFunction if is_function else _Noting
+                standing[function] = kind(function)
             for module in modules:
                 if getattr(module, name, None) is function:
                     setattr(module, name, standing[function])

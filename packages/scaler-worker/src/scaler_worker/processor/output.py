@@ -24,8 +24,10 @@ SendOutput = Callable[[int, int, bytes, int], None]
 class OutputCapture:
     """Collects what the running task prints and logs, and sends it in that order. Any thread of the task may do either."""
 
-    def __init__(self, send: SendOutput) -> None:
+    def __init__(self, send: SendOutput, works_for: Callable[[int], bool] = lambda _index: True) -> None:
+        """`works_for` says whether the calling thread is one of the task with this index, and not of an earlier one."""
         self._send = send
+        self._works_for = works_for
         self._lock = threading.RLock()
         self._index: int | None = None
         self.is_begun = False
@@ -37,8 +39,9 @@ class OutputCapture:
 
     @property
     def capturing(self) -> bool:
-        """Whether the output of the running task goes to its client."""
-        return self._index is not None
+        """Whether what the calling thread prints goes to the client of the running task."""
+        index = self._index
+        return index is not None and self._works_for(index)
 
     @property
     def has_pending(self) -> bool:
@@ -71,6 +74,8 @@ class OutputCapture:
 
     def write(self, stream: int, data: bytes) -> bool:
         """Take what was written, in UTF-8, for the client; return False where no client wants it."""
+        if not self.capturing:
+            return False
         with self._lock:
             if self._index is None:
                 return False

@@ -12,6 +12,7 @@ from time import monotonic
 
 from scaler_worker.processor.records import Bytes, Kind, progress_parts
 from scaler_worker.processor.running_task import RunningTask
+from scaler_worker.processor.task_threads import TaskThreads
 
 INTERVAL_SECONDS = 0.5
 """A processor sends so seldom at most."""
@@ -21,10 +22,15 @@ class ProgressReports:
     """Of one processor. `report` is called by tasks, from any thread; `send_due` by the control thread."""
 
     def __init__(
-        self, running: RunningTask, send: Callable[[Kind, Sequence[Bytes]], None], wake: Callable[[], None]
+        self,
+        running: RunningTask,
+        threads: TaskThreads,
+        send: Callable[[Kind, Sequence[Bytes]], None],
+        wake: Callable[[], None],
     ) -> None:
         """`wake` has the control thread look at `poll_milliseconds`."""
         self._running = running
+        self._threads = threads
         self._send = send
         self._wake = wake
         self._newest: deque[tuple[int, float, float, str]] = deque(maxlen=1)
@@ -34,9 +40,9 @@ class ProgressReports:
         """Whether the control thread knows that it has to send."""
 
     def report(self, done: float, total: float, note: str) -> None:
-        """The running task is so far."""
+        """The running task is so far. What a thread says that an earlier task has left is nothing."""
         running = self._running
-        row = running.row
+        row = self._threads.row()
         if row is None:
             return
         now = monotonic()

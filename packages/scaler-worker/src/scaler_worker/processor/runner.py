@@ -59,6 +59,7 @@ from scaler_worker.processor.sampler import Sampler
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.task_loop import TaskLoop, row_just_ended
 from scaler_worker.processor.task_memory import measured
+from scaler_worker.processor.task_threads import TaskThreads
 from scaler_worker.processor.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ class Processor:
         awakening = Awakening()
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
-        self._capture = OutputCapture(self._send_output)
-        self._kept = open_kept(self._writing_task, self._running) if open_kept is not None else None
+        self._threads = TaskThreads(self._running, row_just_ended)
+        self._capture = OutputCapture(self._send_output, self._threads.works_for)
+        self._kept = open_kept(self._threads.writer, self._running) if open_kept is not None else None
         self._streams = TaskStreams(self._capture, self._kept)
         self._placed = PlacedPayloads(self._running)
         self._results = ResultBuffer(tasks.send)
@@ -134,7 +136,7 @@ class Processor:
         chain_results = ChainResults()
         self._inbox = Inbox(tasks, self._functions, chain_results)
         self._clients = NestedClients(tasks, self._send, self._results, awakening.wake, awakening.alarm)
-        self._progress = ProgressReports(self._running, self._send_untold, awakening.wake)
+        self._progress = ProgressReports(self._running, self._threads, self._send_untold, awakening.wake)
         self.report_progress = self._progress.report
         """Told how far the running task is."""
         self._blocking = Blocking(self._running, self._inbox, self._results, self._clients, self._capture)
@@ -241,14 +243,14 @@ class Processor:
 
     @property
     def options(self) -> bytes:
-        """What the running task asks for; empty for nothing, and between tasks."""
-        row = self._running.row
+        """What the running task asks for; empty for nothing, between tasks, and in a thread that an earlier task has left."""
+        row = self._threads.row()
         return row.tasks.options if row is not None else b""
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The GPUs that the running task has been granted."""
-        row = self._running.row
+        """The GPUs that the running task has been granted; none in a thread that an earlier task has left."""
+        row = self._threads.row()
         return tuple(row.tasks.devices.decode().split(",")) if row is not None and row.tasks.devices else ()
 
     @property
@@ -311,7 +313,7 @@ class Processor:
         install_logging(self._capture, self._kept)
         os.register_at_fork(before=self._streams.flush, after_in_child=self._become_fork)
         self._control.start()
-        watch()
+        watch(self._threads.note)
         main_module.install()
         set_task_context(self)
         set_scope(self._class_scope)
@@ -441,10 +443,6 @@ class Processor:
         # As with output: the channel's end is noticed with the result.
         with contextlib.suppress(AgentGoneError):
             self._send(kind, parts)
-
-    def _writing_task(self) -> Writer | None:
-        row = self._running.row or row_just_ended()
-        return None if row is None else (row.tasks.numbers[row.position], row.tasks.client)
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
         # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.
