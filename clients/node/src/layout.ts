@@ -121,6 +121,8 @@ export interface ResultBatch {
   capacity: number;
   slots: Uint8Array;
   objectBytes: Uint8Array;
+  readTimes: Uint8Array;
+  writeTimes: Uint8Array;
 }
 
 export interface FunctionDefine {
@@ -375,7 +377,7 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
   },
   ResultBatch: {
     data: 1,
-    pointers: 12,
+    pointers: 14,
     fields: [
       ["client", "data", 0],
       ["numbers", "data", 1],
@@ -390,6 +392,8 @@ export const STRUCTS: Readonly<Record<string, Layout>> = {
       ["capacity", "uint32", 0],
       ["slots", "data", 10],
       ["objectBytes", "data", 11],
+      ["readTimes", "data", 12],
+      ["writeTimes", "data", 13],
     ],
   },
   FunctionDefine: {

@@ -91,6 +91,42 @@ def test_a_task_is_told_from_submission_to_its_end() -> None:
     assert (events.stride, events.dropped) == (1, 0)
 
 
+def test_tasks_are_told_with_what_workers_took_around_them() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(4)
+    tasks = agent.tasks()
+    agent.answer(tasks[:2], read_times=[5_000, 0])
+    agent.answer(tasks[2:3], status=m.Status.FAILED, payload=b"Pfailure", write_times=[6_000])
+    agent.answer(tasks[3:])
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    rows = zip(events.numbers, events.states, events.read_times, events.write_times, strict=True)
+    told = {(number, m.TaskEvent(state).name): times for number, state, *times in rows if any(times)}
+    assert told == {(1, "SUCCESS"): [5_000, 0], (3, "FAILED"): [0, 6_000]}
+    client.submit(1)
+    agent.answer(agent.tasks())
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    assert not len(events.read_times)
+    assert not len(events.write_times)
+
+
+def test_tasks_that_are_left_out_take_what_was_around_them_along() -> None:
+    harness, client, agent = running(capacity=100_000)
+    harness.checks_each_step = False
+    listen(harness)
+    client.submit(60_000)
+    tasks = agent.tasks()
+    agent.answer(tasks, read_times=[number for _, number, _ in tasks])
+    told: dict[int, int] = {}
+    for _ in range(3):
+        for part in of_kind(listen(harness), m.MonitorEvents):
+            if len(part.read_times):
+                told.update(zip(part.numbers, part.read_times, strict=True))
+    read = {number: time for number, time in told.items() if time}
+    assert 0 < len(read) < 60_000
+    assert all(number == time for number, time in read.items())
+
+
 def test_tasks_of_a_client_that_has_left_have_the_names_of_their_functions() -> None:
     harness, client, agent = running()
     listen(harness)

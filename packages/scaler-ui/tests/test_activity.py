@@ -18,7 +18,7 @@ from scaler_ui.model.bars import CANCELED, FAILED, SUCCESS
 from scaler_ui.model.cluster import readable_name
 from scaler_ui.model.error_groups import ErrorGroups, shape_of
 from scaler_ui.model.failures import ErrorText, FailedTask
-from scaler_ui.model.functions import OTHER, FunctionTable
+from scaler_ui.model.functions import OTHER, FunctionTable, Took
 from scaler_ui.model.rates import ProgressTable
 from scaler_ui.model.task_pages import find_tasks
 
@@ -189,9 +189,9 @@ def test_percentiles_of_functions_are_those_of_the_sorted_durations() -> None:
     table = FunctionTable()
     durations = [random.lognormvariate(-3, 1.5) for _ in range(20_000)]
     for duration in durations:
-        table.add("f", SUCCESS, UNIX, duration, 0.25)
-    table.add("f", FAILED, UNIX + 9, 0.1, None)
-    table.add("f", CANCELED, UNIX + 9, 0.0, None)
+        table.add("f", SUCCESS, UNIX, Took(duration, 0.25))
+    table.add("f", FAILED, UNIX + 9, Took(0.1))
+    table.add("f", CANCELED, UNIX + 9, Took(0.0))
     durations = sorted([*durations, 0.1])
     figures_of_f = table.find("f")
     assert figures_of_f is not None
@@ -203,10 +203,30 @@ def test_percentiles_of_functions_are_those_of_the_sorted_durations() -> None:
     assert figures_of_f.mean_wait_s == pytest.approx(0.25)
 
 
+def test_functions_say_how_much_time_goes_into_reading_and_writing() -> None:
+    table = FunctionTable()
+    table.add("f", SUCCESS, UNIX, Took(2.0, read_s=1.5, write_s=0.5), 2.0)
+    table.add("f", SUCCESS, UNIX, Took(4.0))
+    table.add("g", SUCCESS, UNIX, Took(4.0))
+    f, g = table.find("f"), table.find("g")
+    assert f is not None
+    assert g is not None
+    assert (f.read_seconds, f.write_seconds) == (3.0, 1.0)
+    assert f.overhead_share == pytest.approx(4 / 12)
+    assert g.overhead_share == 0.0
+    f.merge(f)
+    assert (f.read_seconds, f.write_seconds) == (6.0, 2.0)
+    model = model_of()
+    row = (UNIX + 1, ALICE, 4, T.SUCCESS, "node00", FUNCTIONS[0], 500_000, 0)
+    model.accept(dataclasses.replace(events(1, [row]), read_times=[250_000], write_times=[250_000]), 1.0)
+    (shown,) = (row for row in activity.functions(model)["functions"] if row["name"] == FUNCTIONS[0])
+    assert (shown["read_seconds"], shown["write_seconds"], shown["overhead_share"]) == (0.25, 0.25, 0.5)
+
+
 def test_functions_are_bounded_and_counted_with_what_was_left_out() -> None:
     table = FunctionTable(limit=3)
     for number in range(10):
-        table.add(f"f{number}", SUCCESS, UNIX, 1.0, None)
+        table.add(f"f{number}", SUCCESS, UNIX, Took(1.0))
     assert len(table) == 4
     other = table.find(OTHER)
     assert other is not None

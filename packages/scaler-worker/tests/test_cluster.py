@@ -268,6 +268,36 @@ def test_profiling_columns(start: Start) -> None:
     assert batch.memory_peaks[0] > 50_000_000
 
 
+@pytest.mark.parametrize("flags", [0, m.TaskFlag.PROFILE])
+def test_results_say_how_long_arguments_were_read_and_they_were_written(start: Start, flags: int) -> None:
+    scheduler, _ = start()
+
+    class Slow:
+        def __reduce__(self) -> tuple[Any, ...]:
+            time.sleep(0.003)  # sleeps: as a large value takes a while to serialize
+            return restored, ()
+
+    def restored() -> Slow:
+        time.sleep(0.002)  # sleeps: as a large value takes a while to restore
+        return Slow()
+
+    def same(value: Any) -> Any:
+        return value
+
+    def none(value: Any) -> None:
+        pass
+
+    for function, value in ((same, Slow()), (none, Slow()), (same, 1)):
+        scheduler.wait_for_results(scheduler.submit(function, [arguments(value)], flags=flags))
+    batches = [message for message in scheduler.received if isinstance(message, m.ResultBatch)]
+    both, reading, neither = [(sum(batch.read_times), sum(batch.write_times)) for batch in batches]
+    assert both[0] >= 2_000
+    assert both[1] >= 3_000
+    assert reading[0] >= 2_000
+    # Less than a millisecond is not told, whatever else this machine does meanwhile.
+    assert not {*reading, *neither} & set(range(1, 1_000))
+
+
 def test_output_is_streamed_in_order_before_the_result(start: Start) -> None:
     scheduler, _ = start()
 

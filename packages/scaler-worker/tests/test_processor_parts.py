@@ -114,12 +114,18 @@ def test_results_round_trip() -> None:
     results = [
         (5, b"one", 10, None),
         (6, b"", 2**40, Extra(1)),
-        (7, b"three", 30, Extra(0, {"cpu_times": 400, "memory_peaks": 500}, OBJECT_ID, 600, 2**33)),
+        (
+            7,
+            b"three",
+            30,
+            Extra(0, {"cpu_times": 400, "memory_peaks": 500, "read_times": 7_000}, OBJECT_ID, 600, 2**33),
+        ),
     ]
     read = read_results(b"".join(results_parts(results)))
     assert (read.first_index, read.rows, list(read.payload_lengths), read.payloads) == (5, 3, [3, 0, 5], b"onethree")
     assert (list(read.reported.durations), list(read.reported.statuses)) == ([10, 2**40, 30], [0, 1, 0])
     assert (list(read.reported.cpu_times), list(read.reported.memory_peaks)) == ([0, 0, 400], [0, 0, 500])
+    assert (list(read.reported.read_times), list(read.reported.write_times)) == ([0, 0, 7_000], [])
     assert (list(read.object_positions), read.objects, list(read.object_sizes)) == ([2], (OBJECT_ID,), [600])
     assert list(read.reported.object_bytes) == [0, 0, 2**33], (
         "what is told others is the size, not what the cache counts"

@@ -112,6 +112,8 @@ def result_batches(draw: st.DrawFn) -> m.ResultBatch:
         payloads=draw(packed(rows)),
         statuses=draw(column("B", rows, optional=True)),
         durations=draw(column("I", rows, optional=True)),
+        read_times=draw(column("I", rows, optional=True)),
+        write_times=draw(column("I", rows, optional=True)),
         cpu_times=draw(column("I", rows, optional=True)),
         memory_peaks=draw(column("Q", rows, optional=True)),
         object_positions=objects,
@@ -178,6 +180,8 @@ def monitor_events(draw: st.DrawFn) -> m.MonitorEvents:
         tag_table=draw(texts(2)),
         resources=draw(st.one_of(st.just([]), indexes(2))),
         resource_table=draw(texts(2)),
+        read_times=draw(column("Q", rows, optional=True)),
+        write_times=draw(column("Q", rows, optional=True)),
     )
 
 

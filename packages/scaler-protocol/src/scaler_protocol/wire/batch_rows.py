@@ -26,6 +26,8 @@ class Reported(NamedTuple):
     statuses: Column = EMPTY
     object_bytes: Column = EMPTY
     durations: Column = EMPTY
+    read_times: Column = EMPTY
+    write_times: Column = EMPTY
     cpu_times: Column = EMPTY
     memory_peaks: Column = EMPTY
 
@@ -59,7 +61,7 @@ ABSENT = tuple(spec.absent or 0 for spec in REPORTED)
 REPORTED_MAX = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
 """The largest number that each column of `Reported` holds."""
 
-FIGURES_START: Final = Reported._fields.index("durations") + 1
+FIGURES_START: Final = Reported._fields.index("cpu_times")
 """The columns of `Reported` from here on are figures, which only tasks have that are profiled."""
 
 NO_FIGURES: Final = NOTHING_REPORTED[FIGURES_START:]

@@ -510,7 +510,7 @@ def _check_exact(message: Any, rows: int, *columns: str) -> None:
 def _check_events(message: m.MonitorEvents) -> None:
     rows = len(message.numbers)
     _check_exact(message, rows, "time_seconds", "clients", "states", "workers", "functions", "durations")
-    _check_rows(message, rows, "slots", "capabilities", "notes", "resources")
+    _check_rows(message, rows, "slots", "capabilities", "notes", "resources", "read_times", "write_times")
     if len(message.label_table) != len(message.tag_table):
         raise MalformedMessageError("MonitorEvents: its tables of labels and tags differ in length")
     for column, table in (
@@ -793,7 +793,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("sequence", "dropped", "stride", "incarnation"),
             *_moments("time_seconds"),
             *_column("H", "clients", "workers", "functions", "slots", "capabilities", "notes", "resources"),
-            *_column("Q", "numbers", "durations"),
+            *_column("Q", "numbers", "durations", "read_times", "write_times"),
             *_column("B", "states"),
             *_ids("client_table"),
             *_texts("worker_table", "function_table", "capability_table", "label_table", "tag_table", "resource_table"),

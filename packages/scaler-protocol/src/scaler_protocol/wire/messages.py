@@ -402,6 +402,12 @@ class ResultBatch:
     """One per row: the bytes of the objects that the result names, all together; 0 where none are, or it is not known."""
     durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: how long the function ran, in microseconds."""
+    read_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
+    """One per row: microseconds before it, in which the worker fetched and restored the function and its arguments; 0 for
+    less than a millisecond."""
+    write_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
+    """One per row: microseconds after it, in which the worker serialized the result and wrote it; 0 for less than a
+    millisecond."""
     cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
     """One per row: CPU time in microseconds; only with PROFILE."""
     memory_peaks: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
@@ -1485,6 +1491,10 @@ class MonitorEvents:
     """One per row: its place in `resource_table`; empty where no submitted task asks for counted resources."""
     resource_table: tuple[str, ...] = ()
     """What submitted tasks ask for, as in "licence=1,mem=8GiB"; may contain the empty text, which other events have."""
+    read_times: Column = EMPTY
+    """One per row: microseconds before the task, see `ResultBatch`; empty where no row has any."""
+    write_times: Column = EMPTY
+    """One per row: microseconds after the task, see `ResultBatch`; empty where no row has any."""
 
 
 @record

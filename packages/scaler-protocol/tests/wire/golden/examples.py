@@ -197,6 +197,8 @@ EXAMPLES: dict[str, m.Message] = {
         statuses=array("B", [m.Status.SUCCESS, m.Status.FAILED, m.Status.SUCCESS]),
         object_bytes=array("Q", [0, 0, 1 << 33]),
         durations=array("I", [150, 2_000_000, 1]),
+        read_times=array("I", [0, 1_500, 0]),
+        write_times=array("I", [0, 0, 2_500]),
         cpu_times=array("I", [140, 1_000_000, 1]),
         memory_peaks=array("Q", [1 << 20, 1 << 33, 0]),
         object_positions=array("I", [2]),
@@ -505,6 +507,8 @@ EXAMPLES: dict[str, m.Message] = {
         tag_table=("", "desk=rates,run=17"),
         resources=array("H", [1, 0]),
         resource_table=("", "licence=1,mem=8GiB"),
+        read_times=array("I", [0, 1_500]),
+        write_times=array("I", [0, 2_500]),
     ),
     "monitor-failures": m.MonitorFailures(
         incarnation=SCHEDULER,

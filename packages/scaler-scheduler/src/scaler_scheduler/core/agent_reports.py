@@ -106,7 +106,14 @@ class AgentReports:
             self._scaling.observe(tasks, batch.durations)
         if self._monitor.listening:
             self._monitor.record(
-                m.TaskEvent.SUCCESS, tasks, batch.numbers, agent.name, now, batch.durations, batch.slots
+                m.TaskEvent.SUCCESS,
+                tasks,
+                batch.numbers,
+                agent.name,
+                now,
+                batch.durations,
+                batch.slots,
+                (batch.read_times, batch.write_times),
             )
         if client.recent is not None:
             client.recent.note(batch)

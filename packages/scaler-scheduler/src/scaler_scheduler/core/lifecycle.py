@@ -14,6 +14,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.task_history import Failures
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX
 from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.monitor import NO_OVERHEADS
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.state import SchedulerState
 
@@ -362,7 +363,10 @@ class TaskLifecycle:
             self._durations.observe((task.function, task.options.kind), duration / 1e6)
         if monitor.listening:
             slots = (batch.slots[row],) if batch is not None and len(batch.slots) else ()
-            monitor.record(event, (task,), (task.number,), agent, now, (duration,), slots)
+            overheads = (
+                NO_OVERHEADS if batch is None else (batch.read_times[row : row + 1], batch.write_times[row : row + 1])
+            )
+            monitor.record(event, (task,), (task.number,), agent, now, (duration,), slots, overheads)
 
     def drop_all(self, client: ClientRecord) -> None:
         """The client is gone: drop its tasks, wherever they are."""

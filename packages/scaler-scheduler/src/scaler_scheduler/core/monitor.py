@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.runtime.resources import NO_AMOUNTS, Amounts, format_amounts
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.columns import Column, Packed
+from scaler_protocol.wire.columns import EMPTY, Column, Packed
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graph_log import GraphLog
@@ -43,6 +43,12 @@ FAILED_FUNCTIONS_MAX = 1_000
 GRAPHS_MAX = 1_000
 
 
+Overheads = tuple[Column, Column]
+"""Microseconds in which workers read what tasks need, and wrote their results, in two columns as those of `ResultBatch`."""
+
+NO_OVERHEADS: Overheads = ((), ())
+
+
 class _Run(NamedTuple):
     """Something that happened to several tasks of one client at once. The columns are those of the message, by reference."""
 
@@ -55,6 +61,7 @@ class _Run(NamedTuple):
     capabilities: m.Capabilities
     durations: Column
     slots: Column
+    overheads: Overheads
     notes: Sequence[Note | None]
     """One per task; empty where the client has given none of its tasks any."""
     amounts: Amounts
@@ -156,6 +163,7 @@ class Monitor:
         now: float,
         durations: Column = (),
         slots: Column = (),
+        overheads: Overheads = NO_OVERHEADS,
     ) -> None:
         """Keep an event of tasks that share their options; `numbers` are the tasks' numbers. Call only while `listening`.
 
@@ -179,6 +187,11 @@ class Monitor:
             numbers = [numbers[row] for row in rows]
             durations = [durations[row] for row in rows] if len(durations) else ()
             slots = [slots[row] for row in rows] if len(slots) else ()
+            read, written = overheads
+            overheads = (
+                [read[row] for row in rows] if len(read) else (),
+                [written[row] for row in rows] if len(written) else (),
+            )
         functions = [task.function for task in tasks]
         notes = [task.options.note for task in tasks] if options.client.has_notes else ()
         amounts = options.amounts if state is m.TaskEvent.SUBMITTED else NO_AMOUNTS
@@ -194,6 +207,7 @@ class Monitor:
                 options.capabilities,
                 durations,
                 slots,
+                overheads,
                 notes,
                 amounts,
             )
@@ -288,12 +302,15 @@ class Monitor:
         resources: dict[str, int] = {"": 0}
         asked = array("H")
         has_resources = any(run.amounts for run in self._runs)
+        overheads = (array("Q"), array("Q")) if any(any(map(len, run.overheads)) for run in self._runs) else ()
         for run in self._runs:
             rows = len(run.numbers)
             times.extend(array("d", [run.at + unix_offset]) * rows)
             columns["n"].extend(run.numbers)
             columns["d"].extend(run.durations if len(run.durations) else array("Q", [0]) * rows)
             columns["l"].extend(run.slots if len(run.slots) else array("H", [m.NO_SLOT]) * rows)
+            for whole, part in zip(overheads, run.overheads, strict=False):
+                whole.extend(part if len(part) else array("Q", [0]) * rows)
             columns["f"].extend([names.setdefault(function, len(names)) & 0xFFFF for function in run.functions])
             worker = workers.setdefault(run.agent, len(workers)) if run.agent else m.NO_WORKER
             capability = capabilities.setdefault(_capability_text(run.capabilities), len(capabilities))
@@ -330,6 +347,8 @@ class Monitor:
             tag_table=tuple(tags for _, tags in notes) if has_notes else (),
             resources=asked,
             resource_table=tuple(resources) if has_resources else (),
+            read_times=overheads[0] if overheads else EMPTY,
+            write_times=overheads[1] if overheads else EMPTY,
         )
         self.omitted_count += self._omitted
         self.forget_events()

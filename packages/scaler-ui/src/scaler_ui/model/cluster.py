@@ -22,7 +22,7 @@ from scaler_ui.model.bars import FAILED, Bar, BarStore, Lane
 from scaler_ui.model.client_use import ClientUse
 from scaler_ui.model.error_groups import ErrorGroups
 from scaler_ui.model.failures import FailedTask, read_error, status_name
-from scaler_ui.model.functions import FunctionTable
+from scaler_ui.model.functions import FunctionTable, Took
 from scaler_ui.model.graph_book import GraphBook
 from scaler_ui.model.history import History
 from scaler_ui.model.rates import ProgressTable
@@ -267,9 +267,12 @@ class ClusterModel:
                 row.slot = -1 if slot == NO_SLOT else slot
                 row.ended_at = at
                 row.duration_s = events.durations[index] * _MICROSECONDS
+                row.read_s = events.read_times[index] * _MICROSECONDS if len(events.read_times) else 0.0
+                row.write_s = events.write_times[index] * _MICROSECONDS if len(events.write_times) else 0.0
                 began = at - row.duration_s
                 waited = max(0.0, began - row.submitted_at) if row.submitted_at and row.assigned_at else None
-                self.functions.add(row.function, state, at, row.duration_s, waited, max(1, events.stride))
+                took = Took(row.duration_s, waited, row.read_s, row.write_s)
+                self.functions.add(row.function, state, at, took, max(1, events.stride))
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
                 if row.slot >= 0:

@@ -316,6 +316,8 @@ def task_data(
         "ended_at": row.ended_at or None,
         "waited_seconds": row.waited_s(now),
         "duration_seconds": row.duration_s if row.ended_at else None,
+        "read_seconds": row.read_s if row.ended_at else None,
+        "write_seconds": row.write_s if row.ended_at else None,
         "attempts": row.attempts,
         "label": row.label,
         "tags": row.tags,

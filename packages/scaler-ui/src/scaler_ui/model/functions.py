@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scaler_ui.model.bars import CANCELED, FAILED, SUCCESS
 from scaler_ui.model.recent import RecentFigures
@@ -19,6 +20,18 @@ _CLASSES = 40 * _STEPS
 """Up to 2**40 microseconds, which is twelve days."""
 
 
+class Took(NamedTuple):
+    """What one task took, in seconds."""
+
+    duration_s: float
+    waited_s: float | None = None
+    """From submission to its begin. None: not known."""
+    read_s: float = 0.0
+    """To fetch and restore its function and arguments, before it."""
+    write_s: float = 0.0
+    """To serialize and write its result, after it."""
+
+
 @dataclass(slots=True)
 class FunctionFigures:
     """Figures of one function over some time. Counts are estimates where the scheduler leaves tasks out."""
@@ -32,6 +45,10 @@ class FunctionFigures:
     seconds: float = 0.0
     """Sum of these durations."""
     longest_s: float = 0.0
+    read_seconds: float = 0.0
+    """Sum of what workers took to fetch and restore functions and arguments, before their tasks."""
+    write_seconds: float = 0.0
+    """Sum of what workers took to serialize and write results."""
     waited: float = 0.0
     """Tasks of which submission and begin are known."""
     waited_seconds: float = 0.0
@@ -63,8 +80,17 @@ class FunctionFigures:
                 return min(self.longest_s, 2 ** ((number + 0.5) / _STEPS) * 1e-6)
         return self.longest_s if self.timed else None
 
-    def add(self, state: int, at: float, duration_s: float, waited_s: float | None, weight: float) -> None:
+    @property
+    def overhead_share(self) -> float | None:
+        """Return which part of the workers' time went into reading and writing, from 0 to 1. None: no task has ended."""
+        overheads = self.read_seconds + self.write_seconds
+        if not self.timed:
+            return None
+        return overheads / (self.seconds + overheads) if overheads else 0.0
+
+    def add(self, state: int, at: float, took: Took, weight: float) -> None:
         """Count the end of `weight` tasks of which one is known."""
+        duration_s, waited_s = took.duration_s, took.waited_s
         self.last_at = max(self.last_at, at)
         if state == CANCELED:
             self.canceled += weight
@@ -75,6 +101,8 @@ class FunctionFigures:
             self.failed += weight
         self.timed += weight
         self.seconds += duration_s * weight
+        self.read_seconds += took.read_s * weight
+        self.write_seconds += took.write_s * weight
         self.longest_s = max(self.longest_s, duration_s)
         number = min(_CLASSES, int(math.log2(max(1.0, duration_s * 1e6)) * _STEPS))
         self.classes[number] = self.classes.get(number, 0.0) + weight
@@ -89,6 +117,8 @@ class FunctionFigures:
         self.canceled += other.canceled
         self.timed += other.timed
         self.seconds += other.seconds
+        self.read_seconds += other.read_seconds
+        self.write_seconds += other.write_seconds
         self.longest_s = max(self.longest_s, other.longest_s)
         self.waited += other.waited
         self.waited_seconds += other.waited_seconds
@@ -121,9 +151,7 @@ class FunctionTable:
         figures, since = self._recent.within(seconds, now)
         return list(figures.values()), since
 
-    def add(
-        self, name: str, state: int, at: float, duration_s: float, waited_s: float | None, weight: float = 1.0
-    ) -> None:
+    def add(self, name: str, state: int, at: float, took: Took, weight: float = 1.0) -> None:
         """Count the end of one task, or of `weight` tasks of which only this one was published."""
         figures = self._figures.get(name)
         if figures is None:
@@ -131,4 +159,4 @@ class FunctionTable:
                 name = OTHER
             figures = self._figures.setdefault(name, FunctionFigures(name))
         for one in (figures, *self._recent.at(name, at)):
-            one.add(state, at, duration_s, waited_s, weight)
+            one.add(state, at, took, weight)

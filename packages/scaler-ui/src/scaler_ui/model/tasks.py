@@ -30,6 +30,10 @@ class TaskRow:
     assigned_at: float = 0.0
     ended_at: float = 0.0
     duration_s: float = 0.0
+    read_s: float = 0.0
+    """Before it, to fetch and restore its function and arguments; 0 for less than a millisecond."""
+    write_s: float = 0.0
+    """After it, to serialize and write its result; 0 for less than a millisecond."""
     attempts: int = 0
     """How many times it was assigned to an agent, without the times it came back before it began."""
     label: str = ""

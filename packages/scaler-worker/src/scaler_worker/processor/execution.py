@@ -67,6 +67,9 @@ RETRY = int(Status.RETRY)
 _NOT_THEIR_OWN = frozenset((NotRestoredError, NotSerializableError, PluginFailedError))
 """A task that ended with one of these would end so again."""
 
+NOTED_MICROSECONDS = 1_000
+"""Reading what a task needs, and writing its result, is told where it took so long."""
+
 _INLINE_TYPES = frozenset((type(None), bool, int, float))
 """Results whose pickle is small for certain, and needs no look at buffers."""
 
@@ -112,7 +115,7 @@ class TaskExecution:
         running = self._running
         cancels = running.cancels
         index = row.task_index
-        started_at = perf_counter()
+        began_at = started_at = perf_counter()
         running.row = row
         try:
             # In this order: a cancel that is not in the table when we look finds the task running, and signals.
@@ -142,6 +145,8 @@ class TaskExecution:
                 if type(value) in _INLINE_TYPES:
                     running.in_code = False
                     result: Result = (index, PICKLED + dumps(value, 5), int((ended_at - started_at) * 1e6), None)
+                    if started_at - began_at >= 1e-6 * NOTED_MICROSECONDS:
+                        result = _with_overheads(result, began_at, ended_at)
                 else:
                     if type(value) is CoroutineType:
                         value = completed(value)
@@ -150,9 +155,11 @@ class TaskExecution:
                             leave(None)
                     result = self._succeeded(row, started_at, ended_at, self._dump(value, None))
                     running.in_code = False
+                    result = _with_overheads(result, began_at, ended_at)
             else:
                 result, ended_at = self._run_other(row, function, state)
                 running.in_code = False
+                result = _with_overheads(result, began_at, ended_at)
             seconds = ended_at - started_at
             known = function.seconds
             function.seconds = seconds if known == float("inf") else known * 0.8 + seconds * 0.2
@@ -364,6 +371,21 @@ class TaskExecution:
 
 _OUR_CODES = (TaskExecution.run.__code__, TaskExecution._run_other.__code__)
 """Functions whose frames have the arguments of a call, as `args` and `kwargs`."""
+
+
+def _with_overheads(result: Result, began_at: float, ended_at: float) -> Result:
+    """Return a result that says how long its task was read before, and is being written now, if that took long."""
+    index, payload, microseconds, extra = result
+    if extra is not None and extra.status not in (SUCCESS, RETRY):
+        return result
+    read, written = int((ended_at - began_at) * 1e6) - microseconds, int((perf_counter() - ended_at) * 1e6)
+    overheads = {
+        name: taken for name, taken in (("read_times", read), ("write_times", written)) if taken >= NOTED_MICROSECONDS
+    }
+    if not overheads:
+        return result
+    extra = extra or Extra()
+    return index, payload, microseconds, extra._replace(measured={**extra.measured, **overheads})
 
 
 def _asks_for_another(row: Row, kind: type) -> bool:

@@ -232,6 +232,8 @@ struct ResultBatch {
   capacity @10 :UInt32;                  # A→S: how many tasks the agent wants to hold now
   slots @11 :Data;                       # U16: which of the agent's workers ran the task; empty: unknown, or none
   objectBytes @12 :Data;                 # U64: bytes of the objects that the result names, all together; empty: no result names any
+  readTimes @13 :Data;                   # U64, microseconds before the task: function and arguments fetched and restored; empty: under 1 ms each
+  writeTimes @14 :Data;                  # U64, microseconds after the task: result serialized and written; empty: under 1 ms each
 
   enum Status {
     success @0;
@@ -767,6 +769,8 @@ struct MonitorEvents {
   tagTable @19 :List(Text);              # as in "desk=rates,run=17"; may contain the empty text
   resources @20 :Data;                   # U16 into resourceTable, per row; empty: no submitted task asks for any
   resourceTable @21 :List(Text);         # what submitted tasks ask for, as in "licence=1,mem=8GiB"; may contain the empty text
+  readTimes @22 :Data;                   # U64, as in ResultBatch; empty: no row has any
+  writeTimes @23 :Data;                  # U64, as in ResultBatch; empty: no row has any
 }
 
 struct MonitorFailures {
