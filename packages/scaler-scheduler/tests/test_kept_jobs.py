@@ -15,7 +15,6 @@ from scaler_scheduler.core import SchedulerConfig, effects
 from scaler_scheduler.kept_jobs import KeptJobs
 from scaler_scheduler.settings import SchedulerSettings
 
-
 CONFIG = SchedulerConfig(incarnation=b"s" * 16)
 
 
