@@ -28,6 +28,26 @@ _told = threading.Event()
 _thread: threading.Thread | None = None
 
 
+class ExitsWhenShown:
+    def __init__(self, marks: str) -> None:
+        self.marks = marks
+
+    def __repr__(self) -> str:
+        os._exit(7)
+
+
+def fail_with(value: ExitsWhenShown) -> None:
+    with open(value.marks, "a") as marks:
+        marks.write("run\n")
+    raise ValueError("no")
+
+
+def fail_second(value: ExitsWhenShown | None) -> int:
+    if value is not None:
+        fail_with(value)
+    return 1
+
+
 def leave_a_thread_behind() -> int:
     def say_later() -> None:
         _told.wait(30)
@@ -269,6 +289,18 @@ def test_a_thread_that_outlives_its_task_speaks_for_no_other(
     assert second.progress() is None
     if streams:
         wait_for("the client has what was streamed", lambda: "of the second task" in capfd.readouterr().out)
+
+
+def test_a_repr_that_ends_the_process_changes_no_answer(client: Client, tmp_path: Any) -> None:
+    marks = tmp_path / "marks"
+    with pytest.raises(ValueError, match="no"):
+        client.submit(fail_with, ExitsWhenShown(str(marks))).result()
+    assert marks.read_text() == "run\n"
+    with pytest.raises(ValueError, match="no"):
+        client.map(fail_second, [None, None, ExitsWhenShown(str(marks))])
+    assert marks.read_text() == "run\nrun\n"
+    # Others go on.
+    assert client.map(say_item, range(20)) == list(range(20))
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -83,7 +83,10 @@ def test_those_of_a_frame_of_ours_and_not_the_task_s(shown: Shown) -> None:
         frames = error.__traceback__
         assert frames is not None
         error.__traceback__ = frames.tb_next
-        shown.arguments.keep_of(error, (call.__code__,))
+        shown.arguments.note_of(error, (call.__code__,))
+    assert shown.arguments.may_end_the_process
+    shown.arguments.keep_due()
+    assert not shown.arguments.due
     assert shown.text() == "0 = (7,)\nkwargs = {'x': 1}\n"
 
 
@@ -145,9 +148,11 @@ def test_what_is_small_is_shown_whole(shown: Shown, value: Any) -> None:
 
 
 def test_items_of_a_chunk(shown: Shown) -> None:
-    shown.arguments.keep_item([1, 2, 3], 1, star=False)
-    shown.arguments.keep_item([(1, 2), (3, 4)], 1, star=True)
-    shown.arguments.keep_item(iter([]), 0, star=False)
+    shown.arguments.note_item([1, 2, 3], 1, star=False)
+    shown.arguments.note_item([(1, 2), (3, 4)], 1, star=True)
+    shown.arguments.note_item(iter([]), 0, star=False)
+    assert not shown.arguments.may_end_the_process
+    shown.arguments.keep_due()
     assert shown.text() == "item 1 of the chunk\n0 = 2\nitem 1 of the chunk\n0 = 3\n1 = 4\n"
 
 

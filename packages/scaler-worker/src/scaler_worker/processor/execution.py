@@ -246,7 +246,7 @@ class TaskExecution:
                 outcome = Outcome(self._placed.answer(place, outcome.payload))
         if is_chunk and failures:
             if self._failed_arguments is not None and not isinstance(chunk, list):
-                self._failed_arguments.keep_item(chunk[1], min(failures), chunk[0])
+                self._failed_arguments.note_item(chunk[1], min(failures), chunk[0])
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         measured = measurement.figures() if measurement is not None else None
@@ -335,7 +335,7 @@ class TaskExecution:
             return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
         status = RETRY if row.tasks.options and kind not in _NOT_THEIR_OWN and _asks_for_another(row, kind) else FAILED
         if self._failed_arguments is not None:
-            self._failed_arguments.keep_of(error, _OUR_CODES)
+            self._failed_arguments.note_of(error, _OUR_CODES)
         return self._failed(row, self._failures.payload(error), microseconds, status)
 
     def _undescribed(self, row: Row, microseconds: int) -> Result:

@@ -1,6 +1,7 @@
 """The arguments of a call that failed, as `repr` shows them, for monitors: kept beside what the task has printed.
 
-Made only when a task fails. `repr` runs users' code: whatever that does, nothing here raises, and it has a second.
+Made only when a task fails, and only once its result has been sent: `repr` runs users' code, which may end the process. Whatever
+it does, nothing here raises, and it has a second.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ARGUMENTS_MAX = 20
 CHARACTERS_MAX = 300
 """Of one argument."""
 
+
+_HARMLESS = frozenset((bool, bytes, float, int, type(None), str))
 
 _MAPPINGS = collections.Counter, collections.OrderedDict, collections.defaultdict
 _SHORTENED_MODULES = "builtins", "collections", "array"
@@ -112,23 +115,37 @@ class FailedArguments:
     """Keeps the arguments of calls that failed."""
 
     def __init__(self, kept: KeptOutput, limit: TimeLimit) -> None:
+        self.due: list[tuple[Sequence[Any], Mapping[str, Any], str]] = []
+        """Arguments and a title: `keep_due` is to be called once the result of the task that has ended is sent."""
         self._kept = kept
         self._limit = limit
 
-    def keep_of(self, error: BaseException, codes: Sequence[CodeType]) -> None:
-        """Keep the arguments that the task was called with. They are in the frame of one of our functions, with these codes."""
+    def note_of(self, error: BaseException, codes: Sequence[CodeType]) -> None:
+        """Note the arguments that the task was called with. They are in the frame of one of our functions, with these codes."""
         try:
             found = _arguments_in(traceback_of(error), codes)
         except Exception:
             return
         if found is not None:
-            self.keep(*found)
+            self.due.append((*found, ""))
 
-    def keep_item(self, items: Any, index: int, star: bool) -> None:
-        """Keep the arguments of a failed item of a map chunk."""
+    def note_item(self, items: Any, index: int, star: bool) -> None:
+        """Note the arguments of a failed item of a map chunk."""
         if type(items) in (list, tuple) and index < len(items):
             item = items[index]
-            self.keep(item if star and type(item) is tuple else (item,), {}, f"item {index} of the chunk")
+            self.due.append((item if star and type(item) is tuple else (item,), {}, f"item {index} of the chunk"))
+
+    @property
+    def may_end_the_process(self) -> bool:
+        """Whether what is due is shown by code of a user's, or holds other objects that may be."""
+        return not all(type(value) in _HARMLESS for args, kwargs, _ in self.due for value in (*args, *kwargs.values()))
+
+    def keep_due(self) -> None:
+        """Keep what was noted."""
+        # Taken first: what a cancelled task's signal interrupts is not tried again.
+        due, self.due[:] = self.due[:], []
+        for noted in due:
+            self.keep(*noted)
 
     def keep(self, args: Sequence[Any], kwargs: Mapping[str, Any], title: str = "") -> None:
         """Keep these arguments."""

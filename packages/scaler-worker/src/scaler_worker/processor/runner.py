@@ -141,6 +141,9 @@ class Processor:
         """Told how far the running task is."""
         self._blocking = Blocking(self._running, self._inbox, self._results, self._clients, self._capture)
         objects = HostObjects(options.object_folders)
+        failed_arguments = (
+            FailedArguments(self._kept, limit) if self._kept is not None and not options.hides_arguments else None
+        )
         self._execution = TaskExecution(
             self._running,
             self._functions,
@@ -155,7 +158,7 @@ class Processor:
             self._send,
             self._placed,
             self._environments,
-            FailedArguments(self._kept, limit) if self._kept is not None and not options.hides_arguments else None,
+            failed_arguments,
         )
         self._cpu_time = CpuTime(options.fences.cpu_seconds) if options.fences.cpu_seconds else None
         self._loop = TaskLoop(
@@ -169,6 +172,7 @@ class Processor:
             self._look_after if self._cpu_time is None else partial(self._look_after_and_renew, self._cpu_time),
             ImportedSources(),
             measured(self._execution.run, page) if options.enforce_memory else self._execution.run,
+            failed_arguments,
         )
         self._sampler = Sampler(self._running, TaskExecution.run.__code__, tasks.send)
         self._control = ControlThread(

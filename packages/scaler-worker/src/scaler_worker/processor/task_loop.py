@@ -7,7 +7,7 @@ function that is known to be slow or not known, and at the latest after `LATEST_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sys import _getframe
 from types import FrameType
 
@@ -15,6 +15,7 @@ from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.control_thread import Awakening
+from scaler_worker.processor.failed_arguments import FailedArguments
 from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.imported_sources import ImportedSources
 from scaler_worker.processor.inbox import Inbox, Row
@@ -59,7 +60,10 @@ class TaskLoop:
         look_after: Callable[[ProcessState], None],
         sources: ImportedSources,
         run_task: RunTask,
+        failed_arguments: FailedArguments | None,
     ) -> None:
+        self._failed_arguments = failed_arguments
+        self._arguments_due: Sequence[object] = failed_arguments.due if failed_arguments is not None else ()
         self._sources = sources
         self._channel = channel
         self._inbox = inbox
@@ -78,7 +82,7 @@ class TaskLoop:
         rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
         results, chain_results, sources = self._results, self._chain_results, self._sources
         buffer, awakening, run = results.results, self._awakening, self._run_task
-        visible = self._visible
+        visible, arguments_due = self._visible, self._arguments_due
         tasks: Tasks | None = None
         is_due = False
         ended_at = 0.0
@@ -116,6 +120,8 @@ class TaskLoop:
                 results.flush()
             elif not awakening.is_awake:
                 awakening.keep_awake()
+            if arguments_due:
+                self._keep_arguments()
             took = result[2]
             if blocking.seconds:
                 took -= int(blocking.seconds * 1e6)
@@ -145,6 +151,14 @@ class TaskLoop:
             self._look_after(state)
             if is_due:
                 sources.note()
+
+    def _keep_arguments(self) -> None:
+        """Show the arguments of a task that failed. If that ends the process, its answer is under way."""
+        failed_arguments = self._failed_arguments
+        if failed_arguments is not None:
+            if failed_arguments.may_end_the_process:
+                self._results.flush()
+            failed_arguments.keep_due()
 
 
 def row_just_ended() -> Row | None:
