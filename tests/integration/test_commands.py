@@ -1,6 +1,6 @@
 """What every documented flag of the scheduler, cluster and object storage commands does, through real processes.
 
-That a flag's short form means the same is held by the tests of the settings; here both are tried where that costs little.
+Each flag has one form here. That its short form and its older names mean the same is held by the tests of the settings.
 """
 
 from __future__ import annotations
@@ -152,10 +152,9 @@ def test_default_ports_follow_the_scheduler_s(deployment: Deployment) -> None:
     works(deployment, scheduler)
 
 
-@pytest.mark.parametrize("flag", ["--object-storage-address", "-osa"])
-def test_an_object_storage_server_of_one_s_own_is_used(deployment: Deployment, flag: str) -> None:
+def test_an_object_storage_server_of_one_s_own_is_used(deployment: Deployment) -> None:
     storage = deployment.storage()
-    scheduler = deployment.scheduler(flag, storage.address)
+    scheduler = deployment.scheduler("--object-storage-address", storage.address)
     assert str(scheduler.addresses["object_storage"]) == storage.address
     assert not scheduler.children()
     deployment.workers(scheduler, count=1)
@@ -164,18 +163,16 @@ def test_an_object_storage_server_of_one_s_own_is_used(deployment: Deployment, f
     assert client.submit(lambda x: x, blob).result(timeout=30) == blob
 
 
-@pytest.mark.parametrize("flag", ["--monitor-address", "-ma"])
-def test_monitors_connect_to_the_monitor_address(deployment: Deployment, flag: str) -> None:
-    scheduler = deployment.scheduler(flag, "tcp://127.0.0.1:0")
+def test_monitors_connect_to_the_monitor_address(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler("--monitor-address", "tcp://127.0.0.1:0")
     deployment.workers(scheduler, "-wn", "one,two")
     works(deployment, scheduler)
     shown = snapshot(str(scheduler.addresses["monitor"]))
     assert {worker.name for worker in shown.workers} == {"one", "two"}
 
 
-@pytest.mark.parametrize("flag", ["--protected", "-p"])
-def test_protected(deployment: Deployment, flag: str) -> None:
-    scheduler = deployment.scheduler(flag)
+def test_protected(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler("--protected")
     client = deployment.client(scheduler)
     with pytest.raises(ValueError, match="protected"):
         client.shutdown()
@@ -186,11 +183,10 @@ def test_protected(deployment: Deployment, flag: str) -> None:
     ("flags", "goes_to_gpu"),
     [
         (("--allocate-policy", "capability"), True),
-        (("-ap", "capability"), True),
         (("--allocate-policy", "EVEN"), False),
         ((), True),
     ],
-    ids=["long", "short", "even", "default"],
+    ids=["capability", "even", "default"],
 )
 def test_allocate_policy(
     deployment: Deployment, flags: tuple[str, ...], goes_to_gpu: bool, caplog: pytest.LogCaptureFixture
@@ -215,9 +211,8 @@ def test_allocate_policy(
         assert "--allocate-policy even" in told[0]
 
 
-@pytest.mark.parametrize("flag", ["--max-number-of-tasks-waiting"])
-def test_max_number_of_tasks_waiting_holds_clients_back(deployment: Deployment, flag: str, tmp_path: Path) -> None:
-    scheduler = deployment.scheduler(flag, "5")
+def test_max_number_of_tasks_waiting_holds_clients_back(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--max-number-of-tasks-waiting", "5")
     deployment.workers(scheduler, "-wtqs", "1", count=1)
     client = deployment.client(scheduler)
     started = time.monotonic()
@@ -228,9 +223,8 @@ def test_max_number_of_tasks_waiting_holds_clients_back(deployment: Deployment, 
     assert submitting > 1.0
 
 
-@pytest.mark.parametrize("flag", ["--client-timeout-seconds"])
-def test_a_client_that_falls_silent_is_given_up(deployment: Deployment, flag: str, tmp_path: Path) -> None:
-    scheduler = deployment.scheduler(flag, "2")
+def test_a_client_that_falls_silent_is_given_up(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--client-timeout-seconds", "2")
     deployment.workers(scheduler, count=1)
     mark = tmp_path / "started"
     program = (
@@ -248,9 +242,8 @@ def test_a_client_that_falls_silent_is_given_up(deployment: Deployment, flag: st
         silent.wait()
 
 
-@pytest.mark.parametrize("flag", ["--worker-timeout-seconds"])
-def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, flag: str, tmp_path: Path) -> None:
-    scheduler = deployment.scheduler(flag, "2")
+def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--worker-timeout-seconds", "2")
     first = deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     mark, go = tmp_path / "started", tmp_path / "go"
@@ -268,11 +261,10 @@ def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, fla
             os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("flag", ["--object-retention-seconds"])
-def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deployment, flag: str) -> None:
+def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deployment) -> None:
     storage = deployment.storage()
     empty = segments_of(storage.pid)
-    scheduler = deployment.scheduler("-osa", storage.address, "-ct", "1", flag, "1")
+    scheduler = deployment.scheduler("-osa", storage.address, "-ct", "1", "--object-retention-seconds", "1")
     program = (
         "import os, sys, time\nfrom scaler import Client\nclient = Client(sys.argv[1])\n"
         "reference = client.send_object(os.urandom(50_000_000))\nprint('sent', flush=True)\ntime.sleep(600)\n"
@@ -320,30 +312,27 @@ def test_load_balancing_moves_tasks_that_have_not_started(
     assert [len(mark.read_text().splitlines()) for mark in marks] == [1] * 16
 
 
-@pytest.mark.parametrize("flag", ["--max-task-attempts", "-mta"])
-def test_max_task_attempts(deployment: Deployment, flag: str, tmp_path: Path) -> None:
-    scheduler = deployment.scheduler(flag, "1")
+def test_max_task_attempts(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--max-task-attempts", "1")
     deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     with pytest.raises(ScalerError, match="1 of 1"):
         client.submit(f.die_once, str(tmp_path / "mark")).result(timeout=30)
 
 
-@pytest.mark.parametrize("flag", ["--event-loop", "-el"])
 @pytest.mark.parametrize(
     "loop", ["builtin", pytest.param("uvloop", marks=pytest.mark.skipif(not has_uvloop(), reason="needs uvloop"))]
 )
-def test_event_loop(deployment: Deployment, flag: str, loop: str) -> None:
-    scheduler = deployment.scheduler(flag, loop)
-    deployment.workers(scheduler, flag, loop, count=1)
+def test_event_loop(deployment: Deployment, loop: str) -> None:
+    scheduler = deployment.scheduler("--event-loop", loop)
+    deployment.workers(scheduler, "--event-loop", loop, count=1)
     works(deployment, scheduler)
     scheduler.wait_log(loop)
 
 
-@pytest.mark.parametrize("flag", ["--io-threads", "--worker-io-threads", "-wit"])
-def test_io_threads(deployment: Deployment, flag: str) -> None:
-    scheduler = deployment.scheduler(flag, "2")
-    deployment.workers(scheduler, flag, "2", count=1)
+def test_io_threads(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler("--io-threads", "2")
+    deployment.workers(scheduler, "--io-threads", "2", count=1)
     works(deployment, scheduler)
 
 
@@ -384,10 +373,9 @@ def test_logging_config_file(deployment: Deployment, tmp_path: Path) -> None:
 # --- scaler_cluster
 
 
-@pytest.mark.parametrize("flag", ["--num-of-workers", "-n"])
-def test_number_of_workers(deployment: Deployment, flag: str) -> None:
+def test_number_of_workers(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.start("scaler_worker", scheduler.address, flag, "3")
+    deployment.start("scaler_worker", scheduler.address, "--num-of-workers", "3")
     works(deployment, scheduler)
     assert len(snapshot(str(scheduler.addresses["monitor"])).workers) == 3
 
@@ -401,28 +389,25 @@ def test_the_default_number_of_workers_is_that_of_cpus_and_logged(deployment: De
     workers.wait_log(str(count))
 
 
-@pytest.mark.parametrize("flag", ["--worker-names", "-wn"])
-def test_worker_names(deployment: Deployment, flag: str) -> None:
+def test_worker_names(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.start("scaler_worker", scheduler.address, flag, "alice,bob")
+    deployment.start("scaler_worker", scheduler.address, "--worker-names", "alice,bob")
     works(deployment, scheduler)
     assert {w.name for w in snapshot(str(scheduler.addresses["monitor"])).workers} == {"alice", "bob"}
 
 
-@pytest.mark.parametrize("flag", ["--per-worker-capabilities", "-pwc"])
-def test_per_worker_capabilities_are_shown(deployment: Deployment, flag: str) -> None:
+def test_per_worker_capabilities_are_shown(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.workers(scheduler, flag, "linux,cpu=4", count=1)
+    deployment.workers(scheduler, "--per-worker-capabilities", "linux,cpu=4", count=1)
     works(deployment, scheduler)
     (worker,) = snapshot(str(scheduler.addresses["monitor"])).workers
     assert "linux" in worker.capabilities
     assert "cpu=4" in worker.capabilities
 
 
-@pytest.mark.parametrize("flag", ["--per-worker-task-queue-size", "-wtqs"])
-def test_per_worker_task_queue_size(deployment: Deployment, flag: str) -> None:
+def test_per_worker_task_queue_size(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.workers(scheduler, flag, "1", count=1)
+    deployment.workers(scheduler, "--per-worker-task-queue-size", "1", count=1)
     client = deployment.client(scheduler)
     client.map(f.square, range(100))
     futures = [client.submit(time.sleep, 0.4) for _ in range(5)]
@@ -432,10 +417,9 @@ def test_per_worker_task_queue_size(deployment: Deployment, flag: str) -> None:
         future.result(timeout=30)
 
 
-@pytest.mark.parametrize("flag", ["--heartbeat-interval-seconds"])
-def test_heartbeat_interval(deployment: Deployment, flag: str) -> None:
+def test_heartbeat_interval(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.workers(scheduler, flag, "0.1", count=1)
+    deployment.workers(scheduler, "--heartbeat-interval-seconds", "0.1", count=1)
     works(deployment, scheduler)
     monitor = str(scheduler.addresses["monitor"])
 
@@ -446,10 +430,9 @@ def test_heartbeat_interval(deployment: Deployment, flag: str) -> None:
     wait_for("many heartbeats", lambda: heartbeats() - before >= 10, 10)
 
 
-@pytest.mark.parametrize("flag", ["--task-timeout-seconds"])
-def test_task_timeout_ends_a_task_that_runs_too_long(deployment: Deployment, flag: str) -> None:
+def test_task_timeout_ends_a_task_that_runs_too_long(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    deployment.workers(scheduler, flag, "0.5", count=1)
+    deployment.workers(scheduler, "--task-timeout-seconds", "0.5", count=1)
     client = deployment.client(scheduler)
     started = time.monotonic()
     with pytest.raises(TaskTimeoutError, match=r"^task \d+ \(time\.sleep\): the task ran for more than 0\.5 s"):
@@ -458,10 +441,9 @@ def test_task_timeout_ends_a_task_that_runs_too_long(deployment: Deployment, fla
     assert client.submit(f.square, 3).result(timeout=30) == 9
 
 
-@pytest.mark.parametrize("flag", ["--death-timeout-seconds"])
-def test_workers_give_up_when_no_scheduler_answers(deployment: Deployment, flag: str) -> None:
+def test_workers_give_up_when_no_scheduler_answers(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
-    workers = deployment.workers(scheduler, flag, "2", count=1)
+    workers = deployment.workers(scheduler, "--death-timeout-seconds", "2", count=1)
     works(deployment, scheduler)
     children = workers.children()
     scheduler.kill()
