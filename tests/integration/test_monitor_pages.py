@@ -24,6 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "scaler-ui" / "t
 from browser import SCREENSHOTS, Visit, chromium  # type: ignore[import-not-found]  # beside the tests of scaler-ui
 from stage import PAGES  # type: ignore[import-not-found]
 
+# Each starts a cluster, the pages and a browser, one after another, which takes most of a minute on a busy machine. Each wait
+# has a deadline of its own.
+pytestmark = pytest.mark.timeout(150)
+
 LOAD_SECONDS = 4.0 if SCREENSHOTS else 0.0
 """How long the load goes on before anybody looks: curves and bars look better in pictures where there are some."""
 
@@ -44,10 +48,10 @@ def price_option(steps: int) -> float:
     return simulate_path(steps) / max(1, steps)
 
 
-def load_quotes(symbol: str) -> str:
+def load_quotes(symbol: str, seconds: float = 0.02) -> str:
     if symbol == "XYZ":
         raise LookupError(f"no quotes for {symbol!r}")
-    time.sleep(0.02)  # sleeps: the task takes so long
+    time.sleep(seconds)  # sleeps: the task takes so long
     return symbol
 
 
@@ -152,7 +156,7 @@ def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None
     wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
     client = deployment.client(scheduler)
     quotes = client.send_object(b"q" * OBJECT_BYTES, name="quotes")
-    ended = [client.submit(load_quotes, "XYZ" if number < BAD else "ABC") for number in range(GOOD + BAD)]
+    ended = [client.submit(load_quotes, "XYZ" if number < BAD else "ABC", 0.0) for number in range(GOOD + BAD)]
     failed = sum(future.exception(60) is not None for future in ended)
     assert failed == BAD
     for number in range(ITEMS_FAILED):
