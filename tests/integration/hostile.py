@@ -30,6 +30,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scaler import current_task
+
+
+def _raise_instead(*_args: Any, **_kwargs: Any) -> NoReturn:
+    raise ZeroDivisionError("replaced by a task")
+
+
+def replace_standard_functions(seconds: float) -> tuple[int, bool]:
+    """As a test of a user's does that goes too far: each function of these modules raises until the task ends."""
+    import collections
+    import contextlib
+    import functools
+    import itertools
+    import json
+    import selectors
+
+    get_pid, monotonic, sleep = os.getpid, time.monotonic, time.sleep
+    report, write = current_task().report_progress, sys.stdout.write
+    (control,) = (thread for thread in threading.enumerate() if thread.name == "scaler-control")
+    modules = (
+        *(collections, contextlib, functools, itertools, json, logging, os, select),
+        *(selectors, signal, socket, struct, sys, threading, time),
+    )
+    before = [(vars(module), dict(vars(module))) for module in modules]
+    for found, values in before:
+        found.update((name, _raise_instead) for name, value in values.items() if callable(value) and name[:2] != "__")
+    try:
+        until = monotonic() + seconds
+        while monotonic() < until:
+            report(1.0)
+            write("printed meanwhile\n")
+            sleep(0.002)  # sleeps: the control thread has its turns meanwhile
+    finally:
+        for found, values in before:
+            found.update(values)
+    return get_pid(), control.is_alive()
+
 
 def innocent() -> dict[str, Any]:
     """Use what every program uses; return what only an undisturbed process returns."""

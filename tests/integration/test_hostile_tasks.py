@@ -228,6 +228,25 @@ def test_endless_tasks_end_at_their_time_limit(deployment: Deployment) -> None:
     assert_innocent_tasks_work(client)
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_thread_that_obeys_the_agent_bears_with_replaced_functions(client: Client, streams: bool) -> None:
+    """It used to die of the first of them that it looked up, and its processor with it after the task."""
+    with Client(address=client.address, stream_output=streams) as streaming:
+        before = streaming.submit(h.process_id).result(LIMIT_S)
+        replacing = streaming.submit(h.replace_standard_functions, 1.0)
+        assert replacing.result(LIMIT_S) == (before, True)
+        assert streaming.submit(h.process_id).result(LIMIT_S) == before
+    assert_innocent_tasks_work(client)
+
+
+def test_a_task_that_has_replaced_functions_is_cancelled(client: Client) -> None:
+    before = client.submit(h.process_id).result(LIMIT_S)
+    replacing = client.submit(h.replace_standard_functions, LIMIT_S)
+    wait_for("it runs and says so", lambda: replacing.progress() is not None)
+    assert replacing.cancel()
+    assert client.submit(h.process_id).result(LIMIT_S) == before
+
+
 def test_an_exception_that_comes_between_two_tasks_costs_neither(client: Client) -> None:
     """Set for the main thread from another one, or raised by a signal handler: the processor is replaced."""
     before = client.submit(h.raise_between_tasks).result(LIMIT_S)

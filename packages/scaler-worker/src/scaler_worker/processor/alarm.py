@@ -6,15 +6,16 @@ two is one short system call, where waking a thread that then sleeps would cost 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Callable
 from functools import partial
+from os import read
 
 from scaler_worker.processor.descriptors import moved_out_of_reach
 
 _COUNT_BYTES = 8
+_NOTHING_THERE = BlockingIOError
 
 
 class _Time(ctypes.Structure):
@@ -64,5 +65,7 @@ class Alarm:
         """It has fired. Call it before doing what there is to do: what comes later sets it again."""
         self.is_set = False
         # It may have been stopped, or set again, since it fired.
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.descriptor, _COUNT_BYTES)
+        try:
+            read(self.descriptor, _COUNT_BYTES)
+        except _NOTHING_THERE:
+            return

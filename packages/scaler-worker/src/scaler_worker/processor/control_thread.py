@@ -1,4 +1,8 @@
-"""The processor's second thread: it obeys the agent, and looks after what the main thread cannot while it is inside a task."""
+"""The processor's second thread: it obeys the agent, and looks after what the main thread cannot while it is inside a task.
+
+A task may replace functions of any module, for as long as it runs. So what the thread calls is bound before, and what raises all
+the same ends only what the thread was about to do.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,10 @@ ALARM_SECONDS = 0.002
 
 AWAKE_TICKS = 10
 """Times `LATEST_FLUSH_SECONDS` the thread stays awake without finding anything."""
+
+
+_ANYTHING = Exception
+_AGENT_GONE = AgentGoneError
 
 
 class Awakening:
@@ -108,7 +116,7 @@ class ControlThread:
                         self._safely(self._obey, *self._channel.receive())
                 self._safely(self._clients.attend)
                 self._safely(self._progress.send_due)
-                if self._look_around():
+                if self._is_something_left():
                     idle_ticks = 0
                 elif awakening.is_awake:
                     idle_ticks += 1
@@ -117,7 +125,7 @@ class ControlThread:
                         awakening.is_awake = False
                         # What was buffered just before saw us awake.
                         awakening.is_awake = bool(results.results) or self._limit.is_set
-        except AgentGoneError:
+        except _AGENT_GONE:
             # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
             # regardless is ended by the agent, or by the kernel when the agent's helper has died.
             return
@@ -126,6 +134,15 @@ class ControlThread:
         progress = self._progress.poll_milliseconds
         clients = self._clients.poll_milliseconds
         return clients if progress is None else progress if clients is None else min(clients, progress)
+
+    def _is_something_left(self) -> bool:
+        """As `_look_around`; what fails is tried again."""
+        try:
+            return self._look_around()
+        except _AGENT_GONE:
+            raise
+        except _ANYTHING:
+            return True
 
     def _look_around(self) -> bool:
         """Do for the main thread what has waited too long; return whether anything waits."""
@@ -141,11 +158,15 @@ class ControlThread:
     def _safely(self, act: Callable[..., None], *arguments: Any) -> None:
         try:
             act(*arguments)
-        except AgentGoneError:
+        except _AGENT_GONE:
             raise
-        except Exception:
+        except _ANYTHING:
             # A client inside a task could not take its message; the next one concerns somebody else.
-            logger.exception("the processor's control thread could not carry out a request")
+            try:
+                logger.exception("the processor's control thread could not carry out a request")
+            except _ANYTHING:
+                # A task has replaced what logging needs.
+                return
 
     def _obey(self, kind: int, body: bytes) -> None:
         if kind == Kind.CANCEL:

@@ -78,6 +78,9 @@ TEARDOWN_SECONDS = 10.0
 
 STDERR = 2
 
+_AGENT_GONE = AgentGoneError
+"""No other name, nor `contextlib`, while a task runs: it may have replaced what it finds in modules."""
+
 RETIRED_STATUS = 0
 BROKEN_STATUS = 4
 """Exit status of a processor that cannot answer any more: what a task has done to it reached its channel, or its loop."""
@@ -445,13 +448,17 @@ class Processor:
 
     def _send_untold(self, kind: Kind, parts: Sequence[Bytes]) -> None:
         # As with output: the channel's end is noticed with the result.
-        with contextlib.suppress(AgentGoneError):
+        try:
             self._send(kind, parts)
+        except _AGENT_GONE:
+            return
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
         # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.
-        with contextlib.suppress(AgentGoneError):
+        try:
             self._send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+        except _AGENT_GONE:
+            return
 
     def _shielded(self, action: Callable[[], None]) -> None:
         """Do what a task that is cancelled must not leave half done."""
