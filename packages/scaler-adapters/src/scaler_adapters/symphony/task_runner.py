@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import socket
 import sys
 import time
 import types
@@ -117,6 +116,9 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
     figures = {"cpu_times": cpu_time, "memory_peaks": _memory_peak_bytes()}
     profile = None
     if sampler is not None:
+        # Here: the agent's core imports this module, and has no sockets.
+        import socket
+
         samples, cost, calls = sampler.end()
         profile = f"{socket.gethostname()}:{process}", samples, cost, tuple(calls)
     return tuple(RemoteResult(status, payload, buffers, duration, figures, profile))
