@@ -155,7 +155,8 @@ def summary_of(application: TopApplication) -> str:
 
 def test_at_80_columns_and_24_lines_the_workers_come_first(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
-        assert application.query_one("#workers", DataTable).region.y == 2
+        # It is laid out some time after it is there.
+        await wait_until_async(lambda: application.query_one("#workers", DataTable).region.y == 2)
         assert not application.query_one("#blocks").display
         assert summary_of(application) == "busy ████████ 100%  running 8  queued 24  waiting 120  done 0/s  failed 0/s"
         labels = [str(one.label) for one in application.query_one("#workers", DataTable).ordered_columns]

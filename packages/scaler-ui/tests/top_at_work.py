@@ -16,6 +16,29 @@ from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.top.app import TopApplication
 from scaler_ui.top.questions import Questions
 
+ROUNDS = 4
+"""A key passes from the application to a table and back as an action, which may have something laid out: each is a message."""
+
+
+class PatientPilot(Pilot[int]):
+    """Waits until what it has begun is over. Textual takes a program for idle that gets no processor time, because others do."""
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            await super().press(key)
+            await self._settle()
+
+    async def pause(self, delay: float | None = None) -> None:
+        await super().pause(delay)
+        if delay is None:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        for _ in range(ROUNDS):
+            # All messages that are there are handled; they may have made others.
+            await super().pause(0)
+
+
 Steps = Callable[[TopApplication, Pilot[int]], Awaitable[None]]
 
 
@@ -30,7 +53,8 @@ def use_top(
 
     async def use(feed: MonitorFeed, questions: Questions) -> None:
         application = TopApplication(feed, timeout_s, questions)
-        async with application.run_test(size=size) as pilot:
+        async with application.run_test(size=size):
+            pilot = PatientPilot(application)
             await pilot.pause()
             await steps(application, pilot)
 
