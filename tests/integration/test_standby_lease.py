@@ -13,7 +13,7 @@ from scaler import Client
 from scaler_protocol.testing.real_stores import RedisServer, redis_program, valkey_program
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
-from tests.integration.redis_servers import server_of
+from tests.integration.redis_servers import server_of, url_of
 
 SECONDS = ("--standby-lease-seconds", "2")
 TASKS = 300
@@ -122,7 +122,7 @@ def test_a_holder_that_was_stopped_for_longer_than_the_lease_is_first_no_more(
 
 
 def test_an_orderly_stop_hands_over_at_once(redis: RedisServer, deployment: Deployment) -> None:
-    url = f"redis://{redis.host}:{redis.port}/0/scaler"
+    url = url_of(redis)
     # A scheduler that finds no value waits for a lease. This one is found, and says that its holder has ended.
     value = '{"term": 1, "holder": "former", "name": "nobody", "renewal": 1, "returned": true}'
     redis.command("SET", "scaler:standby-lease", value)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from scaler_protocol.testing import real_stores
 from scaler_protocol.testing.real_stores import (
     RealServer,
     RedisServer,
@@ -33,14 +31,8 @@ def running(kind: str, *options: str) -> Iterator[RealServer]:
     program = find()
     if program is None:
         pytest.skip(missing)
-    folder = tempfile.mkdtemp(prefix="scaler-store-")
-    server = make(program, Path(folder), *options)
-    try:
-        server.start()
+    with real_stores.running(make, program, *options) as server:
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

