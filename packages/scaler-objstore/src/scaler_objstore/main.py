@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.process_start import starting
+from scaler_protocol.service.process_start import importing, starting
 
 if TYPE_CHECKING:
     from scaler_objstore.settings import ObjectStorageSettings
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: ObjectStorageSettings) -> int:
     # Imported late, so that -h and wrong flags are answered at once.
-    from scaler_objstore.server import run
+    with importing():
+        from scaler_objstore.server import run
 
     return run(settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_t
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, create_model, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.audit_settings import AuditSettings
@@ -60,9 +60,6 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
 
     Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.
     """
-
-    # Only the class below, which has all fields, is ever used: building both takes twice as long.
-    model_config = SettingsConfigDict(defer_build=True)
 
     command: ClassVar[str] = "scaler_scheduler"
     section: ClassVar[str] = "scheduler"
@@ -381,6 +378,5 @@ else:
         __base__=_ProcessSettings,
         __module__=__name__,
         __doc__=_ProcessSettings.__doc__,
-        __cls_kwargs__={"defer_build": False},
         **{name: _field(_kinds[name], default, flag) for name, (default, flag) in flags().items()},
     )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scaler_protocol.service.process_start import starting
+from scaler_protocol.service.process_start import importing, starting
 
 if TYPE_CHECKING:
     import signal
@@ -146,7 +146,8 @@ def run_alone(make_service: Callable[[], Service], arguments: Sequence[str] | No
                 return await service.serve(settings, _OwnProcess(reactor, readiness))
 
         def run(settings: EventLoopSettings) -> int:
-            service.prepare(settings, alone=True)
+            with importing():
+                service.prepare(settings, alone=True)
             return event_loop.run(lambda: serve(settings), settings.event_loop)
 
         return run_command(service.settings_class, run, arguments)

@@ -230,6 +230,8 @@ class ServiceSettings(BaseSettings):
         validate_by_alias=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
+        # A command makes settings of one class, when it has read the command line. Those it inherits from need no validators.
+        defer_build=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_avoid_json=True,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.process import ServiceContext, make_services, running_reactor
+from scaler_protocol.service.process_start import importing
 
 if TYPE_CHECKING:
     import asyncio
@@ -94,8 +95,9 @@ def _run(services: Sequence[Service], arguments: Sequence[Sequence[str]], readin
     if status:
         return status
     set_up(settings[0])
-    for service, own in zip(services, settings, strict=True):
-        service.prepare(own, alone=False)
+    with importing():
+        for service, own in zip(services, settings, strict=True):
+            service.prepare(own, alone=False)
     return event_loop.run(
         lambda: _ServiceGroup(readiness).serve(list(zip(services, settings, strict=True))), settings[0].event_loop
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.process_start import starting
+from scaler_protocol.service.process_start import importing, starting
 from scaler_ui.priority import give_way
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def _run(settings: WebSettings) -> int:
     # Before the imports, which take a second of a core.
     give_way()
     # Imported late, so that -h and wrong flags are answered at once.
-    from scaler_ui.web.server import run
+    with importing():
+        from scaler_ui.web.server import run
 
     return run(settings)
