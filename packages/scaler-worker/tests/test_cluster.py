@@ -38,6 +38,9 @@ from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 
+START_SECONDS = 30.0
+"""An agent starts in a second or two, and on a busy machine in more than ten."""
+
 Start = Callable[..., tuple[FakeScheduler, subprocess.Popen[bytes]]]
 
 
@@ -67,9 +70,9 @@ def object_folders(pid: int) -> list[str]:
     return [str(path) for place in places for path in Path(place).glob(f"scaler-objects-{pid}-*")]
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start a scheduler and `scaler_cluster`; afterwards nothing of it may be left."""
+@contextlib.contextmanager
+def starting_clusters() -> Iterator[Start]:
+    """Starts a scheduler and `scaler_cluster`; afterwards nothing of it may be left."""
     started: list[tuple[FakeScheduler, subprocess.Popen[bytes]]] = []
 
     def start_cluster(*flags: str, storage: bool = True, workers: int = 1) -> tuple[FakeScheduler, Any]:
@@ -77,7 +80,7 @@ def start() -> Iterator[Start]:
         command = [sys.executable, "-m", "scaler_worker", scheduler.address, "-n", str(workers), *flags]
         agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         started.append((scheduler, agent))
-        scheduler.wait_until(lambda: scheduler.hello)
+        scheduler.wait_until(lambda: scheduler.hello, START_SECONDS)
         return scheduler, agent
 
     yield start_cluster
@@ -96,6 +99,30 @@ def start() -> Iterator[Start]:
         scheduler.close()
 
 
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Clusters of one test."""
+    with starting_clusters() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_scheduler() -> Iterator[FakeScheduler]:
+    """One cluster with one worker, for all tests whose tasks leave it as it was."""
+    with starting_clusters() as start:
+        scheduler, _ = start()
+        yield scheduler
+
+
+@pytest.fixture
+def scheduler(shared_scheduler: FakeScheduler) -> FakeScheduler:
+    """The scheduler of the shared cluster, to which nothing has been said in this test."""
+    shared_scheduler.received.clear()
+    shared_scheduler.puts.clear()
+    shared_scheduler.objects.clear()
+    return shared_scheduler
+
+
 def failure_of(outcome: tuple[int, bytes]) -> Failure:
     status, payload = outcome
     assert status == Status.FAILED, payload
@@ -112,9 +139,7 @@ def test_many_small_tasks(start: Start) -> None:
     assert scheduler.capacity > 100
 
 
-def test_keyword_arguments_builtins_and_results_by_value(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_keyword_arguments_builtins_and_results_by_value(scheduler: FakeScheduler) -> None:
     def keyword_only(*, a: int, **more: int) -> list[int]:
         return [a, *more.values()]
 
@@ -124,9 +149,7 @@ def test_keyword_arguments_builtins_and_results_by_value(start: Start) -> None:
     assert function() == 42
 
 
-def test_an_exception_arrives_with_its_traceback_and_without_our_frames(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_an_exception_arrives_with_its_traceback_and_without_our_frames(scheduler: FakeScheduler) -> None:
     def divide() -> float:
         return 1 / 0
 
@@ -140,9 +163,7 @@ def test_an_exception_arrives_with_its_traceback_and_without_our_frames(start: S
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)
-def test_exceptions_that_end_programs_end_the_task_only(start: Start, raised: BaseException) -> None:
-    scheduler, _ = start()
-
+def test_exceptions_that_end_programs_end_the_task_only(scheduler: FakeScheduler, raised: BaseException) -> None:
     def leave(error: BaseException) -> None:
         raise error
 
@@ -152,9 +173,7 @@ def test_exceptions_that_end_programs_end_the_task_only(start: Start, raised: Ba
     assert scheduler.values(scheduler.submit(os.getpid, [arguments()])) == pid
 
 
-def test_what_cannot_be_pickled_is_said_clearly(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_what_cannot_be_pickled_is_said_clearly(scheduler: FakeScheduler) -> None:
     def unpicklable_result() -> Any:
         import threading
 
@@ -180,17 +199,14 @@ def test_what_cannot_be_pickled_is_said_clearly(start: Start) -> None:
     assert "_thread.lock" in described[0].reason
 
 
-def test_arguments_that_cannot_be_restored_are_said_clearly(start: Start) -> None:
-    scheduler, _ = start()
+def test_arguments_that_cannot_be_restored_are_said_clearly(scheduler: FakeScheduler) -> None:
     payload = PICKLED + b"cno_such_module\nthing\n."
     failure = failure_of(scheduler.wait_for_results(scheduler.submit(str, [payload]))[0])
     assert "no_such_module" in failure.text
     assert "arguments" in failure.text
 
 
-def test_a_map_chunk_keeps_values_and_failures_apart(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_a_map_chunk_keeps_values_and_failures_apart(scheduler: FakeScheduler) -> None:
     def invert(x: float) -> float:
         if x == 7:
             raise StopIteration
@@ -215,9 +231,7 @@ def test_a_map_chunk_keeps_values_and_failures_apart(start: Start) -> None:
 
 
 @pytest.mark.parametrize("size", [FAILURE_KEPT_BYTES_MAX // 4, INLINE_BYTES_MAX + 1, 3 * 1024**2])
-def test_of_a_large_failure_monitors_get_a_short_form_before_it(start: Start, size: int) -> None:
-    scheduler, _ = start()
-
+def test_of_a_large_failure_monitors_get_a_short_form_before_it(scheduler: FakeScheduler, size: int) -> None:
     def fail(size: int) -> None:
         raise ValueError("b" * size, bytes(size))
 
@@ -235,8 +249,7 @@ def test_of_a_large_failure_monitors_get_a_short_form_before_it(start: Start, si
     assert " characters, cut] … " in short.traceback_text
 
 
-def test_graph_inputs_and_expressions(start: Start) -> None:
-    scheduler, _ = start()
+def test_graph_inputs_and_expressions(scheduler: FakeScheduler) -> None:
     payload = frame_arguments(
         [
             Argument(Source.INPUT, (1).to_bytes(2, "little")),
@@ -255,9 +268,7 @@ def test_graph_inputs_and_expressions(start: Start) -> None:
     assert scheduler.values(numbers) == [(("second", [10, 10]), {"key": "value"})]
 
 
-def test_profiling_columns(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_profiling_columns(scheduler: FakeScheduler) -> None:
     def use_memory() -> int:
         return len(b"x" * 50_000_000)
 
@@ -269,9 +280,7 @@ def test_profiling_columns(start: Start) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, m.TaskFlag.PROFILE])
-def test_results_say_how_long_arguments_were_read_and_they_were_written(start: Start, flags: int) -> None:
-    scheduler, _ = start()
-
+def test_results_say_how_long_arguments_were_read_and_they_were_written(scheduler: FakeScheduler, flags: int) -> None:
     class Slow:
         def __reduce__(self) -> tuple[Any, ...]:
             time.sleep(0.003)  # sleeps: as a large value takes a while to serialize
@@ -298,9 +307,7 @@ def test_results_say_how_long_arguments_were_read_and_they_were_written(start: S
     assert not {*reading, *neither} & set(range(1, 1_000))
 
 
-def test_output_is_streamed_in_order_before_the_result(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_output_is_streamed_in_order_before_the_result(scheduler: FakeScheduler) -> None:
     def talk() -> None:
         print("one")
         print("two", file=sys.stderr)
@@ -328,9 +335,7 @@ def test_output_over_the_budget_is_counted(start: Start) -> None:
     assert outputs[-1].dropped_bytes == 3_000_000 - 1024 * 1024
 
 
-def test_results_of_short_tasks_do_not_wait_for_a_long_one(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_results_of_short_tasks_do_not_wait_for_a_long_one(scheduler: FakeScheduler) -> None:
     def sleep_sometimes(seconds: float) -> None:
         if seconds:
             time.sleep(seconds)  # sleeps: the task takes so long
@@ -344,9 +349,7 @@ def test_results_of_short_tasks_do_not_wait_for_a_long_one(start: Start) -> None
 # --- custom serializer
 
 
-def test_a_custom_serializer_is_used_for_everything(start: Start) -> None:
-    scheduler, _ = start()
-
+def test_a_custom_serializer_is_used_for_everything(scheduler: FakeScheduler) -> None:
     class Reversed:
         @staticmethod
         def serialize(value: Any) -> bytes:
@@ -373,8 +376,7 @@ def test_a_custom_serializer_is_used_for_everything(start: Start) -> None:
 # --- objects
 
 
-def test_large_results_become_objects(start: Start) -> None:
-    scheduler, _ = start()
+def test_large_results_become_objects(scheduler: FakeScheduler) -> None:
     numbers = scheduler.submit(lambda: b"x" * 5_000_000, [arguments()])
     ((status, payload),) = scheduler.wait_for_results(numbers)
     object_id = unframe_object(payload)
@@ -407,16 +409,14 @@ def test_object_arguments_are_fetched_once_and_their_buffers_writable(start: Sta
     assert scheduler.gets == 1
 
 
-def test_a_missing_object_fails_the_task(start: Start) -> None:
-    scheduler, _ = start()
+def test_a_missing_object_fails_the_task(scheduler: FakeScheduler) -> None:
     payload = frame_arguments([Argument(Source.OBJECT, b"m" * 16)], {})
     ((status, text),) = scheduler.wait_for_results(scheduler.submit(len, [payload]), 20)
     assert status == Status.MISSING_OBJECT
     assert (b"m" * 16).hex().encode() in text
 
 
-def test_whole_arguments_and_functions_can_be_objects(start: Start) -> None:
-    scheduler, _ = start()
+def test_whole_arguments_and_functions_can_be_objects(scheduler: FakeScheduler) -> None:
     scheduler.objects[b"a" * 16] = [b"F" + arguments([1, 2, 3])]
     scheduler.objects[b"f" * 16] = [PICKLED + pickle.dumps(sum)]
     from scaler_protocol.ids import ObjectId
