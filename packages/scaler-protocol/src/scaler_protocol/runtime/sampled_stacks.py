@@ -27,7 +27,7 @@ _OTHER = OTHER[0]
 SHORT_TASKS = "(short tasks)"
 """A root: the time in which tasks came and went, and none was seen."""
 _DEEPER = "(deeper calls)"
-_MACHINERY_ONLY = "(arguments and results)"
+MACHINERY_ONLY = "(arguments and results)"
 _EVENT_LOOP = "(event loop)"
 
 _LIBRARY = os.path.dirname(os.__file__) + "/"
@@ -84,8 +84,8 @@ class SampledStacks:
         root = self.root_of(SHORT_TASKS)
         root[0] = root[0] + seconds
 
-    def take_main(self, root: SampledTree, frame: FrameType | None, seconds: float) -> None:
-        """The thread that runs the task is at `frame`."""
+    def take_main(self, root: SampledTree, frame: FrameType | None, seconds: float) -> bool:
+        """The thread that runs tasks is at `frame`. Return whether that is inside the function that runs one."""
         boundary = self._boundary
         line = (frame.f_lineno or 0) if frame is not None else 0
         stack: list[CodeType] = []
@@ -96,10 +96,9 @@ class SampledStacks:
             count = count + 1
             if count > WALK_MAX:
                 self.add(root, [], _DEEPER, seconds)
-                return
+                return True
         if frame is None:
-            self.take_short(seconds)
-            return
+            return False
         awaits = is_theirs = False
         theirs: list[CodeType] = []
         for code in stack[::-1]:
@@ -116,7 +115,8 @@ class SampledStacks:
         if is_theirs:
             self.add(root, theirs, line, seconds)
         else:
-            self.add(root, theirs, _EVENT_LOOP if awaits else _MACHINERY_ONLY, seconds)
+            self.add(root, theirs, _EVENT_LOOP if awaits else MACHINERY_ONLY, seconds)
+        return True
 
     def take_thread(self, root: SampledTree, frame: FrameType | None, seconds: float) -> None:
         """Another thread is at `frame`. It is the task's, unless it waits for something to do, or is one of Scaler's."""

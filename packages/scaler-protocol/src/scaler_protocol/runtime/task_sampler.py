@@ -14,7 +14,7 @@ from time import monotonic, sleep, thread_time
 from types import CodeType
 
 from scaler_protocol.monitoring.profile_tree import PROFILE_SECONDS_MAX, RATE_MAX, CallTable
-from scaler_protocol.runtime.sampled_stacks import SampledStacks, call_table
+from scaler_protocol.runtime.sampled_stacks import MACHINERY_ONLY, SampledStacks, call_table
 
 SHARE_MAX = 0.01
 """The largest part of a core that the thread takes, on average."""
@@ -91,7 +91,9 @@ class TaskSampler:
         stacks.samples = stacks.samples + 1
         root = stacks.root_of(function)
         frames = _current_frames()
-        stacks.take_main(root, frames.get(self._main), seconds)
+        if not stacks.take_main(root, frames.get(self._main), seconds):
+            # Just before the task or after it.
+            stacks.add(root, [], MACHINERY_ONLY, seconds)
         count = 0
         for ident in frames:
             if ident not in self._others and ident != own and count < THREADS_MAX:

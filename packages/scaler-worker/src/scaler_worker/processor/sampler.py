@@ -167,7 +167,8 @@ class Sampler:
         count = 0
         for ident in frames:
             if ident == self._main:
-                stacks.take_main(root, frames[ident], seconds)
+                if not stacks.take_main(root, frames[ident], seconds):
+                    stacks.take_short(seconds)
             elif ident != own and ident != self._control and count < THREADS_MAX:
                 count = count + 1
                 stacks.take_thread(root, frames[ident], seconds)
