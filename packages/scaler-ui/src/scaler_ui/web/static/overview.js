@@ -49,11 +49,13 @@ export class Overview {
     this.why.hidden = true;
     this.clients = new Table({ label: "Progress of clients", id: (row) => row.id, sort: "left", descending: true, empty: "no client has unfinished tasks", name: "clients", columns: [{ key: "name", label: "client", show: (row) => clientLink(row.id, row.name) }, ...progressColumns] });
     this.functions = new Table({ label: "Progress of functions", id: (row) => row.name, sort: "left", descending: true, empty: "no unfinished tasks", name: "functions", columns: [{ key: "name", label: "function", mono: true, show: (row) => functionLink(row.name) }, ...progressColumns] });
+    // Before the curves: how far things are is asked first, and seen without scrolling.
+    this.now = element("div", { class: "grid now" }, card("Progress of clients", "since they last had nothing to do", this.clients.node), card("Progress of functions", "", this.functions.node), this.why);
+    for (const table of [this.clients, this.functions]) table.node.classList.add("compact");
     this.grids = [element("div", { class: "grid" }), element("div", { class: "grid" })];
     this.charts = [];
     this.range = new RangeChoice(() => this.draw());
-    this.node = element("div", {}, element("div", { class: "row" }, title("Overview"), this.range.node), tiles, this.grids[0], element("div", { class: "grid tables" },
-      this.why, card("Progress of clients", "since they last had nothing to do", this.clients.node), card("Progress of functions", "", this.functions.node)), this.grids[1]);
+    this.node = element("div", {}, element("div", { class: "row" }, title("Overview"), this.range.node), tiles, this.now, ...this.grids);
   }
 
   shown() {
@@ -95,6 +97,7 @@ export class Overview {
     set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${elapsed(data.uptime_seconds)}`);
     this.reasons.show(data.waiting);
     this.why.hidden = !data.waiting.length;
+    this.now.classList.toggle("waits", data.waiting.length > 0);
     this.draw();
     const progress = await fetchJson("/api/progress");
     this.clients.show(progress.clients);
