@@ -6,6 +6,7 @@ import { history, listen } from "./data.js";
 import { closeDetail, detailClosed, element } from "./elements.js";
 import { elapsed, integer } from "./format.js";
 import { PAGES } from "./pages.js";
+import { openSaved } from "./saved.js";
 
 const holder = document.getElementById("page");
 const navigation = document.getElementById("navigation");
@@ -114,6 +115,9 @@ function nextTheme() {
   page.recolour?.();
 }
 
+const showSaved = () => openSaved(PAGES.find(([id]) => id === name)?.[1] ?? "this page");
+
+document.getElementById("saved-button").addEventListener("click", showSaved);
 document.getElementById("theme").addEventListener("click", nextTheme);
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
@@ -124,6 +128,7 @@ addEventListener("keydown", (event) => {
   const at = "1234567890".indexOf(event.key);
   if (at >= 0 && PAGES[at]) location.hash = href(PAGES[at][0], { range: get("range") });
   else if (event.key === "/") { const field = holder.querySelector("input[type=search]"); if (field) { event.preventDefault(); field.focus(); } }
+  else if (event.key === "s") showSaved();
   else if (event.key === "t") nextTheme();
   else if (event.key === "?") document.getElementById("help").showModal();
 });
@@ -135,7 +140,7 @@ addEventListener("hashchange", () => {
 });
 for (const kind of ["click", "auxclick", "contextmenu"]) {
   addEventListener(kind, (event) => {
-    const link = event.target.closest?.('a[href^="#"]:not(.skip)');
+    const link = event.target.closest?.('a[href^="#"]:not(.skip, .kept-address)');
     if (link) keepRange(link);
   }, { capture: true });
 }
