@@ -67,7 +67,7 @@ RETRY = int(Status.RETRY)
 _NOT_THEIR_OWN = frozenset((NotRestoredError, NotSerializableError, PluginFailedError))
 """A task that ended with one of these would end so again."""
 
-NOTED_MICROSECONDS = 1_000
+NOTED_SECONDS = 0.001
 """Reading what a task needs, and writing its result, is told where it took so long."""
 
 _INLINE_TYPES = frozenset((type(None), bool, int, float))
@@ -145,7 +145,7 @@ class TaskExecution:
                 if type(value) in _INLINE_TYPES:
                     running.in_code = False
                     result: Result = (index, PICKLED + dumps(value, 5), int((ended_at - started_at) * 1e6), None)
-                    if started_at - began_at >= 1e-6 * NOTED_MICROSECONDS:
+                    if started_at - began_at >= NOTED_SECONDS:
                         result = _with_overheads(result, began_at, ended_at)
                 else:
                     if type(value) is CoroutineType:
@@ -378,12 +378,14 @@ def _with_overheads(result: Result, began_at: float, ended_at: float) -> Result:
     index, payload, microseconds, extra = result
     if extra is not None and extra.status not in (SUCCESS, RETRY):
         return result
-    read, written = int((ended_at - began_at) * 1e6) - microseconds, int((perf_counter() - ended_at) * 1e6)
-    overheads = {
-        name: taken for name, taken in (("read_times", read), ("write_times", written)) if taken >= NOTED_MICROSECONDS
-    }
-    if not overheads:
+    read, written = ended_at - began_at - microseconds * 1e-6, perf_counter() - ended_at
+    if read < NOTED_SECONDS and written < NOTED_SECONDS:
         return result
+    overheads = {
+        name: int(seconds * 1e6)
+        for name, seconds in (("read_times", read), ("write_times", written))
+        if seconds >= NOTED_SECONDS
+    }
     extra = extra or Extra()
     return index, payload, microseconds, extra._replace(measured={**extra.measured, **overheads})
 
