@@ -307,6 +307,18 @@ def test_results_say_how_long_arguments_were_read_and_they_were_written(schedule
     assert not {*reading, *neither} & set(range(1, 1_000))
 
 
+@pytest.mark.parametrize(
+    "bits", [100_000, 5_000_000, 40_000_000], ids=["inline", "an object", "more than a record holds"]
+)
+@pytest.mark.parametrize("flags", [0, m.TaskFlag.PROFILE])
+def test_large_integers_are_results(scheduler: FakeScheduler, bits: int, flags: int) -> None:
+    def shifted(places: int) -> int:
+        return 1 << places
+
+    ((status, payload),) = scheduler.wait_for_results(scheduler.submit(shifted, [arguments(bits)], flags=flags))
+    assert (status, len(payload) > bits // 8) == (0, bits == 100_000)
+
+
 def test_output_is_streamed_in_order_before_the_result(scheduler: FakeScheduler) -> None:
     def talk() -> None:
         print("one")

@@ -71,7 +71,7 @@ NOTED_SECONDS = 0.001
 """Reading what a task needs, and writing its result, is told where it took so long."""
 
 _INLINE_TYPES = frozenset((type(None), bool, int, float))
-"""Results whose pickle is small for certain, and needs no look at buffers."""
+"""Results whose pickle is small, but for very large integers, and needs no look at buffers."""
 
 
 class TaskExecution:
@@ -142,9 +142,9 @@ class TaskExecution:
                     # What a task traces or profiles with could raise inside the processor.
                     settrace(state.trace)
                     setprofile(state.profile)
-                if type(value) in _INLINE_TYPES:
+                if type(value) in _INLINE_TYPES and len(payload := PICKLED + dumps(value, 5)) < LARGE_BYTES_MIN:
                     running.in_code = False
-                    result: Result = (index, PICKLED + dumps(value, 5), int((ended_at - started_at) * 1e6), None)
+                    result: Result = (index, payload, int((ended_at - started_at) * 1e6), None)
                     if started_at - began_at >= NOTED_SECONDS:
                         result = _with_overheads(result, began_at, ended_at)
                 else:
@@ -282,8 +282,12 @@ class TaskExecution:
         self, value: Any, serializer: Serializer | None, dump_outcome: Callable[[Any], Outcome] | None = None
     ) -> Outcome:
         """Serialize a task's result; without a serializer by `dump_outcome`, where that is given."""
-        if serializer is None and type(value) in _INLINE_TYPES:
-            return Outcome(PICKLED + dumps(value, 5))
+        if (
+            serializer is None
+            and type(value) in _INLINE_TYPES
+            and len(payload := PICKLED + dumps(value, 5)) < LARGE_BYTES_MIN
+        ):
+            return Outcome(payload)
         try:
             if serializer is None and dump_outcome is not None:
                 return dump_outcome(value)
