@@ -32,8 +32,11 @@ function leadsTo(target, id) {
   return there.page === address.parse().page && there.params.get("show") === id;
 }
 
+// A name that may break behind its dots and underscores, where a table needs the room.
+export const breakable = (name) => element("span", {}, ...name.split(/(?<=[._])/).flatMap((part, place) => (place ? [element("wbr"), part] : [part])));
+
 // Names lead to what they name, on every page.
-export const functionLink = (name) => (name ? link("functions", { show: name }, name) : "");
+export const functionLink = (name) => (name ? link("functions", { show: name }, breakable(name)) : "");
 export const taskLink = (client, number) => link("tasks", { show: `${client}/${number}` }, String(number));
 export const clientLink = (id, name) => (id ? link("clients", { show: id }, name || id.slice(0, 8)) : name);
 export const agentLink = (agent) => (agent ? link("workers", { search: agent }, agent) : "");

@@ -3,14 +3,11 @@
 import * as address from "./address.js";
 import { cancelButton } from "./cancel.js";
 import { fetchJson } from "./data.js";
-import { closeDetail, count, element, link, meter, openDetail, searchField, size, Table, time, title } from "./elements.js";
+import { breakable, closeDetail, count, element, link, meter, openDetail, searchField, size, Table, time, title } from "./elements.js";
 import { bytes, clock, integer, percent, rate, seconds } from "./format.js";
 import { range, RangeChoice, rangeText } from "./range.js";
 
 const share = (row) => (row.failed_share === null ? "" : row.failed_share ? percent(100 * row.failed_share) : "0 %");
-
-// A name may break behind its dots and underscores, where the table needs the room.
-const breakable = (name) => element("span", {}, ...name.split(/(?<=[._])/).flatMap((part, place) => (place ? [element("wbr"), part] : [part])));
 
 // What workers do around a task, besides running it.
 const overhead = (row) => (row.overhead_share ? percent(100 * row.overhead_share) : "");
