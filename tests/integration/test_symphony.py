@@ -259,7 +259,7 @@ def test_the_scheduler_may_be_killed(symphony: Symphony, tmp_path: Path) -> None
     # Its object storage ends with it. The next one's is elsewhere: somebody may have the port beside the scheduler's by now.
     storage = symphony.deployment.storage()
     symphony.scheduler.kill()
-    symphony.deployment.scheduler(
+    symphony.scheduler = symphony.deployment.scheduler(
         "--monitor-address=tcp://127.0.0.1:0", "-osa", storage.address, address=symphony.scheduler.address
     )
     assert [future.result(timeout=50) for future in futures] == list(range(12))
