@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import psutil
 from scaler import Client
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.testing.waiting import wait_until
 from tests.own_surroundings import others_use_shared_memory
 
@@ -27,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 """On the workers' path, so that tasks may use functions of test modules."""
 
 ANY_PORT = "tcp://127.0.0.1:0"
+SCHEDULER_BLOCKS = 50
+"""Blocks of ports that the schedulers of one process of tests take in turns."""
+
 START_S = 30.0
 WAIT_S = 30.0
 LOG_TAIL_CHARACTERS = 6_000
@@ -125,8 +130,9 @@ class Deployment:
                 raise
         return service
 
-    def scheduler(self, *flags: str, address: str = ANY_PORT) -> Service:
-        return self.start("scaler_scheduler", address, *flags)
+    def scheduler(self, *flags: str, address: str | None = None) -> Service:
+        """Start a scheduler; without `address` at one where it can be started again, with its store and monitors beside it."""
+        return self.start("scaler_scheduler", address or next(_scheduler_addresses), *flags)
 
     def storage(self, *flags: str, address: str = ANY_PORT) -> Service:
         return self.start("scaler_objstore", address, *flags)
@@ -151,6 +157,18 @@ class Deployment:
     def logs(self) -> Iterator[tuple[str, str]]:
         for service in self.services:
             yield service.log_path.name, service.log()[-LOG_TAIL_CHARACTERS:]
+
+
+def _addresses_in_turns() -> Iterator[str]:
+    """Addresses for schedulers, whose next two ports are free too. The system gives these ports to nobody meanwhile."""
+    given = []
+    for _ in range(SCHEDULER_BLOCKS):
+        given.append(f"tcp://127.0.0.1:{free_ports(3)[0]}")
+        yield given[-1]
+    yield from itertools.cycle(given)
+
+
+_scheduler_addresses = _addresses_in_turns()
 
 
 # --- what a test may leave behind: nothing

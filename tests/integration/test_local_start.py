@@ -20,6 +20,7 @@ import pytest
 from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
 from scaler.local import services
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.free_ports import free_ports
 from tests.integration.deployment import is_gone, wait_for
 
 
@@ -274,9 +275,7 @@ def test_workers_have_done_their_preload_when_their_cluster_is_there(tmp_path: P
 
 
 def test_workers_start_without_their_scheduler() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_ports(3)[0]}"
     with Cluster(address, n_workers=1) as cluster:
         assert cluster.is_running
         with Scheduler(address) as scheduler, Client(scheduler.get_address()) as client:

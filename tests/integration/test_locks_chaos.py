@@ -137,7 +137,9 @@ def test_each_of_two_hundred_gets_it_once_whoever_is_killed(deployment: Deployme
             client = clients[group % CLIENTS]
             for _ in range(GROUP):
                 waiters.append(asyncio.create_task(turns.wait(client, name, len(waiters))))
-            # This is answered after what the client has said before, so the scheduler knows them all by then.
+            # They ask in the loop's next turn. What the client says after that is answered after it, so the scheduler
+            # knows them all by then.
+            await asyncio.sleep(0)
             assert await client.submit(abs, -group) == group
             if group >= count:
                 victims.append(await loop.run_in_executor(None, submit, str(group)))

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from scaler_protocol.errors import TransportError
+from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.transport import DealerLink, RouterListener
 from scaler_protocol.transport.probe import require_publisher
 from scaler_protocol.transport.publisher import Publisher
@@ -43,9 +44,7 @@ def other_server() -> Iterator[str]:
 
 @pytest.fixture
 def no_server() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_ports(1)[0]}"
 
 
 def link_to(address: str, is_over: Callable[[DealerLink], bool]) -> DealerLink:
