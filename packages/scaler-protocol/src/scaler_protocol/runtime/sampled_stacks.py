@@ -86,22 +86,16 @@ class SampledStacks:
 
     def take_main(self, root: SampledTree, frame: FrameType | None, seconds: float) -> bool:
         """The thread that runs tasks is at `frame`. Return whether that is inside the function that runs one."""
-        boundary = self._boundary
         line = (frame.f_lineno or 0) if frame is not None else 0
-        stack: list[CodeType] = []
-        count = 0
-        while frame is not None and frame.f_code is not boundary:
-            stack.append(frame.f_code)
-            frame = frame.f_back
-            count = count + 1
-            if count > WALK_MAX:
-                self.add(root, [], _DEEPER, seconds)
-                return True
-        if frame is None:
+        calls, is_inside = _calls(frame, self._boundary)
+        if calls is None:
+            self.add(root, [], _DEEPER, seconds)
+            return True
+        if not is_inside:
             return False
         awaits = is_theirs = False
         theirs: list[CodeType] = []
-        for code in stack[::-1]:
+        for code in calls:
             if not is_theirs:
                 file = code.co_filename
                 if file.startswith(self._machinery):
@@ -123,18 +117,13 @@ class SampledStacks:
         if frame is None or (frame.f_code.co_filename, frame.f_code.co_name) in _WAITS:
             return
         line = frame.f_lineno or 0
-        stack: list[CodeType] = []
-        count = 0
-        while frame is not None:
-            stack.append(frame.f_code)
-            frame = frame.f_back
-            count = count + 1
-            if count > WALK_MAX:
-                self.add(root, [], _DEEPER, seconds)
-                return
+        calls, _ = _calls(frame, None)
+        if calls is None:
+            self.add(root, [], _DEEPER, seconds)
+            return
         is_theirs = False
         theirs: list[CodeType] = []
-        for code in stack[::-1]:
+        for code in calls:
             if not is_theirs:
                 file = code.co_filename
                 if file.startswith(_THREADING_FILES):
@@ -182,6 +171,21 @@ class SampledStacks:
         self.roots = {}
         self._count = 0
         self.samples = 0
+
+
+def _calls(frame: FrameType | None, boundary: CodeType | None) -> tuple[list[CodeType] | None, bool]:
+    """Return the calls inside `boundary`, the outermost first, and whether it is there; None for a stack of too many."""
+    stack: list[CodeType] = []
+    count = 0
+    while frame is not None:
+        if frame.f_code is boundary:
+            return stack[::-1], True
+        stack.append(frame.f_code)
+        frame = frame.f_back
+        count = count + 1
+        if count > WALK_MAX:
+            return None, False
+    return stack[::-1], False
 
 
 def call_table(roots: Mapping[bytes | str, SampledTree], search_path: Sequence[object]) -> CallTable:
