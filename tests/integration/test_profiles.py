@@ -25,6 +25,9 @@ from tests.integration.deployment import Deployment, wait_for
 TOLERANCE = 0.12
 """Of shares, on a machine that does other things too."""
 
+SAMPLES = 100
+"""From each of two agents: shares of so many differ by less than that from what they are. A busy machine takes its time."""
+
 
 def take(address: str, seconds: int = 3) -> MonitorProfile:
     return take_profile(Address.parse(address), seconds)
@@ -190,21 +193,23 @@ class EnoughError(Exception):
     """Enough is known of a profile."""
 
 
+@pytest.mark.timeout(200)
 def test_an_agent_is_killed_and_another_one_comes(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
     first = deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     client.run(profiled.divided, 0.0)
-    futures = [client.submit(profiled.divided, 1.0) for _ in range(60)]
+    futures = [client.submit(profiled.divided, 1.0) for _ in range(150)]
     found: list[MonitorProfile] = []
     killed: list[int] = []
+    """How many samples there were then."""
 
     def watch(profile: MonitorProfile) -> None:
         found.append(profile)
-        if not killed and sum(profile.microseconds) > 1e6:
+        if not killed and profile.samples >= SAMPLES:
             os.kill(first.pid, signal.SIGKILL)
-            killed.append(sum(profile.microseconds))
-        if profile.answered == 2 and sum(profile.microseconds) > killed[0] + 1e6:
+            killed.append(profile.samples)
+        if profile.answered == 2 and profile.samples >= killed[0] + SAMPLES:
             raise EnoughError
 
     with ThreadPoolExecutor(1) as pool:
