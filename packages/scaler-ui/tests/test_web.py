@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.web.server import create_application
 from scaler_ui.web.sessions import Sessions
+from scaler_ui.web.static_files import PageFiles
 
 
 class Service:
@@ -143,9 +145,50 @@ def test_a_graph_that_is_not_known(feed: MonitorFeed) -> None:
     assert ask(feed, f"{path}?absent=null").json() == {"graph": None, "picture": None}
 
 
-@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/nothing.js"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server.py",
+        "/static/%2e%2e/server.py",
+        "/static/nothing.js",
+        "/static/0123456789abcdef",
+        "/static/0123456789abcdef/../../server.py",
+        "/static/0123456789abcdef/%2e%2e/server.py",
+    ],
+)
 def test_nothing_but_static_files_is_served(feed: MonitorFeed, path: str) -> None:
     assert ask(feed, path).status_code == 404
+
+
+def test_a_browser_that_has_all_files_of_a_page_asks_for_none(feed: MonitorFeed) -> None:
+    page = ask(feed, "/")
+    assert page.headers["cache-control"] == "no-cache"
+    paths = set(re.findall('"(/static/[^"]+)"', page.text))
+    (version,) = {path.split("/")[2] for path in paths}
+    assert f"/static/{version}/app.js" in paths
+    for path in paths:
+        answer = ask(feed, path)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, max-age=31536000, immutable")
+    assert ask(feed, f"/static/{version}/app.js").content == ask(feed, "/static/app.js").content
+
+
+@pytest.mark.parametrize("version", ["", "0123456789abcdef/"])
+def test_files_of_no_version_or_another_are_asked_for_again(feed: MonitorFeed, version: str) -> None:
+    answer = ask(feed, f"/static/{version}app.js")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
+    again = ask(feed, f"/static/{version}app.js", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+
+
+def test_the_version_changes_with_any_file(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<script src="/static/app.js"></script>')
+    (tmp_path / "app.js").write_text("1")
+    pages = [PageFiles(tmp_path).page("index.html") for _ in range(2)]
+    (tmp_path / "app.js").write_text("2")
+    pages.append(PageFiles(tmp_path).page("index.html"))
+    (tmp_path / "app.js").rename(tmp_path / "other.js")
+    pages.append(PageFiles(tmp_path).page("index.html"))
+    assert [len({*pages[:count]}) for count in (2, 3, 4)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import FastAPI, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -50,6 +49,7 @@ from scaler_ui.web.malformed import add_malformed_answer
 from scaler_ui.web.profiles import ProfileRuns, Run
 from scaler_ui.web.sessions import SESSION_SECONDS
 from scaler_ui.web.settings import WebSettings
+from scaler_ui.web.static_files import FRESH, PageFiles
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
@@ -104,7 +104,8 @@ def create_application(
     ended = stopping if stopping is not None else threading.Event()
     viewers: set[object] = set()
     runs = profiles if profiles is not None else _profile_runs(feed.monitor_address, None)
-    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    files = PageFiles(STATIC)
+    page = files.page("index.html")
     if token:
         page = page.replace('action="/sign-out" hidden', 'action="/sign-out"')
 
@@ -438,9 +439,9 @@ def create_application(
     @application.get("/", include_in_schema=False)
     async def show_page() -> Response:
         # Browsers must ask again each time, so that a page and its scripts have the same version after an upgrade.
-        return HTMLResponse(page, headers={"cache-control": "no-cache"})
+        return HTMLResponse(page, headers={"cache-control": FRESH})
 
-    application.mount("/static", _FreshFiles(directory=STATIC), name="static")
+    application.mount("/static", files, name="static")
     application.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES_MIN, compresslevel=COMPRESSION_LEVEL)
     application.add_middleware(HeadRequests, endless=frozenset({"/api/stream"}))
     if token:
@@ -470,15 +471,6 @@ async def _answer_of(outputs: OutputFeed | None, topic: OutputTopic) -> dict[str
             return output_data(message)
         await asyncio.sleep(ANSWER_SECONDS / ANSWER_LOOKS)
     return NO_ANSWER
-
-
-class _FreshFiles(StaticFiles):
-    """Files that browsers cache but revalidate, which costs a few bytes if nothing has changed."""
-
-    def file_response(self, *arguments: Any, **options: Any) -> Response:
-        response = super().file_response(*arguments, **options)
-        response.headers["cache-control"] = "no-cache"
-        return response
 
 
 def run(settings: WebSettings) -> int:

@@ -18,7 +18,7 @@ export function listen(onOverview, onLost) {
   };
   let worker;
   // There is none on some phones, and none in a frame on another site where the browser keeps such frames from storing anything.
-  try { worker = new SharedWorker("/static/live.js"); } catch { poll(onOverview, lost); return; }
+  try { worker = new SharedWorker(new URL("./live.js", import.meta.url)); } catch { poll(onOverview, lost); return; }
   worker.onerror = () => { worker.onerror = null; poll(onOverview, lost); };
   const { port } = worker;
   port.onmessage = ({ data }) => { if (data.lost) lost(); else onOverview(JSON.parse(data.overview)); };

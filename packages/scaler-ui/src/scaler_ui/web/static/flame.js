@@ -12,7 +12,7 @@ const LENGTHS = [5, 10, 30, 60];
 
 export function openProfile(place) {
   if (place.firstChild) { place.firstChild.querySelector("select").focus(); return; }
-  if (!document.getElementById("flame-style")) document.head.append(element("link", { id: "flame-style", rel: "stylesheet", href: "/static/flame.css" }));
+  if (!document.getElementById("flame-style")) document.head.append(element("link", { id: "flame-style", rel: "stylesheet", href: new URL("./flame.css", import.meta.url) }));
   const panel = new Panel();
   panel.node.stop = () => panel.stop();
   place.append(panel.node);
