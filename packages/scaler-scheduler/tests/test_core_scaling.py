@@ -112,6 +112,7 @@ class ElasticCluster:
         self.adapters = [PretendedAdapter(self, url) for url in urls]
         self.task_s = task_s
         self.answer_s = 0.05
+        self.start_answer_s = 0.05
         self.logs: list[str] = []
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self.running: dict[Agent | None, tuple[float, tuple[bytes, int, int]]] = {}
@@ -174,7 +175,9 @@ class ElasticCluster:
                     if isinstance(answer, str)
                     else events.WebhookAnswered(effect.call, *answer)
                 )
-                self.later(self.answer_s, lambda event=event: self._report(event))  # type: ignore[misc]
+                starts = effect.body is not None and effect.body["action"] == "start_worker_group"
+                seconds = self.start_answer_s if starts else self.answer_s
+                self.later(seconds, lambda event=event: self._report(event))  # type: ignore[misc]
             else:
                 self.harness.other_effects.append(effect)
 
@@ -273,6 +276,16 @@ def test_a_lost_answer_is_asked_for_again_and_starts_nothing_twice(cluster: Elas
     client = client_of(cluster)
     client.submit(1)
     assert cluster.run(20.0, lambda: bool(client.results()))
+    assert len(cluster.adapter.requests) == 1
+
+
+def test_a_group_that_is_listed_before_its_start_is_answered_is_not_one_too_many(cluster: ElasticCluster) -> None:
+    cluster.start_answer_s = 8.0
+    cluster.adapter.start_s = 15.0
+    client = client_of(cluster)
+    client.submit(1)
+    assert cluster.run(60.0, lambda: bool(client.results()))
+    assert cluster.adapter.stopped == []
     assert len(cluster.adapter.requests) == 1
 
 

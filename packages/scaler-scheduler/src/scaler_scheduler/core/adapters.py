@@ -417,6 +417,9 @@ class Adapter:
         group = self.groups.get(group_id)
         if group is None:
             extra = _names(row.get("capabilities")) - self.offers
+            if any(start.calling and start.extra == extra for start in self.starting.values()):
+                # It may be the group whose start is not answered yet, and would be counted twice. A later list has it too.
+                return
             self.groups[group_id] = Group(group_id, _names(row.get("worker_ids")), extra, now, pending)
             return
         group.worker_names = _names(row.get("worker_ids")) or group.worker_names
