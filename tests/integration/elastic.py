@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 
 from tests.integration.deployment import Deployment, Service
+from tests.integration.functions import sleep_and_return
+
+SPARE_TASKS = 3_000
+SPARE_TASK_S = 0.1
 
 
 def scheduler_with_adapter(deployment: Deployment, address: str, adapter_url: str, *flags: str) -> Service:
@@ -19,6 +26,21 @@ def scheduler_with_adapter(deployment: Deployment, address: str, adapter_url: st
         *flags,
         address=address,
     )
+
+
+@contextmanager
+def work_to_spare(deployment: Deployment, scheduler: Service) -> Iterator[None]:
+    """Let five minutes of work wait meanwhile.
+
+    A worker is started for as much work as it takes time to start: on a slow machine, for less there would be fewer workers.
+    """
+    client = deployment.client(scheduler)
+    tasks = [client.submit(sleep_and_return, SPARE_TASK_S) for _ in range(SPARE_TASKS)]
+    try:
+        yield
+    finally:
+        client.disconnect()
+        del tasks
 
 
 def url_of(adapter: Service) -> str:

@@ -18,7 +18,7 @@ from scaler_protocol.testing.free_ports import free_ports
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "runuser")
 NODES = ("n1", "n2")
-START_S = 20.0
+START_S = 40.0
 
 CONFIGURATION = """
 ClusterName=test

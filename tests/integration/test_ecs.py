@@ -32,7 +32,7 @@ from tests.integration.ecs_stand_in import (
     adapter_flags,
     error,
 )
-from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of, work_to_spare
 from tests.integration.functions import sleep_and_return
 
 SCHEDULER = "tcp://10.0.0.1:2345"
@@ -329,26 +329,28 @@ def elastic(credentials: None, deployment: Deployment, tmp_path_factory: pytest.
         stand_in.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_tasks_come_with_work_and_go_without(elastic: Elastic) -> None:
     assert not elastic.ecs.tasks
     futures = [elastic.client.submit(sleep_and_return, 0.05, number) for number in range(400)]
-    wait_for("as many workers as there may be", lambda: len(elastic.running()) == 4, 40)
+    with work_to_spare(elastic.deployment, elastic.scheduler):
+        wait_for("as many workers as there may be", lambda: len(elastic.running()) == 4, 60)
     assert [future.result(timeout=60) for future in futures] == list(range(400))
     wait_for("no groups left", lambda: not groups_at(elastic.url), 40)
     wait_for("no processes left", lambda: not elastic.running(), 20)
     assert {task.last_status for task in elastic.ecs.tasks.values()} == {"STOPPED"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_adapter_and_containers_may_die_in_the_middle(elastic: Elastic) -> None:
     futures = [elastic.client.submit(sleep_and_return, 0.1, number) for number in range(300)]
-    wait_for("as many workers as there may be", lambda: len(elastic.running()) == 4, 40)
-    port = elastic.adapter.addresses["webhook"].port or 0
-    elastic.adapter.kill()
-    before = set(groups_of_tasks(elastic.ecs))
-    elastic.start_adapter(port)
-    assert set(groups_at(elastic.url)) == before, "it finds what it had started"
+    with work_to_spare(elastic.deployment, elastic.scheduler):
+        wait_for("as many workers as there may be", lambda: len(elastic.running()) == 4, 60)
+        port = elastic.adapter.addresses["webhook"].port or 0
+        elastic.adapter.kill()
+        before = set(groups_of_tasks(elastic.ecs))
+        elastic.start_adapter(port)
+        assert set(groups_at(elastic.url)) == before, "it finds what it had started"
     os.kill(elastic.ecs.processes[elastic.running()[0]].pid, signal.SIGKILL)
     assert [future.result(timeout=90) for future in futures] == list(range(300))
     wait_for("no groups left", lambda: not groups_at(elastic.url), 40)

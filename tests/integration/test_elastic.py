@@ -16,7 +16,7 @@ from scaler import Client
 from scaler.errors import NoWorkerError
 from scaler_protocol.testing.free_ports import free_ports
 from tests.integration.deployment import Deployment, Service, wait_for
-from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of, work_to_spare
 from tests.integration.functions import sleep_and_return, square
 
 WORKERS_MAX = 4
@@ -50,7 +50,7 @@ def assert_it_shrinks_to_none(adapter: Service) -> None:
     wait_for("no worker processes left", lambda: not adapter.children(), 15)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_a_cluster_grows_for_its_work_and_shrinks_to_none(deployment: Deployment) -> None:
     scheduler, adapter = elastic(deployment)
     client = deployment.client(scheduler)
@@ -65,6 +65,8 @@ def test_a_cluster_grows_for_its_work_and_shrinks_to_none(deployment: Deployment
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
+        with work_to_spare(deployment, scheduler):
+            wait_for("as many groups as there may be", lambda: most == WORKERS_MAX, 60)
         run_sleeps(client, 400)
     finally:
         done.set()
@@ -91,13 +93,14 @@ def test_an_elastic_cluster_costs_its_start_up_and_little_more(deployment: Deplo
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_both_ends_may_be_killed_in_the_middle(deployment: Deployment) -> None:
     scheduler, adapter = elastic(deployment)
     url, port = url_of(adapter), adapter.addresses["webhook"].port
     client = deployment.client(scheduler)
     futures = [client.submit(sleep_and_return, 0.2, number) for number in range(100)]
-    wait_for("workers", lambda: len(groups_at(url)) == WORKERS_MAX, 30)
+    with work_to_spare(deployment, scheduler):
+        wait_for("workers", lambda: len(groups_at(url)) == WORKERS_MAX, 60)
     before = set(groups_at(url))
     adapter.kill()
     scheduler.kill()

@@ -12,8 +12,8 @@ import pytest
 
 from scaler_protocol.testing.free_ports import free_ports
 from tests.integration.deployment import Deployment, Service, wait_for
-from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
-from tests.integration.functions import sleep_and_return, square
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of, work_to_spare
+from tests.integration.functions import mark_and_wait, sleep_and_return
 from tests.integration.slurm_cluster import NODES, SlurmCluster, missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -68,7 +68,7 @@ def post(url: str, **body: Any) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_jobs_come_with_work_and_go_without(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     elastic = Elastic(deployment, slurm, tmp_path)
     assert elastic.jobs() == []
@@ -79,13 +79,14 @@ def test_jobs_come_with_work_and_go_without(slurm: SlurmCluster, deployment: Dep
         used.update(elastic.nodes_used())
         return used == set(NODES)
 
-    wait_for("jobs on both nodes", both_nodes, 40)
+    with work_to_spare(deployment, elastic.scheduler):
+        wait_for("jobs on both nodes", both_nodes, 60)
     assert [future.result(timeout=60) for future in futures] == list(range(200))
     wait_for("no jobs left", lambda: not elastic.jobs(), 40)
     assert groups_at(elastic.url) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_slurm_can_never_run_is_refused(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     def adapter(*flags: str) -> str:
         words = ["tcp://127.0.0.1:1", "--port=0", "--death-timeout-seconds=60", *flags]
@@ -115,7 +116,7 @@ def test_what_slurm_can_never_run_is_refused(slurm: SlurmCluster, deployment: De
     assert slurm.command("squeue", "--noheader") == ""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_as_many_at_the_same_time_as_there_may_be(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     words = ["tcp://127.0.0.1:1", "--port=0", "--death-timeout-seconds=60", "--max-workers=4"]
     output = f"--sbatch-options=--output={tmp_path}/%A_%a.out"
@@ -125,18 +126,22 @@ def test_as_many_at_the_same_time_as_there_may_be(slurm: SlurmCluster, deploymen
     assert sorted(statuses) == [200, 200, 200, 200, 429, 429]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_group_that_waits_for_nodes_is_pending(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     elastic = Elastic(deployment, slurm, tmp_path, "--jobs-per-group=2", "--workers-per-job=2")
     slurm.command("scontrol", "update", "nodename=n1,n2", "state=drain", "reason=test")
-    future = elastic.client.submit(square, 4)
+    began, go = tmp_path / "began", tmp_path / "go"
+    future = elastic.client.submit(mark_and_wait, str(began), str(go))
     elastic.scheduler.wait_log("worker groups wanted: 1")
     wait_for("a pending group", lambda: "pending" in [g["state"] for g in _groups(elastic.url)], 20)
     slurm.command("scontrol", "update", "nodename=n1,n2", "state=resume")
-    assert future.result(timeout=60) == 16
+    wait_for("the task to run", began.exists, 60)
+    # It runs as soon as one job does. While it runs, nobody ends the group.
+    wait_for("both jobs to run", lambda: elastic.nodes_used() == set(NODES))
     (group,) = _groups(elastic.url)
     assert (len(group["worker_ids"]), group["state"]) == (4, "running")
-    assert elastic.nodes_used() == set(NODES)
+    go.touch()
+    assert future.result(timeout=60)
 
 
 def _groups(url: str) -> list[dict[str, Any]]:
@@ -160,7 +165,8 @@ def test_jobs_are_left_before_their_time_is_over(slurm: SlurmCluster, deployment
 def test_daemons_may_be_killed_in_the_middle(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     elastic = Elastic(deployment, slurm, tmp_path)
     futures = [elastic.client.submit(sleep_and_return, 0.5, number) for number in range(160)]
-    wait_for("jobs on both nodes", lambda: elastic.nodes_used() == set(NODES), 60)
+    with work_to_spare(deployment, elastic.scheduler):
+        wait_for("jobs on both nodes", lambda: elastic.nodes_used() == set(NODES), 60)
     port = elastic.adapter.addresses["webhook"].port or 0
     slurm.kill("slurmctld")
     slurm.start_controller()
