@@ -353,7 +353,8 @@ def test_adapter_and_containers_may_die_in_the_middle(elastic: Elastic) -> None:
         assert set(groups_at(elastic.url)) == before, "it finds what it had started"
     os.kill(elastic.ecs.processes[elastic.running()[0]].pid, signal.SIGKILL)
     assert [future.result(timeout=90) for future in futures] == list(range(300))
-    wait_for("no groups left", lambda: not groups_at(elastic.url), 40)
+    # A scheduler that has asked in vain while the adapter was away asks again after up to a minute.
+    wait_for("no groups left", lambda: not groups_at(elastic.url), 100)
     wait_for("no processes left", lambda: not elastic.running(), 20)
 
 
