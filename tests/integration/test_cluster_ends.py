@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures as cf
 import functools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ from scaler import Client, SchedulerClusterCombo
 from scaler.errors import ClientShutdownException, DisconnectedError
 from tests.integration.deployment import Deployment, is_gone, wait_for
 
-HEARD_SECONDS = 2.0
-"""How soon whoever waits hears of it."""
+HEARD_SECONDS = 10.0
+"""How soon whoever waits hears of it, on a loaded machine. Whoever is not told waits six times as long."""
 
 PROGRAM = """
 import sys, time
@@ -82,6 +83,12 @@ def outcome_of(act: Callable[[], object]) -> Callable[[], tuple[BaseException | 
     return wait
 
 
+def has_tasks(client: Client) -> bool:
+    """Whether tasks of a client are unanswered."""
+    # Not by the text "0 unanswered": 10 have it too.
+    return not re.search(r"\b0 unanswered", repr(client))
+
+
 ROADS: dict[str, Callable[[Client], object]] = {
     "submit": lambda client: client.submit(time.sleep, 300).result(),
     "map": lambda client: client.map(time.sleep, [300] * 3),
@@ -127,7 +134,7 @@ def wait_in_task(path: str) -> None:
 def test_whoever_waits_hears_of_the_end_of_a_local_cluster(number: signal.Signals) -> None:
     with program() as (process, address), Client(address) as client:
         waits = {name: outcome_of(functools.partial(road, client)) for name, road in ROADS.items()}
-        wait_for("tasks are there", lambda: "0 unanswered" not in repr(client))
+        wait_for("tasks are there", lambda: has_tasks(client))
         began = time.monotonic()
         process.send_signal(number)
         for name, wait in waits.items():
@@ -143,7 +150,7 @@ def test_whoever_waits_hears_of_the_shutdown_of_a_combo() -> None:
     combo = SchedulerClusterCombo(n_workers=1)
     with Client(combo.get_address()) as client:
         waiting = outcome_of(lambda: client.submit(time.sleep, 300).result())
-        wait_for("the task is there", lambda: "0 unanswered" not in repr(client))
+        wait_for("the task is there", lambda: has_tasks(client))
         began = time.monotonic()
         combo.shutdown()
         error, ended = waiting()
@@ -197,7 +204,7 @@ def test_a_task_that_waits_for_another_hears_of_the_end(tmp_path: Path) -> None:
 def test_a_running_task_has_a_second_to_end(tmp_path: Path) -> None:
     done = tmp_path / "done"
     with program() as (process, address), Client(address) as client:
-        future = client.submit(finish_soon, str(done), 0.5)
+        future = client.submit(finish_soon, str(done), 0.25)
         wait_for("it runs", Path(f"{done}.runs").exists)
         process.send_signal(signal.SIGTERM)
         with pytest.raises(DisconnectedError, match="has ended"):
@@ -219,7 +226,7 @@ def test_whoever_waits_for_permission_to_submit_hears_of_the_end() -> None:
                 client.submit(time.sleep, 300)
 
         waiting = outcome_of(submit_many)
-        wait_for("tasks are there", lambda: "0 unanswered" not in repr(client))
+        wait_for("tasks are there", lambda: has_tasks(client))
         mapping = outcome_of(lambda: client.map(time.sleep, [300] * 100))
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -298,7 +305,7 @@ def test_futures_of_a_client_that_has_left_are_cancelled_for_everybody(end: str)
         waiting = outcome_of(lambda: cf.wait(futures))
         completed = outcome_of(lambda: list(cf.as_completed(futures)))
         awaited = outcome_of(lambda: asyncio.run(waited_for(futures[0])))
-        wait_for("tasks are there", lambda: "0 unanswered" not in repr(client))
+        wait_for("tasks are there", lambda: has_tasks(client))
         began = time.monotonic()
         getattr(client, end)()
         for wait in (waiting, completed):

@@ -136,7 +136,7 @@ def test_map_raises_in_order(executor: ScalerExecutor) -> None:
 
 
 def test_map_gives_up_after_its_timeout(executor: ScalerExecutor, tmp_path: Path) -> None:
-    results = executor.map(wait_for_file, [str(tmp_path), str(tmp_path / "never")], timeout=2)
+    results = executor.map(wait_for_file, [str(tmp_path), str(tmp_path / "never")], timeout=5)
     assert next(results) == str(tmp_path)
     with pytest.raises(TimeoutError):
         next(results)

@@ -327,9 +327,15 @@ def test_a_task_stores_nothing_for_other_clients(client: Client, fenced: Fenced)
 def test_streamed_output(fenced: Fenced, capsys: pytest.CaptureFixture[str]) -> None:
     with Client(address=fenced.address, security=fenced.keys, stream_output=True) as client:
         client.submit(talk, "said by a task").result()
-    said = capsys.readouterr()
-    assert "said by a task" in said.out
-    assert "said by a task" in said.err
+        out = err = ""
+
+        def arrived() -> bool:
+            nonlocal out, err
+            said = capsys.readouterr()
+            out, err = out + said.out, err + said.err
+            return "said by a task" in out and "said by a task" in err
+
+        wait_for("what it said", arrived)
 
 
 def test_the_time_limit_of_tasks(client: Client) -> None:

@@ -245,7 +245,7 @@ def test_a_worker_that_is_killed(driver: Driver, deployment: Deployment) -> None
 
 
 def test_a_scheduler_that_is_killed_and_started_again(driver: Driver, deployment: Deployment) -> None:
-    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    address = f"tcp://127.0.0.1:{free_ports(3)[0]}"
     scheduler = deployment.scheduler(address=address)
     deployment.workers(scheduler)
     driver.do("connect", "a", address, {})
@@ -262,7 +262,7 @@ def test_a_scheduler_that_is_killed_and_started_again(driver: Driver, deployment
 
 
 def test_tasks_as_arguments_while_the_scheduler_is_started_again(driver: Driver, deployment: Deployment) -> None:
-    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    address = f"tcp://127.0.0.1:{free_ports(3)[0]}"
     scheduler = deployment.scheduler(address=address)
     deployment.workers(scheduler)
     stored = Stored(str(scheduler.addresses["object_storage"]))

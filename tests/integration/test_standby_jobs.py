@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,9 +105,9 @@ def test_the_standby_has_the_jobs(
         first.kill()
     try:
         standby.wait_log("it is first now")
-        first_at = time.monotonic()
         standby.wait_log("took up 1 job")
-        assert time.monotonic() - first_at < 3, "its term is higher, so it does not wait until the jobs are free"
+        # Its term is higher, so it does not wait until the jobs are free.
+        assert "another scheduler keeps its jobs there" not in standby.log()
     finally:
         if stopped:
             os.kill(first.pid, signal.SIGCONT)

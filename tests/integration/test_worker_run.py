@@ -111,7 +111,8 @@ def test_a_busy_worker_is_left_out_after_the_timeout(client: Client, calls: Path
     (busy,) = wait_for("the task", lambda: [int(path.name) for path in calls.iterdir()])
     (name,) = (name for name, each in pids.items() if each == busy)
     with pytest.raises(WorkerRunError) as caught:
-        client.run_verbose(pid, timeout=0.5)
+        # The others have so long to answer, however busy the machine is.
+        client.run_verbose(pid, timeout=5)
     assert list(caught.value.errors) == [name]
     assert isinstance(caught.value.errors[name], TimeoutError)
     assert len(caught.value.results) == 2
