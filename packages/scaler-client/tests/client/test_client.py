@@ -598,7 +598,8 @@ class TestCancel:
         cluster.silent = True
         began = time.monotonic()
         assert future.cancel(timeout=0.1)
-        assert time.monotonic() - began < 2
+        # It does not wait for as long as the client would for its scheduler.
+        assert time.monotonic() - began < 8
 
     def test_clear(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.hold()
@@ -617,25 +618,25 @@ class TestCredit:
         with InProcessCluster(credit=1) as cluster, Client(cluster.address, timeout_seconds=10) as client:
             assert client.submit(abs, -1).result(5) == 1
             granting = threading.Timer(0.1, cluster.grant, (1,))
-            granting.start()
             began = time.monotonic()
+            granting.start()
             assert client.submit(abs, -2).result(5) == 2
             assert time.monotonic() - began > 0.05
             granting.join()
             assert m.CreditRequest(1) in cluster.received
 
     def test_a_chain_of_futures_waits_for_permission_too(self) -> None:
-        with InProcessCluster(credit=1) as cluster, Client(cluster.address, timeout_seconds=0.4) as client:
-            future = client.submit(time.sleep, 1)
-            with pytest.raises(errors.TooManyTasksError, match=r"limit of waiting tasks .* 0\.4 s"):
+        with InProcessCluster(credit=1) as cluster, Client(cluster.address, timeout_seconds=1.5) as client:
+            future = client.submit(time.sleep, 2)
+            with pytest.raises(errors.TooManyTasksError, match=r"limit of waiting tasks .* 1\.5 s"):
                 client.submit(str, future)
             assert future.result(5) is None
 
     def test_without_permission_it_is_a_clear_error(self) -> None:
         with (
             InProcessCluster(credit=0) as cluster,
-            Client(cluster.address, timeout_seconds=0.4) as client,
-            pytest.raises(errors.TooManyTasksError, match=r"limit of waiting tasks .* 0\.4 s"),
+            Client(cluster.address, timeout_seconds=1.5) as client,
+            pytest.raises(errors.TooManyTasksError, match=r"limit of waiting tasks .* 1\.5 s"),
         ):
             client.submit(abs, -1)
 
@@ -650,7 +651,8 @@ class TestConnection:
         before = threading.enumerate()
         with pytest.raises(errors.DisconnectedError, match=r"tcp://127\.0\.0\.1:9.*is it running"):
             Client("tcp://127.0.0.1:9", timeout_seconds=0.3)
-        assert new_threads(before) == []
+        # Python lists a thread until a moment after it has done all it does.
+        wait_until(lambda: not new_threads(before))
 
     @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:0", "http://x:1", "tcp://*:5"])
     def test_no_address(self, address: str) -> None:
@@ -671,7 +673,7 @@ class TestConnection:
             for future in futures:
                 with pytest.raises(errors.DisconnectedError, match="no answer from the scheduler at tcp://"):
                     future.result(10)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 8
             with pytest.raises(errors.DisconnectedError):
                 client.submit(abs, 1)
             with pytest.raises(errors.DisconnectedError):
@@ -732,7 +734,7 @@ class TestConnection:
         before = threading.enumerate()
         with Client(cluster.address) as client:
             client.submit(len, bytes(300_000)).result(5)
-        assert new_threads(before) == []
+        wait_until(lambda: not new_threads(before))
 
     def test_a_forgotten_client_goes_when_its_futures_are_done(self, cluster: InProcessCluster) -> None:
         before = threading.enumerate()

@@ -336,7 +336,8 @@ def test_large_results_do_not_stay_for_ever(
     wait_until(lambda: not cluster.objects)
     # What is in storage no more is sent again.
     assert [client.submit(len, one).result(10) for one in futures] == [300_000] * 4
-    # Of what tasks have named, the latest ones stay when they are fetched.
+    # Of what tasks have named, the latest ones stay when they are fetched. None is to be fetched before a task names it.
+    monkeypatch.setattr(stored_results, "LEFT_SECONDS", 600.0)
     futures = [left_in_storage(client.submit(grown, b"x", 300_000)) for _ in range(4)]
     assert [client.submit(len, one).result(10) for one in futures] == [300_000] * 4
     assert not any(one.has_ended for one in futures)

@@ -158,7 +158,7 @@ def test_wait_and_as_completed(owner: Owner, later: Any) -> None:
     futures = [ScalerFuture(owner) for _ in range(4)]
     answer(futures[0], value(0))
     later(lambda: answer_futures(futures[1:3], [value(1), value(2)], [], None))
-    done, pending = cf.wait(futures, timeout=0.5)
+    done, pending = cf.wait(futures, timeout=2)
     assert (done, pending) == (set(futures[:3]), {futures[3]})
     assert owner.waits == 1
     later(lambda: answer(futures[3], value(3)))

@@ -14,7 +14,7 @@ from scaler_protocol.ids import content_id
 from scaler_protocol.payloads.framing import PICKLED
 from scaler_protocol.session import Outgoing
 from scaler_protocol.testing.session_peer import SessionPeer
-from scaler_protocol.testing.waiting import wait_until
+from scaler_protocol.testing.waiting import DEADLINE_SECONDS, wait_until
 from scaler_protocol.transport import RouterListener
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -168,7 +168,7 @@ class FakeScheduler:
 
     # --- waiting
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
         """Serve until the condition holds; AssertionError when it does not within so many seconds."""
         wait_until(condition, seconds, what=lambda: f"last: {self.received[-3:]}", step=self.poll, pause_seconds=0.0005)
 
@@ -176,12 +176,12 @@ class FakeScheduler:
         """Wait until the agent says that so many tasks run."""
         self.wait_until(lambda: self.processor_states.count(m.ProcessorState.RUNNING) == tasks)
 
-    def wait_for_results(self, numbers: Sequence[int], seconds: float = 10.0) -> list[tuple[int, bytes]]:
+    def wait_for_results(self, numbers: Sequence[int], seconds: float = DEADLINE_SECONDS) -> list[tuple[int, bytes]]:
         """Wait for these results, and return status and payload of each."""
         self.wait_until(lambda: all(number in self.results for number in numbers), seconds)
         return [self.results[number] for number in numbers]
 
-    def values(self, numbers: Sequence[int], seconds: float = 10.0) -> list[Any]:
+    def values(self, numbers: Sequence[int], seconds: float = DEADLINE_SECONDS) -> list[Any]:
         """Wait for successes and return their values."""
         outcomes = self.wait_for_results(numbers, seconds)
         assert all(status == 0 for status, _ in outcomes), outcomes[:3]
