@@ -97,16 +97,16 @@ def test_columns_sort_both_ways(visit: Visit) -> None:
 
 def test_workers_are_searched_and_opened(visit: Visit) -> None:
     visit.open("workers")
+    visit.wait("document.querySelector('main input[type=search]')")
     visit.page.keyboard.press("/")
     visit.page.keyboard.type("node02")
     visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 4")
     visit.page.locator("table[aria-label=Workers] tbody tr").first.press("Enter")
-    visit.page.wait_for_timeout(100)
-    assert visit.page.locator("#detail").is_visible()
+    visit.wait("document.getElementById('detail').open")
     assert "node02-0" in text(visit, "#detail-title")
     assert "features.extract, task 200, for" in text(visit, "#detail-body")
     visit.page.keyboard.press("Escape")
-    assert not visit.page.locator("#detail").is_visible()
+    visit.wait("!document.getElementById('detail').open")
 
 
 def test_tasks_are_searched_filtered_and_opened(visit: Visit) -> None:
@@ -185,6 +185,7 @@ def test_the_task_stream_zooms_moves_and_tells_what_is_under_the_pointer(visit: 
     assert box is not None
     visit.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 40)
     visit.page.mouse.wheel(0, -600)
+    visit.wait(f"scaler.page().stream.span < {whole}")
     closer, moved_end, following = visit.page.evaluate(view)
     assert closer < whole
     assert moved_end < end
@@ -264,7 +265,7 @@ def test_what_tasks_and_errors_say_is_never_markup(browser: Browser) -> None:
 def test_live_updates_silence_and_a_restarted_scheduler(browser: Browser) -> None:
     with SyntheticScheduler() as first:
         address = first.address
-        child = ChildService.start("scaler_ui.web", [address, "--port=0", "--timeout=2"])
+        child = ChildService.start("scaler_ui.web", [address, "--port=0", "--timeout=5"])
         try:
             base = str(child.wait_ready(30)["webui"]).replace("tcp", "http")
             visit = Visit(browser, base)

@@ -183,7 +183,7 @@ def test_an_unknown_page_says_so(visit: Visit) -> None:
 def test_loading_waiting_silent_and_lost_look_different(browser: Browser) -> None:
     colour = "getComputedStyle(document.querySelector('#tile-success')).color"
     with SyntheticScheduler() as scheduler:
-        child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--timeout=2"])
+        child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--timeout=5"])
         visit = Visit(browser, str(child.wait_ready(30)["webui"]).replace("tcp", "http"))
         page = visit.open("overview")
         visit.wait("document.body.dataset.connection === 'waiting'")

@@ -19,17 +19,18 @@ from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import FRAMES_MAX, decode_envelope
 
 SECONDS_MAX = 2.0
+"""Of this thread: how long others keep the processor says nothing of what is decoded."""
 
 
 def survives(frames: list[Any]) -> m.Message | None:
     """Decode; return the message, or None where it was refused in the proper way."""
-    started = time.monotonic()
+    started = time.thread_time()
     try:
         return decode(frames)
     except (MalformedMessageError, MessageTooLargeError):
         return None
     finally:
-        assert time.monotonic() - started < SECONDS_MAX
+        assert time.thread_time() - started < SECONDS_MAX
 
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
@@ -52,6 +53,8 @@ def test_random_envelopes(frame: bytes) -> None:
     assert len(frame) == 48
 
 
+# The largest of them has so many bits that it takes half a minute on a busy machine.
+@pytest.mark.timeout(300)
 def test_flipped_bits(example_name: str, examples: Any) -> None:
     _, *frames = examples.read_frames(example_name)
     header = frames[0]

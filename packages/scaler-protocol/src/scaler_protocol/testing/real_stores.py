@@ -221,7 +221,8 @@ class SlowProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def hang(self) -> None:
         """Pass nothing on from now on. Connections stay open."""
@@ -247,6 +248,10 @@ class SlowProxy:
 
     def close(self) -> None:
         """End it."""
+        # As below. Else the thread would wait on, and could take the connections of whatever gets this descriptor next.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
         self.cut()
         self._passes.set()
