@@ -37,7 +37,12 @@ def in_a_loop(story: Callable[[KeptJobs], None]) -> None:
     asyncio.run(run())
 
 
-def test_who_steps_down_does_not_wait_for_a_slow_store_and_takes_jobs_up_once_it_has_all(store: Store) -> None:
+def test_who_steps_down_does_not_wait_for_a_slow_store_and_takes_jobs_up_once_it_has_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would wait for so long.
+    monkeypatch.setattr(stored_journals, "CLOSE_SECONDS", 20.0)
+
     def story(kept: KeptJobs) -> None:
         kept.new_core(CONFIG, 0.0, wait_seconds=30.0)
         store.passes.clear()

@@ -15,7 +15,7 @@ from scaler_scheduler.core.lease import HOLD_SHARE, Exchange, Lease, LeaseRecord
 from scaler_scheduler.core.succession import Change
 from scaler_scheduler.lease_store import LeaseStore, LeaseStoreError
 
-LEASE = 1.0
+LEASE = 4.0
 URL = RedisUrl("redis", "127.0.0.1", 1, 0, "scaler", None, {})
 
 
@@ -41,7 +41,7 @@ class SlowStore:
 
 
 async def change_of(link: lease_link.LeaseLink, changed: asyncio.Event) -> Change | None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await changed.wait()
     changed.clear()
     return link.take_change()
@@ -60,7 +60,7 @@ def test_a_holder_stops_in_time_while_a_request_hangs(monkeypatch: pytest.Monkey
         began = time.monotonic()
         # As long as a name server that does not answer takes.
         assert await change_of(link, changed) is Change.STEP_DOWN
-        assert time.monotonic() - began <= HOLD_SHARE * LEASE + 0.2, "another one may be first by now"
+        assert time.monotonic() - began <= HOLD_SHARE * LEASE + 0.8, "another one may be first by now"
         store.answers.set()
         assert await change_of(link, changed) is Change.TAKE_OVER
         link.close()

@@ -385,6 +385,8 @@ def test_a_link_talks_to_a_router_of_libzmq(ends: Ends, libzmq: Callable[[int], 
     server = libzmq(zmq.ROUTER)
     as_server(server)
     server.setsockopt(zmq.HEARTBEAT_IVL, 20)
+    # Else each must be answered within that time, also while this thread does not run.
+    server.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
     port = server.bind_to_random_port("tcp://127.0.0.1")
     identity = pinned_id(CLIENT.public)
     link = ends.link(f"tcp://127.0.0.1:{port}", identity=identity)
