@@ -79,7 +79,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start_cluster
     for scheduler, agent in started:
         agent.terminate()
-        agent.wait(15)
+        agent.wait(30)
         scheduler.close()
         assert left_by(agent.pid) == []
 
@@ -110,8 +110,15 @@ def take_memory(size: int) -> int:
     return len(taken)
 
 
-def _own_number_after(seconds: float) -> int:
-    time.sleep(seconds)  # sleeps: the task takes so long
+def _own_number_once_there_is(path: str) -> int:
+    wait_until(lambda: os.path.exists(path), 50)
+    return os.getpid()
+
+
+def _own_number_beside_another(folder: str) -> int:
+    """Return the number of this process, once a task in another one says in `folder` that it is there, too."""
+    open(f"{folder}/{os.getpid()}", "w").close()
+    wait_until(lambda: len(os.listdir(folder)) == 2)
     return os.getpid()
 
 
@@ -248,7 +255,7 @@ def test_a_task_that_spoils_the_objects_of_its_host_does_not_end_the_agent(start
         end_of(scheduler, spoil, str(folder))
     assert agent.poll() is None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: _is_zombie(pid), 10)
+    wait_until(lambda: _is_zombie(pid))
     status, payload = end_of(scheduler, bytes, 8 * MIB)
     assert (status, payload[:1]) == (Status.SUCCESS, OBJECT)
 
@@ -320,7 +327,7 @@ def test_a_processor_of_the_user_ends_with_its_template(start: Start) -> None:
     scheduler, _ = start("--user", "nobody")
     template, processor = run(scheduler, lambda: (os.getppid(), os.getpid()))
     os.kill(template, signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{processor}/task").exists() or _is_zombie(processor), 10)
+    wait_until(lambda: not Path(f"/proc/{processor}/task").exists() or _is_zombie(processor))
     assert run(scheduler, os.getuid) == pwd.getpwnam("nobody").pw_uid
 
 
@@ -416,14 +423,14 @@ def test_root_needs_five_rights_only(tmp_path: Path) -> None:
         assert (status, payload[:1]) == (Status.SUCCESS, OBJECT)
         path = Path(run(scheduler, _temporary))
         numbers = scheduler.submit(_go_on_for_ever, [arguments(str(path))])
-        wait_until(lambda: path.read_text() == "begun", 10)
+        wait_until(lambda: path.read_text() == "begun")
         scheduler.send(m.TaskCancel(CLIENT, array("Q", numbers)))
         # It does not end by itself, so the agent has to kill what is not its own.
         assert end_of(scheduler, len, "abc")[0] == Status.SUCCESS
-        wait_until(lambda: not path.exists(), 10)
+        wait_until(lambda: not path.exists())
     finally:
         agent.terminate()
-        agent.wait(15)
+        agent.wait(30)
         scheduler.close()
     assert left_by(agent.pid) == []
     assert "Permission" not in (tmp_path / "log").read_text()
@@ -435,11 +442,12 @@ def test_root_needs_five_rights_only(tmp_path: Path) -> None:
 @with_groups
 def test_a_task_that_takes_too_much_memory_dies_alone(start: Start, tmp_path: Path) -> None:
     scheduler, agent = start("--processor-memory-limit-bytes", str(128 * MIB), workers=2)
-    slow = scheduler.submit(_own_number_after, [arguments(2.0)])
+    slow = scheduler.submit(_own_number_once_there_is, [arguments(str(tmp_path / "may-end"))])
     status, text = end_of(scheduler, take_memory, 400 * MIB)
     assert status == Status.PROCESSOR_DIED
     assert f"--processor-memory-limit-bytes {128 * MIB}".encode() in text
     assert b"memory cgroup" in text
+    (tmp_path / "may-end").touch()
     (neighbour,) = scheduler.values(slow)
     assert Path(f"/proc/{neighbour}").exists()
     assert agent.poll() is None
@@ -653,8 +661,9 @@ def test_a_task_that_forks_without_end_ends_at_its_number(start: Start, tmp_path
     (count,) = scheduler.values(greedy)
     assert 20 < count < 40
     # The other processor has a number of its own.
-    numbers = scheduler.submit(_own_number_after, [arguments(0.5)] * 2)
-    pids = scheduler.values(numbers)
+    with tempfile.TemporaryDirectory(prefix="scaler-test-", dir="/tmp") as meeting:
+        os.chmod(meeting, 0o777)
+        pids = scheduler.values(scheduler.submit(_own_number_beside_another, [arguments(meeting)] * 2))
     assert len(set(pids)) == 2
     groups = list(PROCESS_GROUP.glob(f"scaler-{agent.pid}-*"))
     assert len(groups) == 2
@@ -699,7 +708,7 @@ def test_each_processor_has_a_temporary_folder_that_ends_with_it(start: Start, u
     end_of(scheduler, os._exit, 3)
     other = Path(run(scheduler, _temporary))
     assert other.parent != path.parent
-    wait_until(lambda: not path.parent.exists(), 10)
+    wait_until(lambda: not path.parent.exists())
 
 
 def _leave_a_folder_that_never_ends() -> str:
@@ -740,7 +749,7 @@ def test_folders_and_groups_are_removed_after_the_agent_was_killed(start: Start)
     path = Path(run(scheduler, _temporary))
     agent.kill()
     agent.wait()
-    wait_until(lambda: not left_by(agent.pid), 10)
+    wait_until(lambda: not left_by(agent.pid))
     assert not path.exists()
 
 
@@ -753,7 +762,7 @@ def test_folders_and_groups_of_an_agent_killed_with_its_template_go_at_the_next_
     agent.kill()
     os.kill(template, signal.SIGKILL)
     agent.wait()
-    wait_until(lambda: _is_zombie(processor), 10)
+    wait_until(lambda: _is_zombie(processor))
     assert path.exists()
     assert GROUP is None or len(list(GROUP.glob(f"scaler-{agent.pid}-*"))) == 1
     start(*LEAVING)

@@ -58,10 +58,15 @@ def test_a_child_reports_its_addresses_and_stops_when_asked(start_clock: StartCl
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_service_that_hangs(start_clock: StartClock, signal_number: signal.Signals) -> None:
-    child = start_clock("--stubborn")
+def test_a_second_signal_ends_a_service_that_hangs(
+    start_clock: StartClock, signal_number: signal.Signals, tmp_path: Path
+) -> None:
+    log = tmp_path / "clock.log"
+    child = start_clock("--stubborn", "--logging-paths", str(log))
     child.wait_ready(30)
     os.kill(child.pid, signal_number)
+    # Two of a kind that it has not taken yet would be one to it.
+    wait_until(lambda: "stopping" in log.read_text())
     time.sleep(0.2)  # sleeps: it must not end in that time
     assert child.is_running
     os.kill(child.pid, signal_number)
