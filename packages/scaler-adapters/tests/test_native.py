@@ -16,7 +16,7 @@ import pytest
 
 from scaler_adapters.native.worker_process import WorkerProcess
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.free_ports import free_ports
 from scaler_protocol.testing.security_directory import make_security_directory
 from scaler_protocol.testing.waiting import wait_until
 
@@ -112,28 +112,17 @@ def test_a_port_in_use_is_one_clear_error(adapter: ChildService, scheduler_addre
     assert f"--host, --port: cannot listen on 127.0.0.1 port {port}: Address already in use" in second.stderr
 
 
-def start_at_a_fixed_port(scheduler_address: str) -> tuple[ChildService, str]:
-    """An adapter at a port that nobody else had, so that it can be started again there."""
-    for port in range(28_000 + os.getpid() % 1_000, 30_000):
-        child = ChildService.start("scaler_adapters.native", [scheduler_address, f"--port={port}", "--max-workers=3"])
-        try:
-            return child, url(child)
-        except ServiceError:
-            child.terminate()
-    raise AssertionError("no port is free")
-
-
 def test_an_adapter_that_was_killed_finds_its_workers_again(scheduler_address: str) -> None:
-    first, base = start_at_a_fixed_port(scheduler_address)
+    arguments = [scheduler_address, f"--port={free_ports(1)[0]}", "--max-workers=3"]
+    first = ChildService.start("scaler_adapters.native", arguments)
+    base = url(first)
     start = {"action": "start_worker_group", "capabilities": ["gpu"], "metadata": {"request_id": "r1"}}
     with httpx.Client(base_url=base, timeout=30) as http:
         started = http.post("/", json=start).json()
         workers = psutil.Process(first.pid).children()
         os.kill(first.pid, signal.SIGKILL)
         first.join(10)
-        second = ChildService.start(
-            "scaler_adapters.native", [scheduler_address, f"--port={base.rpartition(':')[2]}", "--max-workers=3"]
-        )
+        second = ChildService.start("scaler_adapters.native", arguments)
         try:
             second.wait_ready(30)
             (found,) = http.get("/").json()["worker_groups"]

@@ -226,8 +226,8 @@ def test_what_takes_long_is_answered_202_and_can_be_asked_for(workers: Pretended
 
 def test_what_cannot_be_repeated_is_waited_for(workers: PretendedWorkers) -> None:
     with TestClient(create_application(workers, answer_s=0.0), base_url=BASE) as http:
-        threading.Timer(0.2, workers.may_start.set).start()
         workers.may_start.clear()
+        threading.Timer(0.2, workers.may_start.set).start()
         assert post(http, "start_worker_group")[0] == 200
 
 

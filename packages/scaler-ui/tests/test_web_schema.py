@@ -19,6 +19,7 @@ PARTS = ("a-e", "f-i", "j-o", "p-s", "t-z")
 """First letters of what comes after /api/: all at once would take too long where much else runs."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", PARTS)
 def test_no_request_of_the_description_is_an_internal_error(part: str) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: no requests are made up")
