@@ -22,7 +22,6 @@ from scaler_protocol.testing.waiting import wait_until
 
 KEPT_SECONDS = 0.5
 """After this time an object that nobody needs would be deleted: the client looks twice meanwhile."""
-"""An object is deleted in this time."""
 
 
 def send(client: Client, cluster: InProcessCluster, value: Any = "value") -> ObjectReference:
