@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.main_program import run_program
+from tests.integration.main_program import PROGRAM_SECONDS, run_program
+
+pytestmark = pytest.mark.timeout(PROGRAM_SECONDS + 30)
 
 
 @pytest.mark.parametrize("where", ["cluster", "in process"])

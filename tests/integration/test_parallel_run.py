@@ -41,7 +41,7 @@ def test_passes(number):
     pass
 """
 
-PATIENCE_SECONDS = 50.0
+PATIENCE_SECONDS = 120.0
 
 
 class Node:
@@ -110,12 +110,13 @@ def test_the_known_long_modules_are_there() -> None:
     assert min(known_seconds().values()) >= LONG_SECONDS
 
 
+@pytest.mark.timeout(PATIENCE_SECONDS + 30)
 def test_a_spread_run_goes_on_after_a_hang_and_a_crash_and_names_both(tmp_path: Path) -> None:
     conftest = (
         ROOT / "conftest.py"
     ).read_text() + "\nimport tests.parallel_run\ntests.parallel_run.END_SECONDS = 0.5\n"
     (tmp_path / "conftest.py").write_text(conftest)
-    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 2\ntimeout_method = thread\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 5\ntimeout_method = thread\n")
     (tmp_path / "test_bad.py").write_text(HANGS_AND_CRASHES)
     (tmp_path / "test_good.py").write_text(PASSES)
     own = ("PYTEST_XDIST_", "PYTEST_CURRENT", "PYTEST_ADDOPTS")
