@@ -221,7 +221,9 @@ def test_an_agent_is_killed_and_another_one_comes(deployment: Deployment) -> Non
     for future in futures:
         future.cancel()
     assert (found[-1].agents, found[-1].answered) == (2, 2)
-    assert shares(found[-1])["three_quarters"] == pytest.approx(0.75, abs=TOLERANCE)
+    # Of the tasks' own time: the second worker is also seen to import what they need, for as long as this machine takes for it.
+    share = shares(found[-1])
+    assert share["three_quarters"] / share["divided"] == pytest.approx(0.75, abs=TOLERANCE)
 
 
 def test_the_shell_gets_collapsed_stacks(combo: SchedulerClusterCombo) -> None:
