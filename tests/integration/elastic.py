@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
-
+from tests.integration import plain_http
 from tests.integration.deployment import Deployment, Service
 from tests.integration.functions import sleep_and_return
 
@@ -48,4 +47,4 @@ def url_of(adapter: Service) -> str:
 
 
 def groups_at(url: str) -> list[str]:
-    return [group["worker_group_id"] for group in httpx.get(url, timeout=10).json()["worker_groups"]]
+    return [group["worker_group_id"] for group in plain_http.get(url).json()["worker_groups"]]

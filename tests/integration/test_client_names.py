@@ -10,10 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from scaler import AsyncClient, Client, ScalerExecutor
-from tests.integration import functions
+from tests.integration import functions, plain_http
 from tests.integration.deployment import Deployment, wait_for
 from tests.integration.test_monitors import get, start_ui, wait_live
 
@@ -86,7 +84,7 @@ def test_a_name_is_shown_wherever_clients_are(deployment: Deployment, tmp_path: 
             "metrics count both together",
             lambda: (
                 'scaler_client_tasks_finished_total{client="pricing",result="success"} 2.0'
-                in httpx.get(base + "/metrics", timeout=10).text
+                in plain_http.get(base + "/metrics").text
             ),
         )
         texts = [line["text"] for line in get(base, "/api/logs")["lines"]]

@@ -15,7 +15,7 @@ import pytest
 
 from scaler import AsyncClient, Client, SchedulerClusterCombo
 from scaler.local.services import WEB, require
-from tests.integration import functions
+from tests.integration import functions, plain_http
 from tests.integration.deployment import Deployment, wait_for
 
 
@@ -48,11 +48,11 @@ def test_a_local_cluster_shows_itself_in_a_browser_until_it_ends() -> None:
             assert client.submit(url_inside_a_task).result() == url
 
             def is_shown() -> bool:
-                shown: list[dict[str, Any]] = httpx.get(f"{url}/api/clients", timeout=10).json()
+                shown: list[dict[str, Any]] = plain_http.get(f"{url}/api/clients").json()
                 return {"pricing"} <= {one["name"] for one in shown}
 
             wait_for("the client is shown", is_shown)
-            assert "<title>Scaler" in httpx.get(url, timeout=10).text
+            assert "<title>Scaler" in plain_http.get(url).text
 
         async def ask() -> str | None:
             async with AsyncClient(combo.get_address()) as client:
@@ -63,7 +63,7 @@ def test_a_local_cluster_shows_itself_in_a_browser_until_it_ends() -> None:
     assert not psutil.pid_exists(pid)
     assert repr(combo) == "<SchedulerClusterCombo state not running>"
     with pytest.raises(httpx.ConnectError):
-        httpx.get(url, timeout=10)
+        plain_http.get(url)
 
 
 def test_two_local_clusters_have_pages_of_their_own() -> None:
@@ -73,7 +73,7 @@ def test_two_local_clusters_have_pages_of_their_own() -> None:
     ):
         assert one.dashboard_url != two.dashboard_url
         for combo in (one, two):
-            assert httpx.get(f"{combo.dashboard_url}/healthz", timeout=10).status_code == 200
+            assert plain_http.get(f"{combo.dashboard_url}/healthz").status_code == 200
 
 
 def test_without_pages_there_is_no_url() -> None:

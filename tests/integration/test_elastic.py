@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from scaler import Client
 from scaler.errors import NoWorkerError
 from scaler_protocol.testing.free_ports import free_ports
+from tests.integration import plain_http
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of, work_to_spare
 from tests.integration.functions import sleep_and_return, square
@@ -123,7 +123,7 @@ def test_tasks_that_ask_for_a_capability_get_it(deployment: Deployment) -> None:
     client = deployment.client(scheduler)
     future = client.submit_verbose(square, (3,), capabilities={"gpu": -1})
     assert future.result(timeout=30) == 9
-    (group,) = httpx.get(url_of(adapter)).json()["worker_groups"]
+    (group,) = plain_http.get(url_of(adapter)).json()["worker_groups"]
     assert group["capabilities"] == {"gpu": -1}
 
 

@@ -9,11 +9,10 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx
 import pytest
 
 from scaler import AsyncClient, Client, ScalerExecutor
-from tests.integration import functions
+from tests.integration import functions, plain_http
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.test_monitors import fail_always, get, start_ui, wait_live
 
@@ -78,7 +77,7 @@ def test_every_call_takes_a_label_and_pages_show_it(watched: Watched) -> None:
         assert [task["number"] for task in found] == [one["number"]]
         wait_for("bars", lambda: "one" in get(watched.base, "/api/bars?seen=0&generation=0")["labels"])
         text = 'scaler_label_tasks_finished_total{label="view",result="success"} 2.0'
-        wait_for("metrics", lambda: text in httpx.get(watched.base + "/metrics", timeout=10).text)
+        wait_for("metrics", lambda: text in plain_http.get(watched.base + "/metrics").text)
 
 
 def test_failures_and_dumps_have_label_and_tags(watched: Watched) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from scaler import Client, ScalerFuture
+from tests.integration import plain_http
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.terminal import PICTURE_TOOLS, can_take_pictures, terminal
 
@@ -96,7 +96,7 @@ def keep_busy(client: Client, stop: threading.Event) -> None:
 
 
 def overview(base: str) -> Any:
-    return httpx.get(base + "/api/overview", timeout=10).json()
+    return plain_http.get(base + "/api/overview").json()
 
 
 def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:

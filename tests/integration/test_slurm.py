@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from scaler_protocol.testing.free_ports import free_ports
+from tests.integration import plain_http
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of, work_to_spare
 from tests.integration.functions import mark_and_wait, sleep_and_return
@@ -64,7 +64,7 @@ class Elastic:
 
 
 def post(url: str, **body: Any) -> tuple[int, dict[str, Any]]:
-    answer = httpx.post(url, json=body, timeout=60)
+    answer = plain_http.post(url, json=body, timeout=60)
     return answer.status_code, answer.json()
 
 
@@ -145,7 +145,7 @@ def test_a_group_that_waits_for_nodes_is_pending(slurm: SlurmCluster, deployment
 
 
 def _groups(url: str) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = httpx.get(url, timeout=30).json()["worker_groups"]
+    groups: list[dict[str, Any]] = plain_http.get(url).json()["worker_groups"]
     return groups
 
 

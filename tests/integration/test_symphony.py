@@ -10,17 +10,16 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from scaler import Client, Retries
 from scaler.errors import ProcessorDiedError, TaskNotRunError, TaskTimeoutError
 from scaler_protocol.monitoring.profile_tree import collapsed
 from scaler_ui.profiles import calls_of, take_profile
-from tests.integration import profiled
+from tests.integration import plain_http, profiled
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
 from tests.integration.functions import fail, keyword_only, mark_and_sleep, mark_and_wait, sleep_and_return, square
-from tests.integration.main_program import run_program
+from tests.integration.main_program import PROGRAM_SECONDS, run_program
 from tests.integration.serializers import Reversed
 
 STAND_IN = ROOT / "packages" / "scaler-adapters" / "tests" / "symphony_stand_in"
@@ -220,11 +219,11 @@ def test_slow_answers_hold_nobody_up(symphony: Symphony) -> None:
 
 
 def test_the_webhook_shows_its_one_group(symphony: Symphony) -> None:
-    (group,) = httpx.get(symphony.url).json()["worker_groups"]
+    (group,) = plain_http.get(symphony.url).json()["worker_groups"]
     assert len(group["worker_ids"]) == BASE_CONCURRENCY
-    assert httpx.post(symphony.url, json={"action": "start_worker_group"}).status_code == 429
+    assert plain_http.post(symphony.url, json={"action": "start_worker_group"}).status_code == 429
     wanted = {"action": "start_worker_group", "capabilities": ["gpu"]}
-    assert httpx.post(symphony.url, json=wanted).status_code == 400
+    assert plain_http.post(symphony.url, json=wanted).status_code == 400
 
 
 def test_a_lost_connection_is_made_again_and_tasks_with_it(symphony: Symphony, tmp_path: Path) -> None:
@@ -239,16 +238,16 @@ def test_a_lost_connection_is_made_again_and_tasks_with_it(symphony: Symphony, t
 
 
 def test_a_group_can_be_stopped_and_started(symphony: Symphony, tmp_path: Path) -> None:
-    (group,) = httpx.get(symphony.url).json()["worker_groups"]
+    (group,) = plain_http.get(symphony.url).json()["worker_groups"]
     mark = tmp_path / "mark"
     running = symphony.client.submit(mark_and_sleep, str(mark), 1.0, "finished")
     wait_for("it runs", mark.exists)
     body = {"action": "shutdown_worker_group", "worker_group_id": group["worker_group_id"]}
-    assert httpx.post(symphony.url, json=body, timeout=30).status_code == 200
+    assert plain_http.post(symphony.url, json=body).status_code == 200
     assert running.result(timeout=10) == "finished"
-    assert httpx.get(symphony.url).json()["worker_groups"] == []
+    assert plain_http.get(symphony.url).json()["worker_groups"] == []
     waiting = symphony.client.submit(square, 6)
-    assert httpx.post(symphony.url, json={"action": "start_worker_group"}, timeout=30).status_code == 200
+    assert plain_http.post(symphony.url, json={"action": "start_worker_group"}).status_code == 200
     assert waiting.result(timeout=30) == 36
 
 
@@ -340,6 +339,7 @@ def test_many_threads_of_callbacks(symphony: Symphony) -> None:
         thread.join()
 
 
+@pytest.mark.timeout(PROGRAM_SECONDS + 30)
 @pytest.mark.parametrize("program", ["state.py", "classes.py", "class_bodies.py", "main_module.py", "buffers.py"])
 def test_programs_whose_functions_and_classes_travel_by_value(symphony: Symphony, program: str) -> None:
     assert run_program(program, str(symphony.scheduler.address)) == {}

@@ -8,11 +8,11 @@ import socket
 from collections import Counter
 from typing import Any
 
-import httpx
 import pytest
 
 from scaler import Client
 from scaler_protocol.runtime.names import user_name
+from tests.integration import plain_http
 from tests.integration.deployment import Deployment, Service, wait_for
 from tests.integration.test_cancel_from_pages import Pages, sleep_for_long, square
 
@@ -145,13 +145,20 @@ def test_tables_say_what_the_test_has_counted(deployment: Deployment, scheduler:
 
     # The host: the processes that run on it, as the system knows them.
     host_name = socket.gethostname()
-    (host,) = pages.get(f"/api/hosts?open={host_name}")["hosts"]
-    assert (host["name"], host["workers"], host["running"], host["tasks"]) == (host_name, WORKERS, 0, 0)
+
+    def host_at_rest() -> dict[str, Any] | None:
+        """The host, once its agent has said how it is since the last task was cancelled."""
+        (host,) = pages.get(f"/api/hosts?open={host_name}")["hosts"]
+        living = {pid for service in deployment.services for pid in service.children()}
+        at_rest = host["running"] == host["tasks"] == 0 and {member["pid"] for member in host["members"]} <= living
+        return host if at_rest else None
+
+    host = wait_for("the host's figures at rest, of processes that live", host_at_rest)
+    assert host is not None
+    assert (host["name"], host["workers"]) == (host_name, WORKERS)
     assert len(host["members"]) == WORKERS
     assert all(member["limit_bytes"] == 4 * 1024**3 for member in host["members"])
     assert host["rss_bytes"] == sum(member["rss_bytes"] for member in host["members"])
-    running = {pid for service in deployment.services for pid in service.children()}
-    assert {member["pid"] for member in host["members"]} <= running
     # What died was tried as often as the scheduler tries, each time in a process that ended with it.
     attempts = 3
     replaced = sum(member["replaced"] for member in host["members"])
@@ -167,5 +174,5 @@ def test_tables_say_what_the_test_has_counted(deployment: Deployment, scheduler:
     assert ended["square"]["ended"] == GOOD + NESTED + chunks
     assert ended["refuse"]["failed"] == BAD
     assert ended["sleep_for_long"]["canceled"] == CANCELED
-    assert httpx.get(f"{pages.base}/api/tasks?sort=nothing", timeout=10).status_code == 422
+    assert plain_http.get(f"{pages.base}/api/tasks?sort=nothing").status_code == 422
     reference.release()
