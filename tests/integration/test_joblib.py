@@ -118,7 +118,7 @@ def test_an_unordered_generator_does_not_wait_for_the_first(backend: ScalerBacke
 @pytest.mark.skipif(joblib.__version__.startswith("1.4."), reason="Parallel takes no settings of backends there")
 def test_without_a_context(address: str) -> None:
     with Client(address) as client:
-        workers = set(client.map(process_id, range(100)))
+        workers = set(client.run(os.getpid).values())
     parallel = Parallel(backend="scaler", n_jobs=2, address=address)
     assert set(parallel(delayed(process_id)(number) for number in range(3))) <= workers
     with parallel:

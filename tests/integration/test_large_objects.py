@@ -61,7 +61,9 @@ def numbers(seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 @pytest.fixture
-def cluster(deployment: Deployment) -> tuple[Service, Client]:
+def cluster(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> tuple[Service, Client]:
+    # A server that takes longer to say that it is on this host gets the first value through the socket.
+    monkeypatch.setattr("scaler.client.object_channel.WELCOME_SECONDS", 30.0)
     scheduler = deployment.scheduler()
     deployment.workers(scheduler, count=2)
     return scheduler, deployment.client(scheduler)

@@ -337,8 +337,8 @@ def test_processes_are_bounded_by_the_depth(deployment: Deployment) -> None:
     depth = 6
     futures = [client.submit(nest, by_event, "implicit", None, "", depth, 1) for _ in range(3)]
     assert [future.result(100.0) for future in futures] == [2 ** (depth + 1)] * 3
-    # One for each level and two more, the template, and those that are about to end.
-    assert len(workers.children()) <= depth + 4
+    # One for each level and two more, and the template. On a busy machine more than one may still be about to end.
+    wait_for("no more processes than levels ask for", lambda: len(workers.children()) <= depth + 4)
 
 
 # --- how levels end
@@ -428,5 +428,5 @@ def test_deep_recursion_on_four_workers(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
     workers = deployment.workers(scheduler, count=4)
     assert deployment.client(scheduler).submit(fibonacci, 5).result(60.0) == 5
-    # Four for each level and eight more, the template, and those that are about to end.
-    assert len(workers.children()) <= 4 * (4 + 2) + 4
+    # Four for each level and eight more, and the template. On a busy machine several may still be about to end.
+    wait_for("no more processes than levels ask for", lambda: len(workers.children()) <= 4 * (4 + 2) + 4)

@@ -76,7 +76,7 @@ def test_a_program_that_is_run_again_after_an_edit_runs_the_new_code(deployment:
                 check=True,
             )
             assert done.stdout.split() == [str(value)] * 2
-    assert "edited_between_runs.py was edited after a task had imported it here" in workers.log()
+    workers.wait_log("edited_between_runs.py was edited after a task had imported it here")
 
 
 def test_large_ones_and_workers_that_come_later(deployment: Deployment, tmp_path: Path) -> None:
