@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaler_objstore.tiers.patience import Patience
@@ -437,7 +437,7 @@ def test_a_write_that_fails_while_nothing_can_be_deleted_leaves_nothing_for_ever
     assert values.values == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 def test_whatever_fails_records_are_whole_and_nothing_is_left_over(seed: int) -> None:
     chance = random.Random(seed)

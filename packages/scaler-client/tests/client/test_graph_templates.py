@@ -527,7 +527,11 @@ def outcome(compute: Any) -> Any:
         return str(error)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(case=graphs())
 def test_as_get(shared_client: Client, case: tuple[dict[str, Any], list[str], list[dict[str, Any]]]) -> None:
     graph, keys, runs = case
