@@ -121,7 +121,7 @@ def test_a_full_store_refuses_and_its_process_stays_small(server: StoreServer) -
     for object_id in accepted:
         assert isinstance(client.try_put(object_id, os.urandom(8 * MIB)), Done)
     # Who has hurry is told so, instead of waiting until there is room.
-    hurried = server.client(timeout_seconds=0.5)
+    hurried = server.client(timeout_seconds=2.0)
     for _ in range(3):
         completion = hurried.try_put(os.urandom(16), os.urandom(8 * MIB))
         assert isinstance(completion, Refused)
@@ -378,7 +378,7 @@ def test_ten_times_the_memory_goes_to_files_and_survives_a_kill(
 def test_a_full_disk_loses_nothing_that_was_taken(server: StoreServer, small_disk: Path) -> None:
     """A disk of 32 MiB beneath 32 MiB of memory, for 40 objects of 4 MiB."""
     server.start("--memory-limit-bytes", "32MiB", "--storage-path", str(small_disk))
-    client, reader = server.client(timeout_seconds=0.5), server.client()
+    client, reader = server.client(timeout_seconds=2.0), server.client()
     stored, refused = {}, 0
     for _ in range(40):
         object_id, body = os.urandom(16), os.urandom(4 * MIB)

@@ -119,8 +119,12 @@ def test_states(future: ScalerFuture) -> None:
 
 
 def test_waiting_for_a_result(future: ScalerFuture, owner: Owner, later: Any) -> None:
-    later(lambda: answer(future, value("late")))
-    assert future.result(5) == "late"
+    def answer_who_waits() -> None:
+        wait_until(lambda: owner.flushes)
+        answer(future, value("late"))
+
+    later(answer_who_waits)
+    assert future.result(10) == "late"
     assert owner.flushes
 
 

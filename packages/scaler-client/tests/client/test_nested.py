@@ -211,12 +211,22 @@ def test_a_client_is_handed_on_with_the_fast_pickler(cluster: InProcessCluster) 
         assert not is_plain(client), "its serializer is a value of the program's"
 
 
+def resume_once_blocked(context: Context, cluster: InProcessCluster) -> None:
+    """Let the cluster go on when the task waits, in another thread."""
+
+    def resume() -> None:
+        wait_until(lambda: context.blocked)
+        cluster.resume()
+
+    threading.Thread(target=resume, daemon=True).start()
+
+
 def test_who_waits_is_blocked(context: Context, cluster: InProcessCluster) -> None:
     client = Client()
     cluster.hold()
     futures = [client.submit(abs, -i) for i in range(3)]
     assert context.times_blocked == 0
-    threading.Timer(0.05, cluster.resume).start()
+    resume_once_blocked(context, cluster)
     futures[0].result(5)
     assert (context.blocked, context.most_blocked, context.times_blocked) == (0, 1, 1)
     cf.wait(futures, timeout=5)
@@ -231,7 +241,7 @@ def test_whichever_way_one_waits(context: Context, cluster: InProcessCluster, ho
     client = Client()
     cluster.hold()
     future = client.submit(abs, -1)
-    threading.Timer(0.05, cluster.resume).start()
+    resume_once_blocked(context, cluster)
     if how == "wait":
         cf.wait([future], timeout=5)
     elif how == "as_completed":
