@@ -59,15 +59,6 @@ def noted(path: Path, word: str) -> list[int]:
     return [int(line.split()[1]) for line in lines if line.split()[0] == word]
 
 
-class SlowToEnd(WorkerPlugin):
-    def __init__(self, began: Path) -> None:
-        self.began = began
-
-    def teardown(self, worker: Any) -> None:
-        self.began.touch()
-        time.sleep(2.5)  # sleeps: longer than a task may take
-
-
 class Noting(WorkerPlugin):
     """Notes what is called, and keeps something that tasks look for."""
 
@@ -358,7 +349,16 @@ def test_threads_that_begin_at_once_share_one_setup(client: Client, monkeypatch:
 
 
 def test_a_teardown_does_not_count_for_the_next_task(tmp_path: Path) -> None:
-    with SchedulerClusterCombo(n_workers=1, task_timeout_seconds=1) as cluster:
+    # Here, so that it travels by value: to import this module takes longer on a busy machine than a task may take.
+    class SlowToEnd(WorkerPlugin):
+        def __init__(self, began: Path) -> None:
+            self.began = began
+
+        def teardown(self, worker: Any) -> None:
+            self.began.touch()
+            time.sleep(4.5)  # sleeps: longer than a task may take
+
+    with SchedulerClusterCombo(n_workers=1, task_timeout_seconds=3) as cluster:
         with Client(cluster.get_address()) as client:
             client.register_worker_plugin(SlowToEnd(tmp_path / "began"))
         wait_for("the teardown begins", (tmp_path / "began").exists)
