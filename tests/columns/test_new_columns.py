@@ -33,10 +33,12 @@ def run(overlay: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("name", ["cluster", "in_process", "symphony", "scheduler"])
 def test_values_and_figures_arrive(overlay: Path, name: str) -> None:
     run(overlay, "tests.columns.checks", str(overlay), name)
 
 
+@pytest.mark.timeout(150)
 def test_values_and_figures_arrive_whatever_fails(overlay: Path) -> None:
     run(overlay, "simulation", "--seed", "1", "--steps", "400", "--seeds", "5")

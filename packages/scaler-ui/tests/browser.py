@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 40.0
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 
@@ -54,7 +54,7 @@ class Visit:
         self.base = base
         self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(1000 * WAIT_SECONDS)
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda line: self._hear(line.type, line.text))
@@ -68,13 +68,13 @@ class Visit:
         self.page.goto(f"{self.base}/#{page}")
         return self.page
 
-    def wait(self, expression: str) -> None:
+    def wait(self, expression: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until a JavaScript expression is true."""
         # Playwright's own waiting evaluates text inside the page, which the page's security policy forbids.
         began = time.monotonic()
         while not self.page.evaluate(expression):
             waited = time.monotonic() - began
-            assert waited < WAIT_SECONDS, f"not in time: {expression}"
+            assert waited < seconds, f"not in time: {expression}"
             # Each look takes some of the processor that the awaited needs.
             self.page.wait_for_timeout(30 if waited < 1 else 100)
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests in a browser time: it needs much of the processor. Each of their waits has a deadline of its own."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name.startswith("test_browser"):
+            item.add_marker(pytest.mark.timeout(240))
+
+
 @pytest.fixture
 def scheduler() -> Iterator[SyntheticScheduler]:
     """A publisher that plays the scheduler."""

@@ -54,7 +54,7 @@ class Stage:
         return snapshot(self.second, agents=4, success=18_040, **fields)
 
     def close(self) -> None:
-        status = self.child.terminate(10)
+        status = self.child.terminate(40)
         self.scheduler.__exit__()
         assert status == 0
 

@@ -48,7 +48,7 @@ def shown_in_frame(scheduler: SyntheticScheduler, *arguments: str) -> bool:
             frame = page.frames[1]
             if answers[0] != 200:
                 return False
-            frame.wait_for_selector(".status.live", timeout=20_000)
+            frame.wait_for_selector(".status.live", timeout=40_000)
             return True
     finally:
         child.terminate(5)

@@ -82,7 +82,7 @@ def test_nothing_of_a_task_becomes_markup(browser: Browser) -> None:
             assert visit.page.evaluate("getComputedStyle(document.body).display") != "none"
         # Also fails when the console told of a violation of the security policy.
         visit.close()
-        assert child.terminate(10) == 0
+        assert child.terminate(40) == 0
 
 
 def foreign_elements(visit: Visit) -> object:
@@ -103,7 +103,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with SyntheticScheduler() as scheduler:
         child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--token-file", str(file)])
         yield str(child.wait_ready(30)["webui"]).replace("tcp", "http")
-        assert child.terminate(10) == 0
+        assert child.terminate(40) == 0
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)])
@@ -143,7 +143,7 @@ def test_signing_out_shows_the_form_in_the_other_windows_too(browser: Browser, g
     other.goto(guarded)
     other.get_by_role("button", name="Sign out").click()
     other.get_by_role("button", name="Sign in").wait_for()
-    visit.page.get_by_role("button", name="Sign in").wait_for(timeout=10_000)
+    visit.page.get_by_role("button", name="Sign in").wait_for(timeout=40_000)
     # The browser itself reports the 401 by which the page learns that its session is over.
     visit.complaints = [text for text in visit.complaints if "status of 401" not in text]
     visit.close()

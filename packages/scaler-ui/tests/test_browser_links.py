@@ -201,7 +201,7 @@ def test_loading_waiting_silent_and_lost_look_different(browser: Browser) -> Non
         assert page.evaluate(colour) != live
         assert "Old figures" in page.locator("#notice").inner_text()
         visit.picture("ui-silent")
-        assert child.terminate(10) == 0
+        assert child.terminate(40) == 0
         visit.wait("document.body.dataset.connection === 'lost'")
         assert "lost its connection" in page.locator("#notice").inner_text()
         # The browser reports each attempt to connect again.
@@ -227,17 +227,17 @@ def test_eight_tabs_share_one_stream(browser: Browser) -> None:
             stage.scheduler.publish(snapshot(success, success=success))
             for tab in tabs:
                 tab.bring_to_front()
-                tab.locator("#tile-success", has_text=str(success)).wait_for(timeout=15_000)
+                tab.locator("#tile-success", has_text=str(success)).wait_for(timeout=40_000)
         # Each can still ask for other pages.
         for tab, page in zip(tabs, PAGES, strict=False):
             tab.bring_to_front()
             tab.goto(f"{stage.base}/#{page}")
-            tab.locator(f"nav a[aria-current=page][href='#{page}']").wait_for(timeout=15_000)
+            tab.locator(f"nav a[aria-current=page][href='#{page}']").wait_for(timeout=40_000)
         tabs[0].close()
         stage.scheduler.publish(snapshot(4, success=4))
         tabs[1].goto(f"{stage.base}/#overview")
         tabs[1].bring_to_front()
-        tabs[1].locator("#tile-success", has_text="4").wait_for(timeout=15_000)
+        tabs[1].locator("#tile-success", has_text="4").wait_for(timeout=40_000)
         visit.close()
     finally:
         stage.close()

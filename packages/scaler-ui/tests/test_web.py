@@ -50,7 +50,7 @@ class Service:
 def service(scheduler: SyntheticScheduler) -> Iterator[Service]:
     service = Service(scheduler)
     yield service
-    assert service.child.terminate(10) == 0
+    assert service.child.terminate(40) == 0
 
 
 def test_the_service_tells_what_the_scheduler_said(scheduler: SyntheticScheduler, service: Service) -> None:
@@ -336,7 +336,7 @@ def test_signing_out_ends_the_streams_of_that_session_only(scheduler: SyntheticS
             assert sum(next(further).startswith("data:") for _ in range(12)) >= 2
         assert leaving.get("/api/overview").status_code == 401
         assert staying.get("/api/overview").status_code == 200
-    assert service.child.terminate(10) == 0
+    assert service.child.terminate(40) == 0
 
 
 CROSS_SITE = [

@@ -94,7 +94,7 @@ def test_a_restart_of_the_pages_keeps_the_history(scheduler: SyntheticScheduler,
         wait_until(functools.partial(has_times, base, 5 * run))
         if run == 2:
             assert times(base) == [UNIX + second for second in (10, 11, 12, 13, 14, 20, 21, 22, 23, 24)]
-        assert child.terminate(10) == 0
+        assert child.terminate(40) == 0
         wait_until(lambda: not scheduler.topics())
 
 
@@ -131,4 +131,4 @@ def test_head_and_compression(scheduler: SyntheticScheduler) -> None:
         assert "content-encoding" not in plain.headers
         with client.stream("GET", "/api/stream") as stream:
             assert "content-encoding" not in stream.headers
-    assert child.terminate(10) == 0
+    assert child.terminate(40) == 0

@@ -37,7 +37,7 @@ def base(scheduler: SyntheticScheduler, tmp_path: Path) -> Iterator[str]:
     ]
     child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", *flags])
     yield str(child.wait_ready(30)["webui"]).replace("tcp", "https")
-    assert child.terminate(10) == 0
+    assert child.terminate(40) == 0
 
 
 def test_pages_come_over_https_with_secure_cookies(base: str, tmp_path: Path) -> None:
