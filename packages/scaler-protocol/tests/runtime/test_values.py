@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import field, fields, replace
 
 import pytest
@@ -52,6 +53,32 @@ def test_they_have_slots_and_no_hash() -> None:
 def test_documentation_stays() -> None:
     assert Point.__doc__ == "Somewhere."
     assert Spot.__doc__ == "Spot"
+
+
+def test_its_constructor_is_that_of_a_dataclass_from_the_first_call_on() -> None:
+    @record
+    class Basket:
+        owner: str
+        content: list[int] = field(default_factory=list)
+
+        def __post_init__(self) -> None:
+            self.content.append(1)
+
+    with pytest.raises(TypeError, match=r"Basket\.__init__\(\) missing 1 required positional argument: 'owner'"):
+        Basket()  # type: ignore[call-arg]
+    first, second = Basket("one"), Basket(owner="two", content=[5])
+    assert (first.content, second.content) == ([1], [5, 1])
+    assert Basket("three").content is not first.content
+    assert list(inspect.signature(Basket).parameters) == ["owner", "content"]
+
+
+def test_a_value_that_follows_another_has_its_fields_first() -> None:
+    @value
+    class Place(Spot):
+        name: str = ""
+
+    assert Place(1, 2, "here") == Place(x=1, y=2, name="here")
+    assert repr(Place(4)) == f"{Place.__qualname__.rpartition('.')[2]}(x=4, y=2, name='')"
 
 
 def test_a_record_changes() -> None:
