@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ from scaler import (
     worker_plugin,
 )
 from scaler.client.worker_setup import WorkerSetup
-from tests.integration.deployment import Deployment, wait_for
+from tests.integration.deployment import ROOT, Deployment, wait_for
 from tests.integration.test_commands import snapshot
 
 
@@ -182,13 +184,26 @@ def test_it_is_set_up_before_the_first_task_as_an_initializer_is(client: Client,
     pids = {pid for _, pid in [*values, graph["a"]]}
     assert set(noted(notes, "setup-1")) >= pids
     assert len(noted(notes, "setup-1")) == len(set(noted(notes, "setup-1")))
-    with ProcessPoolExecutor(2, initializer=note, initargs=(str(notes), "oracle")) as executor:
-        theirs = set(executor.map(pid_of, range(50)))
+    program = (
+        "import sys; from tests.integration import test_worker_plugins as t; print(*t.pids_of_a_pool(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", program, str(notes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    theirs = set(map(int, done.stdout.split()))
     assert set(noted(notes, "oracle")) >= theirs
 
 
 def pid_of(_: int) -> int:
     return os.getpid()
+
+
+def pids_of_a_pool(notes: str) -> set[int]:
+    """Return the processes of a pool with an initializer.
+
+    For a process of its own: one with a client has threads, whose locks a forked child may find held.
+    """
+    with ProcessPoolExecutor(2, initializer=note, initargs=(notes, "oracle")) as executor:
+        return set(executor.map(pid_of, range(50)))
 
 
 def test_it_is_torn_down_when_its_client_leaves(address: str, notes: Path) -> None:
