@@ -5,13 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scaler import Client
 from scaler.errors import NoWorkerError, ProcessorDiedError, ScalerError, TaskTimeoutError
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, is_gone, segments_of, wait_for
@@ -121,21 +122,17 @@ def test_point_7_limits_do_what_they_say(deployment: Deployment, tmp_path: Path)
     concurrent.futures.wait(futures, timeout=30)
 
     empty = segments_of(storage.pid)
-    child = os.fork()
-    if child == 0:
-        # A client that vanishes without a word.
-        try:
-            lost = Client(scheduler.address)
-            kept = lost.send_object(os.urandom(40_000_000))
-            time.sleep(60)  # sleeps: it is killed meanwhile
-            del kept
-        finally:
-            os._exit(0)
+    # A client that vanishes without a word.
+    program = (
+        "import os, sys, time\nfrom scaler import Client\nlost = Client(sys.argv[1])\n"
+        "kept = lost.send_object(os.urandom(40_000_000))\ntime.sleep(600)\n"
+    )
+    lost = subprocess.Popen([sys.executable, "-c", program, scheduler.address])
     try:
         wait_for("stored", lambda: segments_of(storage.pid) > empty)
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        lost.kill()
+        lost.wait()
     wait_for("freed", lambda: segments_of(storage.pid) == empty)
 
 
