@@ -170,6 +170,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def races(session: nox.Session) -> None:
+    """Tests whose processes are paused at random moments, which finds races: nox -s races -- -n 2 PATH."""
+    install_workspace(session, "test")
+    session.run("python", "-m", "tests.paused_run", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Decoders and cores with whatever bytes a fuzzer finds: nox -s fuzz -- --minutes 30."""
     install_workspace(session, "fuzz")
