@@ -256,6 +256,20 @@ def test_the_output_of_a_failed_task_as_it_comes(scheduler: SyntheticScheduler, 
     use_top(scheduler, look, size=size)
 
 
+@pytest.mark.parametrize("keys", [(), ("3", "o"), ("3", "k")])
+def test_the_clock_ticks_while_it_closes(scheduler: SyntheticScheduler, keys: tuple[str, ...]) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press(*keys)
+        screen = application.screen
+        assert isinstance(screen, OutputScreen | CancelScreen) is bool(keys)
+        # So it is for a moment, when it closes.
+        await screen.remove_children()
+        tick = screen._look if isinstance(screen, OutputScreen | CancelScreen) else application.redraw
+        tick()
+
+    use_top(scheduler, look)
+
+
 def test_the_output_of_a_task_by_its_number(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("t")

@@ -214,7 +214,8 @@ class TopApplication(App[int]):
         with self.feed.model() as model:
             if model.snapshot is not None:
                 self._speeds.note(model.snapshot)
-            if len(self.screen_stack) > 1:
+            # When it closes, what it shows goes first, and the clock still ticks.
+            if len(self.screen_stack) != 1 or not self.screen.children:
                 return
             text, problem = status_line(model, silent_s, self._timeout_s, str(self.feed.monitor_address))
             if self.feed.refusal:

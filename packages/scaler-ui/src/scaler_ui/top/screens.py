@@ -102,6 +102,9 @@ class OutputScreen(Overlay):
         self.dismiss(self._subject)
 
     def _look(self) -> None:
+        # When it closes, what it shows goes first, and the clock still ticks.
+        if not self.children:
+            return
         topic = OutputTopic(self._subject.number, self._subject.client or ANY_CLIENT)
         message = self._questions.outputs.look(topic)
         data = None if message is None else output_data(message)
@@ -234,6 +237,8 @@ class CancelScreen(Overlay):
         )
 
     def _look(self) -> None:
+        if not self.children:
+            return
         if self._owners is not None and self._owners.done:
             pending, self._owners = self._owners, None
             self._take_owners(pending)
