@@ -61,7 +61,7 @@ def _started_by(pid: int) -> list[psutil.Process]:
 def _pause_some(processes: Sequence[psutil.Process]) -> None:
     until = time.monotonic() + LOOK_SECONDS
     while (now := time.monotonic()) < until:
-        time.sleep(min(random.uniform(0.0, BETWEEN_SECONDS), until - now))
+        time.sleep(min(random.uniform(0.0, BETWEEN_SECONDS), until - now))  # sleeps: tests run meanwhile
         if processes:
             _pause(random.choice(processes))
 
@@ -76,7 +76,7 @@ def _pause(process: psutil.Process) -> None:
     except psutil.Error:
         return
     try:
-        time.sleep(random.choice(PAUSES_SECONDS))
+        time.sleep(random.choice(PAUSES_SECONDS))  # sleeps: the pause
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)

@@ -16,7 +16,7 @@ import signal, subprocess, sys
 IS_PAUSED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [18]); print(flush=True); signal.sigwait([18])"
 
 def test_what_is_started_is_paused():
-    stopped = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1)
+    stopped = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1)
     paused = subprocess.Popen([sys.executable, "-c", IS_PAUSED], stdout=-1)
     try:
         stopped.stdout.readline()
