@@ -17,7 +17,9 @@ from scaler_scheduler.core.graph_arrival import STEP_ROWS
 from scaler_scheduler.core.graph_rows import FAILING_PER_TURN
 
 
-def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int], flags: int = 0) -> int:
+def submit_graph(
+    client: Client, dependencies: list[list[int]], wanted: list[int], flags: int = 0, options: bytes = b""
+) -> int:
     first = client.next_number
     client.next_number += len(dependencies)
     client.send(
@@ -30,6 +32,7 @@ def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int
             [dependency for d in dependencies for dependency in d],
             wanted,
             flags=flags,
+            options=options,
         )
     )
     return first

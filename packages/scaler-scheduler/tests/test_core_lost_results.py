@@ -7,8 +7,10 @@ import random
 import pytest
 from harness import Agent, Client, Harness
 from test_core_graphs import submit_graph
+from test_core_options import asking
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import Retries
 from scaler_scheduler.core import effects, events, lost_results
 
 Named = tuple[bytes, int, int]
@@ -101,6 +103,68 @@ def test_a_reader_that_has_begun_stays_where_it_is_and_may_succeed() -> None:
     assert cluster.client.results() == {}
     cluster.answer_with(again, big("b"))
     assert cluster.agent.tasks() == [(cluster.client.id, first + 2, 2)]
+
+
+def fail_a_reader(cluster: Cluster, lost: str, wait_seconds: float) -> Named:
+    """Submit a graph of two rows. The second one fails and is to be tried again, and the result of the first is lost.
+
+    Returns the first one's next attempt.
+    """
+    asks = asking(retries=Retries(3, wait_seconds=wait_seconds))
+    submit_graph(cluster.client, [[], [0]], [1], options=asks)
+    cluster.answer_with(cluster.agent.tasks()[0], big("a"))
+    (reader,) = cluster.agent.tasks()
+    if lost == "before it failed":
+        cluster.lose(big("a"))
+    cluster.agent.answer([reader], m.Status.RETRY, b"failure")
+    if lost == "while it waits":
+        cluster.lose(big("a"))
+    cluster.client.take(m.ResultBatch)
+    (again,) = cluster.agent.tasks()
+    assert again == (reader[0], reader[1] - 1, 2)
+    return again
+
+
+@pytest.mark.parametrize("result_comes", ["before its time", "after its time"])
+@pytest.mark.parametrize("lost", ["before it failed", "while it waits"])
+def test_a_reader_that_waits_for_its_next_attempt_has_its_time_and_its_input(result_comes: str, lost: str) -> None:
+    cluster = Cluster()
+    again = fail_a_reader(cluster, lost, 10.0)
+    if result_comes == "before its time":
+        cluster.answer_with(again, big("b"))
+        cluster.harness.advance(9)
+        assert cluster.agent.tasks() == []
+        cluster.harness.advance(2)
+    else:
+        cluster.harness.advance(11)
+        assert cluster.agent.tasks() == []
+        cluster.answer_with(again, big("b"))
+    (reader,) = cluster.agent.tasks()
+    assert reader == (again[0], again[1] + 1, 2)
+    cluster.agent.answer([reader])
+    assert cluster.client.results() == {reader[1]: (m.Status.SUCCESS, b"Presult")}
+
+
+@pytest.mark.parametrize(
+    ("lost", "ends"),
+    [
+        ("before it failed", "before its time"),
+        ("before it failed", "after its time"),
+        ("before it failed", "having no time"),
+        ("while it waits", "before its time"),
+        ("while it waits", "after its time"),
+    ],
+)
+def test_a_reader_that_waits_for_its_next_attempt_ends_with_what_it_needs(lost: str, ends: str) -> None:
+    cluster = Cluster()
+    again = fail_a_reader(cluster, lost, 0.0 if ends == "having no time" else 10.0)
+    if ends == "after its time":
+        cluster.harness.advance(11)
+    cluster.agent.answer([again], m.Status.FAILED, b"last failure")
+    assert cluster.client.results() == {again[1] + 1: (m.Status.FAILED, b"last failure")}
+    cluster.harness.advance(11)
+    assert cluster.agent.tasks() == []
+    assert cluster.harness.seen(cluster.client)["graphs"] == []
 
 
 def test_an_agent_leaves_that_has_the_reader_of_a_row_whose_attempts_are_used_up() -> None:

@@ -176,3 +176,39 @@ def test_retries_of_a_graph_s_row_are_counted_on() -> None:
     harness.advance(2)
     agent.answer(agent.tasks(), m.Status.RETRY, b"last")
     assert client.results() == {2: (m.Status.FAILED, b"last")}
+
+
+@pytest.mark.parametrize("how", ["answered", "cancelled", "given back", "cancelled while it is held"])
+def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
+    """What has failed before a restart is looked for in each step by the checks of the core."""
+    harness, _, agent = cluster()
+    if how == "answered":
+        agent.answer([(identity("late"), 1, 3)], payload=b"Pearly")
+    client = Client(harness, "late")
+    client.define()
+    kept = harness.core._state.clients[client.id].retried_before
+    said = again(failures=2, attempt=2, retries=3)
+    # These need a task that is not known, the others one another.
+    earlier = [50] if how in ("given back", "cancelled while it is held") else []
+    client.next_number += 2
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            1,
+            (FUNCTION,),
+            Packed.of([b"P"] * (1 if earlier else 2)),
+            dependency_counts=[1] if earlier else [0, 1],
+            dependencies=[1] if earlier else [0],
+            wanted=[0] if earlier else [0, 1],
+            earlier=earlier,
+            **said,
+        )
+    )
+    assert set(kept) == {1}
+    if how.startswith("cancelled"):
+        client.send(m.TaskCancel(client.id, [1]))
+    harness.advance(2)
+    statuses = {number: status for number, (status, _) in client.results().items()}
+    expected = {"answered": m.Status.SUCCESS, "given back": m.Status.SKIPPED}
+    assert statuses[1] == expected.get(how, m.Status.CANCELED)
+    assert kept == {}

@@ -18,7 +18,7 @@ from scaler_scheduler.core.graphs import FailedRows, Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.recovery import NAMED, Claim, is_answer, status_of
 from scaler_scheduler.core.row_answers import RowAnswers, batch_of
 from scaler_scheduler.core.state import SchedulerState
@@ -320,6 +320,7 @@ class GraphRows:
         reported = reported_of(batch).pick([0]) if graph.wanted[row] else NOTHING_REPORTED
         object_bytes = batch.object_bytes[0] if objects and len(batch.object_bytes) else 0
         result = RowResult(payload, tuple(objects), reported, attempt, object_bytes)
+        self._lifecycle.forget_failures(client, batch.numbers)
         self._ended_well(client, graph, row, result, graph.settle(row, result), options, self._now)
 
     def _stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
@@ -511,7 +512,12 @@ class GraphRows:
                 if behind.agent is not None:
                     self._lost_attempts.note(behind.agent, behind)
                     self._lifecycle.unassign(behind)
+                elif behind.state is TaskState.DELAYED:
+                    # What it read was lost while it waits for its next attempt, or before, and will not come back.
+                    self._lifecycle.withdraw(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
+        # Rows that waited may have failed before, and come back.
+        self._lifecycle.forget_failures(client, [graph.first_number + row for row in failed.rows])
         ended.numbers += [graph.first_number + row for row in failed.wanted]
         for number in [graph.first_number + row for row in failed.followed]:
             if _stands_in(client, number):

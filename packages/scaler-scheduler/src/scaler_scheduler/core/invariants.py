@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 
 from scaler_protocol.runtime.core import require
 from scaler_protocol.runtime.resources import GPU, ONE, CountedAmounts
@@ -14,9 +15,13 @@ from scaler_scheduler.core.state import SchedulerState
 _UNFINISHED = (RowState.WAITING, RowState.RELEASED)
 
 
-def check_state(state: SchedulerState) -> None:
-    """Raise InvariantError unless every unfinished task has exactly one reason to progress and all indexes agree."""
+def check_state(state: SchedulerState, held: Container[ClientRecord] = ()) -> None:
+    """Raise InvariantError unless every unfinished task has exactly one reason to progress and all indexes agree.
+
+    `held`: clients of which linked tasks wait after a restart.
+    """
     _check_tasks(state)
+    _check_failures(state, held)
     _check_agents(state)
     _check_limits(state)
     _check_graphs(state)
@@ -85,12 +90,21 @@ def _check_tasks(state: SchedulerState) -> None:
             if task.agent is not None:
                 require(task in task.agent.tasks, f"{where} is not in its agent's table")
                 require(state.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
-        require(
-            client.retried.keys() <= client.tasks.keys() | _waiting_rows(client), f"{client.name}: retries of no task"
-        )
         require(client.overdue <= client.tasks.keys(), f"{client.name}: deadlines of no task")
     for task in queued_set | recovering | delayed:
         require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
+
+
+def _check_failures(state: SchedulerState, held: Container[ClientRecord]) -> None:
+    for client in state.clients.values():
+        known = client.tasks.keys() | _waiting_rows(client)
+        require(client.retried.keys() <= known, f"{client.name}: retries of no task")
+        if client in held:
+            continue
+        arriving = [range(one.first_number, one.first_number + one.row_count) for one in client.arriving]
+        for number in client.retried_before:
+            is_known = number in known or any(number in numbers for numbers in arriving)
+            require(is_known, f"{client.name}: failures before a restart of no task")
 
 
 def _waiting_rows(client: ClientRecord) -> set[int]:
@@ -223,11 +237,13 @@ def _check_graphs(state: SchedulerState) -> None:
                     # come back.
                     # Or it is cancelled, or needs one that is: what it needed has come back, and word of that is under way.
                     # Or that row has come back and waits, because the result of one before it was lost: this one comes back too.
+                    # Or it waits for its next attempt, and looks then.
                     require(
                         (task.agent is not None and dependency in graph.losses)
                         or (row in ending and dependency in graph.returned)
                         or (task.agent is not None and task.chain is not None and dependency in graph.returned)
                         or row in doomed
+                        or task.state is TaskState.DELAYED
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )

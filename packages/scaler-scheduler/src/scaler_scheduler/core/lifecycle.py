@@ -220,8 +220,15 @@ class TaskLifecycle:
         before = task.options.client.retried_before.get(task.number)
         return before is not None and task.graph is None and attempt <= before.attempt
 
+    def forget_failures(self, client: ClientRecord, numbers: Iterable[int]) -> None:
+        """Tasks of these numbers have ended, or are not announced again after all. There need be no record of them."""
+        if client.retried or client.retried_before:
+            for number in numbers:
+                client.retried.pop(number, None)
+                client.retried_before.pop(number, None)
+
     def delay(self, task: Task, due: float) -> None:
-        """An unassigned task waits for its next attempt until it is `due`."""
+        """An unassigned task waits for its next attempt until it is `due`. A row looks then whether its inputs are there."""
         task.state = _DELAYED
         self._timers.delay(task, due)
 
@@ -301,9 +308,7 @@ class TaskLifecycle:
         if client.has_notes:
             _count_by_label(dict.fromkeys(tasks), unfinished=-1, succeeded=1)
         if client.retried:
-            for task in tasks:
-                client.retried.pop(task.number, None)
-                client.retried_before.pop(task.number, None)
+            self.forget_failures(client, batch.numbers)
         forget, unassign = client.tasks.pop, agent.tasks.pop
         unfinished = self._functions.unfinished
         before = len(client.tasks)
@@ -336,8 +341,7 @@ class TaskLifecycle:
         client = task.options.client
         client.tasks.pop(task.number, None)
         if client.has_asks:
-            client.retried.pop(task.number, None)
-            client.retried_before.pop(task.number, None)
+            self.forget_failures(client, (task.number,))
             client.overdue.discard(task.number)
         if client.reasons:
             client.reasons.pop(task.number, None)

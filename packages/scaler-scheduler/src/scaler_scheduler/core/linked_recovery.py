@@ -121,7 +121,9 @@ class LinkedRecovery:
             mine = [row for row in message.wanted if message.first_number + row in canceled]
             if mine:
                 message = replace(message, wanted=[row for row in message.wanted if row not in mine])
-                self._answer_cancelled(client, [message.first_number + row for row in mine], reason)
+                numbers_here = [message.first_number + row for row in mine]
+                self._lifecycle.forget_failures(client, numbers_here)
+                self._answer_cancelled(client, numbers_here, reason)
                 if not message.wanted:
                     self._stop(client, message)
                     continue

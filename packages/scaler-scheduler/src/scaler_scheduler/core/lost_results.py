@@ -18,7 +18,7 @@ from scaler_scheduler.core import events
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
-from scaler_scheduler.core.records import AgentRecord, ClientRecord
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, TaskState
 from scaler_scheduler.core.state import SchedulerState
 
 GONE_AT_ONCE_MAX = 10_000
@@ -123,7 +123,8 @@ class LostResults:
         for dependent in graph.dependents_of(row):
             if graph.states[dependent] == RowState.RELEASED:
                 task = client.tasks[graph.first_number + dependent]
-                if task.agent is None:
+                # One that waits for its next attempt does so to the end, and then waits for the row if need be.
+                if task.agent is None and task.state is not TaskState.DELAYED:
                     self._lifecycle.withdraw(task)
                     self._lifecycle.requeue(task)
 

@@ -240,7 +240,7 @@ class SchedulerCore:
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless all tables agree. For tests and the simulation."""
-        check_state(self._state)
+        check_state(self._state, self._linked_recovery.held)
 
     def snapshot(self, now: float, task_number: int = 0) -> dict[str, Any]:
         """Return all tables as plain values that JSON knows, with all that is known of one task number."""
