@@ -239,6 +239,7 @@ class Cluster:
         self.network = Network(self.clock, self.random, through_codec=self.plan.through_codec)
         self.ledger.options.is_strict = self.plan.is_faultless
         self.ledger.options.counts_are_exact = replace(self.plan, scheduler_dies=False).is_faultless
+        self.ledger.options.waits_are_exact = replace(self.plan, results_lost=False).is_faultless
         self.ledger.options.has_time_limit = self.plan.task_timeout_seconds > 0
         self.ledger.excuses.timeouts_configured = self.plan.task_timeout_seconds > 0
         self.ledger.excuses.storage_limited = self.plan.disk_limit_bytes is not None

@@ -163,6 +163,8 @@ class Ledger:
         again = again or excuses.homes_lost or self.options.may_run_again(key)
         if self.options.is_elsewhere(key, where):
             raise SimulationError(f"task {key[1]} runs at {where}, and is for another host", key)
+        if self.options.is_early(key, self.clock.now):
+            raise SimulationError(f"task {key[1]} runs again before it has waited for it", key)
         if self.runs[key] > 1 and self.options.runs_once(key):
             raise SimulationError(f"task {key[1]} runs a second time, and must not", key)
         if self.runs[key] > 1 and not again:

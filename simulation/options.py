@@ -63,6 +63,10 @@ class OptionsWatch:
         self.asked: dict[Key, CallOptions] = {}
         self.failures: Counter[Key] = Counter()
         """How often a task has raised an error after which it runs again, if it may."""
+        self._failed_at: dict[Key, float] = {}
+        """When it last did."""
+        self.waits_are_exact = False
+        """Whether nothing goes wrong in this run but that results are lost, so that no attempt begins before its time."""
         self.has_time_limit = False
         """Whether workers have a time limit of their own."""
         self.is_strict = False
@@ -92,7 +96,14 @@ class OptionsWatch:
             self.failures[key] > 0 or options.timeout_seconds > 0 or self.has_time_limit
         )
 
-    def raises(self, key: Key, options: CallOptions, *, always: bool) -> bool:
+    def is_early(self, key: Key, now: float) -> bool:
+        """Whether a task begins once more before it has waited as long as it asks for after an error."""
+        retries = self.asked.get(key, NO_OPTIONS).retries
+        if not self.waits_are_exact or retries is None or key not in self._failed_at:
+            return False
+        return now < self._failed_at[key] + retries.wait_before(self.failures[key]) - 1e-6
+
+    def raises(self, key: Key, options: CallOptions, now: float, *, always: bool) -> bool:
         """Whether a task raises this time, though it is to run again then. `always`: its program raises each time."""
         retries = options.retries
         if retries is None or not retries.covers(ERROR_NAMES):
@@ -100,6 +111,7 @@ class OptionsWatch:
         if not always and self.failures[key] >= key[1] % (retries.times + 1):
             return False
         self.failures[key] += 1
+        self._failed_at[key] = now
         return True
 
     def problem(self, key: Key, status: m.Status, text: str, seconds: float, *, always: bool) -> str:

@@ -352,7 +352,7 @@ class Processor(Process):
             return
         row = running.row
         options, is_failing = self._host.ledger.options, row.program.action is Action.FAIL
-        if options.raises((row.client, row.number), row.options, always=is_failing):
+        if options.raises((row.client, row.number), row.options, self.clock.now, always=is_failing):
             self._finish(running, _Answer(b"it raises, this time", m.Status.RETRY, self._elapsed(running)))
             return
         if is_failing:

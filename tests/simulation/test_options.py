@@ -52,6 +52,20 @@ def test_counts_are_exact_when_the_scheduler_is_restarted() -> None:
     assert failures > 20
 
 
+def test_no_attempt_begins_before_its_time_where_results_are_lost() -> None:
+    lost = waits = 0
+    for seed in range(1, 9):
+        cluster = Cluster(seed, changes={"options": True, **FAULTLESS, "results_lost": True})
+        assert cluster.ledger.options.waits_are_exact
+        cluster.run(1500)
+        lost += cluster.ledger.excuses.results_lost
+        waits += sum(
+            one.retries is not None and one.retries.wait_seconds > 0 for one in cluster.ledger.options.asked.values()
+        )
+    assert lost > 3
+    assert waits > 20
+
+
 KEY = (b"c" * 16, 3)
 
 
@@ -68,6 +82,15 @@ def test_the_watch_notices_a_retry_too_few_and_one_too_many() -> None:
         watched.failures[KEY] = failures
         assert said in watched.problem(KEY, m.Status.SUCCESS, "", 1.0, always=False)
         assert bool(said) == bool(watched.problem(KEY, m.Status.SUCCESS, "", 1.0, always=False))
+
+
+def test_the_watch_notices_an_attempt_before_its_time() -> None:
+    watched = watch(retries=Retries(3, wait_seconds=2.0))
+    watched.waits_are_exact = True
+    assert not watched.is_early(KEY, 1.0)
+    assert watched.raises(KEY, watched.asked[KEY], 1.0, always=True)
+    assert watched.is_early(KEY, 2.9)
+    assert not watched.is_early(KEY, 3.0)
 
 
 def test_the_watch_notices_a_deadline_too_early_and_one_too_late() -> None:
