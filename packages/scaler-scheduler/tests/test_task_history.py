@@ -178,7 +178,7 @@ def test_retries_of_a_graph_s_row_are_counted_on() -> None:
     assert client.results() == {2: (m.Status.FAILED, b"last")}
 
 
-@pytest.mark.parametrize("how", ["answered", "cancelled", "given back", "cancelled while it is held"])
+@pytest.mark.parametrize("how", ["answered", "unread", "cancelled", "given back", "cancelled while it is held"])
 def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
     """What has failed before a restart is looked for in each step by the checks of the core."""
     harness, _, agent = cluster()
@@ -187,7 +187,8 @@ def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
     client = Client(harness, "late")
     client.define()
     kept = harness.core._state.clients[client.id].retried_before
-    said = again(failures=2, attempt=2, retries=3)
+    number = 2 if how == "unread" else 1
+    before = History((0.0,), {number: Failures(2, 2)})
     # These need a task that is not known, the others one another.
     earlier = [50] if how in ("given back", "cancelled while it is held") else []
     client.next_number += 2
@@ -199,15 +200,21 @@ def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
             Packed.of([b"P"] * (1 if earlier else 2)),
             dependency_counts=[1] if earlier else [0, 1],
             dependencies=[1] if earlier else [0],
-            wanted=[0] if earlier else [0, 1],
+            wanted=[0] if earlier or how == "unread" else [0, 1],
             earlier=earlier,
-            **said,
+            flags=m.TaskFlag.REANNOUNCED,
+            options=asking(before, retries=3),
         )
     )
-    assert set(kept) == {1}
+    assert set(kept) == {number}
     if how.startswith("cancelled"):
         client.send(m.TaskCancel(client.id, [1]))
     harness.advance(2)
+    if how == "unread":
+        # Nobody wants the second row, which an earlier scheduler has answered.
+        assert [one for _, one, _ in agent.tasks()] == [1]
+        assert kept == {}
+        return
     statuses = {number: status for number, (status, _) in client.results().items()}
     expected = {"answered": m.Status.SUCCESS, "given back": m.Status.SKIPPED}
     assert statuses[1] == expected.get(how, m.Status.CANCELED)

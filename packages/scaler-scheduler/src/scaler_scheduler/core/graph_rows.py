@@ -226,6 +226,9 @@ class GraphRows:
                     self.fail(client, graph, row, m.Status.GROUP_LIMIT, arrival.refusal, 0, self._now)
                     yield ROOT_WORK
         yield from graph.end_unread()
+        first = graph.first_number
+        numbers = [number for number in client.retried_before if first <= number < first + graph.row_count]
+        self._lifecycle.forget_failures(client, [one for one in numbers if graph.states[one - first] == RowState.DONE])
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)

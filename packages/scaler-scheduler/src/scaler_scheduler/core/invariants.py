@@ -101,7 +101,11 @@ def _check_failures(state: SchedulerState, held: Container[ClientRecord]) -> Non
         require(client.retried.keys() <= known, f"{client.name}: retries of no task")
         if client in held:
             continue
+        # What becomes of their rows is known once they have begun.
         arriving = [range(one.first_number, one.first_number + one.row_count) for one in client.arriving]
+        for graph in client.graphs:
+            if graph.has_unreleased_roots:
+                arriving.append(range(graph.first_number, graph.first_number + graph.row_count))
         for number in client.retried_before:
             is_known = number in known or any(number in numbers for numbers in arriving)
             require(is_known, f"{client.name}: failures before a restart of no task")
