@@ -77,3 +77,27 @@ def test_a_snapshot_looks_at_a_bounded_number_of_lines(monkeypatch: pytest.Monke
     for number in range(2, 12):
         client.submit(1, options=asking(f"licence={number}"))
     assert sum(waits(harness).values()) == 5
+
+
+@pytest.mark.parametrize("limit", ["of the cluster", "of a group"])
+def test_what_a_limit_lets_run_runs_at_once_when_a_task_ends_with_its_agent(limit: str) -> None:
+    """No other event may come for hours, as nothing else runs."""
+    if limit == "of a group":
+        harness = Harness(shares=parse_shares(["pricing=3:max_running=1"]))
+    else:
+        harness = Harness(resources="licence=1")
+    client = Client(harness, "client", group="pricing" if limit == "of a group" else "")
+    client.define()
+    first = HostAgent(harness, "first", "cores=2")
+    amounts = "" if limit == "of a group" else "licence=1"
+    (lost,) = client.submit(options=asking(amounts, idempotent=False))
+    harness.advance(2)
+    assert [number for _, number, _ in first.tasks()] == [lost]
+    second = HostAgent(harness, "second", "cores=2")
+    (waiting,) = client.submit(options=asking(amounts))
+    harness.advance(2)
+    assert second.tasks() == []
+    harness.vanish(first)
+    harness.advance(120)
+    assert client.results()[lost][0] == m.Status.WORKER_DIED
+    assert [number for _, number, _ in second.tasks()] == [waiting]

@@ -83,6 +83,8 @@ class Departures:
             self._lost_attempts.note(agent, task)
             self._lifecycle.unassign(task)
             self._answers.answer_or_requeue(task, lost, now)
+        # What its tasks had of the cluster's limits, and of the limits of their groups, is free for others.
+        self._marks.placement_due = True
         # Groups of agents forget this one late.
         forget_ended(agent)
 
@@ -120,6 +122,11 @@ class Departures:
             has_grants = self._resources.leave(agent, client_id)
             if agent.forget_functions(client_id) or all_of_them or has_grants:
                 self._outbox.send(agent, m.ClientGone(client_id))
+
+    @property
+    def awaited(self) -> frozenset[bytes]:
+        """Clients that have ended, and whose end object storage is to hear later."""
+        return frozenset(self._retained)
 
     def expire(self, now: float) -> None:
         """Give up what is kept for clients that did not come back in time."""

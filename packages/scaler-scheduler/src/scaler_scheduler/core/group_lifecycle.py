@@ -33,7 +33,11 @@ class GroupLifecycle(TaskLifecycle):
     def unassign(self, task: Task) -> None:
         """See `TaskLifecycle`."""
         super().unassign(task)
-        self._groups.of[task.options.client.id].leave((task,))
+        group = self._groups.of[task.options.client.id]
+        group.leave((task,))
+        if group.share.max_running:
+            # Another task of the group may run now, wherever there is room.
+            self._marks.placement_due = True
 
     def finish_successes(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch) -> list[Task] | None:
         """See `TaskLifecycle`."""
