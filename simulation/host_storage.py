@@ -200,7 +200,15 @@ class HostStorage:
         own = [storage for storage in (self._home_link, self._deletes) if storage is not None]
         return [self._centre, *own, *(peer.storage for peer in self._peers.values())]
 
-    def _connect(self, address: str, hello: m.Hello, *, checks: bool = False, is_local: bool = False) -> ObjectStorage:
+    def _connect(
+        self,
+        address: str,
+        hello: m.Hello,
+        *,
+        checks: bool = False,
+        is_local: bool = False,
+        known_clients: Callable[[], m.ClientsKnown] | None = None,
+    ) -> ObjectStorage:
         identity = self._host.random.randbytes(16)
         storage = ObjectStorage(
             self._host.network,
@@ -210,6 +218,7 @@ class HostStorage:
             self._clock,
             check_seconds=CHECK_SECONDS if checks else float("inf"),
             waits_for_room=not is_local,
+            known_clients=known_clients,
         )
         storage.link.is_local = is_local
         storage.on_activity = lambda: self._host.post(lambda: None)
@@ -393,7 +402,13 @@ class HostStorage:
         self._home_link = self._connect(self.home.address, self._hello, is_local=True)
         self._home_link.on_welcome = self._on_home_welcome
         as_scheduler = m.Hello(m.Role.SCHEDULER, self._hello.name, self._host.incarnation)
-        self._deletes = self._connect(self.home.address, as_scheduler, checks=True, is_local=True)
+        self._deletes = self._connect(
+            self.home.address,
+            as_scheduler,
+            checks=True,
+            is_local=True,
+            known_clients=lambda: m.ClientsKnown((), everybody=True),
+        )
 
     def _on_home_welcome(self) -> None:
         self._homes.has_home = True

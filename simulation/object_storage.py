@@ -43,8 +43,11 @@ class ObjectStorage:
         *,
         check_seconds: float = CHECK_SECONDS,
         waits_for_room: bool = True,
+        known_clients: Callable[[], m.ClientsKnown] | None = None,
     ) -> None:
-        self._requests = StoreRequests(hello, check_seconds=check_seconds, waits_for_room=waits_for_room)
+        self._requests = StoreRequests(
+            hello, check_seconds=check_seconds, waits_for_room=waits_for_room, known_clients=known_clients
+        )
         self._clock = clock
         self._answers: dict[int, Answer] = {}
         self._seen = b""

@@ -83,7 +83,14 @@ class SchedulerProcess(Process):
         LocalityWatch(self.core._placement, self.ledger)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation, term=self.core.config.term)
         identity = self.incarnation + b"/storage"
-        self.storage = ObjectStorage(self.network, self._config.object_storage_address, hello, identity, self.clock)
+        self.storage = ObjectStorage(
+            self.network,
+            self._config.object_storage_address,
+            hello,
+            identity,
+            self.clock,
+            known_clients=lambda: m.ClientsKnown(tuple(sorted(self.core.known_clients()))),
+        )
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.storage.on_message = self._on_storage_message
         self.storage.on_welcome = lambda: self.core.handle(events.StoreReplaced(), self.clock.now)

@@ -85,7 +85,9 @@ class Network:
 
     def connect(self, store: str, role: m.Role, incarnation: bytes, name: str, identity: bytes = b"") -> Peer:
         hello = m.Hello(role, name, incarnation)
-        peer = Peer(identity or self.new_id(), store, StoreRequests(hello, check_seconds=CHECK_SECONDS))
+        known = (lambda: m.ClientsKnown((), everybody=True)) if role is m.Role.SCHEDULER else None
+        requests = StoreRequests(hello, check_seconds=CHECK_SECONDS, known_clients=known)
+        peer = Peer(identity or self.new_id(), store, requests)
         self.peers[peer.identity] = peer
         peer.requests.introduce(self.now)
         self.flush(peer)

@@ -136,6 +136,16 @@ def test_the_scheduler_is_known_by_its_key(storage: Storage) -> None:
     assert not storage.holds()
 
 
+def test_the_scheduler_says_whom_it_knows_and_which_results_are_gone(storage: Storage) -> None:
+    scheduler, owner = storage.connect(KeyRole.SCHEDULER), storage.connect(KeyRole.CLIENT)
+    storage.say(scheduler, m.ClientsKnown((owner,)))
+    storage.say(scheduler, m.ObjectsGone((b"x" * 16,)))
+    assert storage.closed == []
+    # Clients know of themselves only.
+    storage.say(owner, m.ClientsKnown((scheduler,)))
+    assert storage.closed == [owner]
+
+
 def test_contents_in_segments_are_not_shared_between_keys(storage: Storage) -> None:
     first, second = storage.connect(KeyRole.CLIENT), storage.connect(KeyRole.CLIENT)
     storage.put(first, first, b"1" * 16, place=b"segment of the first")

@@ -80,35 +80,64 @@ def test_a_client_that_lives_keeps_its_objects() -> None:
     assert store.owners == {ALICE}
 
 
-def test_a_scheduler_knows_the_clients_that_came_after_it() -> None:
-    store = Store(ALICE)
+def test_a_scheduler_keeps_the_objects_of_clients_that_it_knows() -> None:
+    store = Store(ALICE, BOB)
+    store.say(SCHEDULER, m.ClientsKnown((ALICE,)))
     store.run_until(5 * SECONDS, SCHEDULER)
     assert store.owners == {ALICE}
     store.run_until(7 * SECONDS)
     assert store.owners == frozenset()
 
 
-def test_a_later_scheduler_does_not() -> None:
-    """It was started after the client had vanished together with the first one."""
-    store = Store(ALICE)
-    store.run_until(SECONDS / 2)
-    store.run_until(3 * SECONDS, LATER, BOB)
-    assert store.owners == frozenset()
-    # A client that it has seen is its to end.
-    store.put(AGENT, Y, BOB)
-    store.run_until(6 * SECONDS, LATER)
+def test_each_list_of_a_scheduler_replaces_the_one_before() -> None:
+    store = Store(ALICE, BOB)
+    store.say(SCHEDULER, m.ClientsKnown((ALICE,)))
+    store.run_until(SECONDS / 2, SCHEDULER)
+    store.say(SCHEDULER, m.ClientsKnown((BOB,)))
+    store.run_until(5 * SECONDS, SCHEDULER)
     assert store.owners == {BOB}
+
+
+def test_each_scheduler_speaks_for_its_own_clients() -> None:
+    """A later one may never have heard of a client that vanished together with the first one, or never reached any."""
+    store = Store(ALICE, BOB)
+    store.say(SCHEDULER, m.ClientsKnown((ALICE,)))
+    store.run_until(SECONDS / 2, SCHEDULER, LATER)
+    # What came by a link that was slow is no sign of life of which the later one knows.
+    store.put(ALICE, b"z" * 16, ALICE)
+    store.say(LATER, m.ClientsKnown((BOB,)))
+    store.run_until(3 * SECONDS, LATER)
+    assert store.owners == {BOB}
+
+
+def test_an_agent_speaks_for_everybody_at_the_store_of_its_host() -> None:
+    """There it is what the scheduler is at the server of all."""
+    store = Store(ALICE, BOB)
+    store.say(SCHEDULER, m.ClientsKnown((), everybody=True))
+    store.run_until(5 * SECONDS, SCHEDULER)
+    assert store.owners == {ALICE, BOB}
+    store.say(SCHEDULER, m.ObjectDelete(1, ALICE, ()))
+    assert store.owners == {BOB}
+
+
+def test_nobody_but_schedulers_speaks_for_others() -> None:
+    store = Store(ALICE)
+    store.say(BOB, m.ClientsKnown((ALICE,)))
+    store.say(AGENT, m.ClientsKnown((ALICE,)))
+    store.run_until(3 * SECONDS, BOB, AGENT)
+    assert store.owners == frozenset()
 
 
 def test_words_from_before_an_end_that_was_told_do_not_last() -> None:
     """They came by another connection than the scheduler's, and later."""
     store = Store()
+    store.say(SCHEDULER, m.ClientsKnown((ALICE,)))
     store.say(SCHEDULER, m.ObjectDelete(1, ALICE, ()))
     store.hello(ALICE)
     store.put(ALICE, X, ALICE)
     assert store.owners == {ALICE}
-    # Another client is the scheduler's to end.
     store.put(AGENT, Y, BOB)
+    store.say(SCHEDULER, m.ClientsKnown((BOB,)))
     store.run_until(3 * SECONDS, SCHEDULER)
     assert store.owners == {BOB}
 

@@ -65,7 +65,8 @@ AT_OBJECT_STORAGE = {
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
     KeyRole.OPERATOR: OBJECTS,
-    KeyRole.SCHEDULER: {"Hello", "Goodbye", "ObjectDelete", "StoreStatusRequest", "ObjectListRequest", "Shutdown"},
+    KeyRole.SCHEDULER: {"Hello", "Goodbye", "ObjectDelete", "ObjectsGone", "ClientsKnown"}
+    | {"StoreStatusRequest", "ObjectListRequest", "Shutdown"},
 }
 HELLO_OF = {
     KeyRole.CLIENT: m.Role.CLIENT,

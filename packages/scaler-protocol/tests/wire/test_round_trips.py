@@ -380,6 +380,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.ObjectHomes: st.builds(m.ObjectHomes, U64, IDS, st.lists(TEXTS, min_size=1, max_size=3).map(tuple)),
     m.ObjectWanted: st.builds(m.ObjectWanted, IDS),
     m.ObjectsGone: st.builds(m.ObjectsGone, ids()),
+    m.ClientsKnown: st.builds(m.ClientsKnown, ids(), st.booleans()),
     m.ObjectsLost: st.builds(m.ObjectsLost, TEXTS, ids()),
     m.ObjectBatch: st.lists(
         st.one_of(

@@ -276,6 +276,7 @@ class _Server:
             self._on_objects,
             self._on_objects_lost,
             self._on_store_replaced,
+            self._core.known_clients,
             config.term,
         )
 

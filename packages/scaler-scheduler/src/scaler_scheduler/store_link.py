@@ -53,9 +53,12 @@ class StoreLink:
         on_objects: Callable[[m.ObjectList], None],
         on_lost: Callable[[m.ObjectsLost, float], None],
         on_replaced: Callable[[float], None],
+        known_clients: Callable[[], frozenset[bytes]],
         term: int = 0,
     ) -> None:
         """Begin to connect.
+
+        `known_clients` returns the clients whose end the core will tell.
 
         `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, `on_replaced` when another
         server answers than before, all with the time; `on_objects` with each answer to `ask_objects`. `term`: this scheduler's,
@@ -70,6 +73,7 @@ class StoreLink:
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid(), term=term),
             # By its hello the server knows that there is somebody who tells it which clients have ended.
             check_seconds=CHECK_SECONDS,
+            known_clients=lambda: m.ClientsKnown(tuple(sorted(known_clients()))),
         )
         self._link = connect_as_scheduler(address, incarnation, security)
         self._asked_at = float("-inf")

@@ -98,6 +98,8 @@ TO_OBJECT_STORAGE: Mapping[KeyRole, Kinds] = MappingProxyType(
                 m.Hello: "",
                 m.Goodbye: "",
                 m.ObjectDelete: "",
+                m.ObjectsGone: "",
+                m.ClientsKnown: "",
                 m.StoreStatusRequest: "",
                 m.ObjectListRequest: "",
                 m.Shutdown: "",

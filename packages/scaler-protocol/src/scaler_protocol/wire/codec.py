@@ -748,6 +748,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout("objectHomes", m.ObjectHomes, (*_plain("request", "id"), *_texts("addresses")), check=_check_homes),
     _Layout("objectWanted", m.ObjectWanted, tuple(_plain("id")), check=_check_object),
     _Layout("objectsGone", m.ObjectsGone, tuple(_ids("ids"))),
+    _Layout("clientsKnown", m.ClientsKnown, (*_plain("everybody"), *_ids("clients"))),
     _Layout("objectsLost", m.ObjectsLost, (*_plain("host"), *_ids("ids"))),
     _Layout(
         "objectBatch",

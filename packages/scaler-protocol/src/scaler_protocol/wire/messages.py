@@ -997,6 +997,16 @@ class ObjectsGone:
 
 
 @record
+class ClientsKnown:
+    """Scheduler to object storage, before a hello: all the clients whose end it will tell. It replaces what was said before."""
+
+    clients: tuple[bytes, ...]
+    """Their incarnations, 16 bytes each."""
+    everybody: bool = False
+    """Whether all others are meant too: an agent passes on to the store of its host what another server says of owners."""
+
+
+@record
 class ObjectsLost:
     """Object storage to scheduler: no store has these objects any more, or none that can be reached."""
 
@@ -1832,6 +1842,7 @@ Message = (
     | ObjectLayout
     | ObjectWanted
     | ObjectsGone
+    | ClientsKnown
     | ObjectsLost
     | ObjectBatch
     | MonitorSnapshot

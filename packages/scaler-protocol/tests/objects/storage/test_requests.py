@@ -212,6 +212,72 @@ def test_a_request_that_is_never_answered_times_out_once() -> None:
     assert requests.receive(m.ObjectData(number, OBJECT, [b"late"]), 21.0) == []
 
 
+class Knowing:
+    """A scheduler's requests, with a check of the server each three seconds, and the clients that it knows."""
+
+    def __init__(self) -> None:
+        self.known = m.ClientsKnown((ME,))
+        self.requests = make(check_seconds=3.0, known_clients=lambda: self.known)
+        self.now = 0.0
+        self.requests.introduce(self.now)
+
+    def check(self, *, answered_by: bytes = STORE) -> list[m.Message]:
+        """Return what goes before the next hello, which this server answers; empty: nobody does."""
+        *before, hello = self.requests.take_outgoing()
+        assert isinstance(hello, m.Hello)
+        if answered_by:
+            welcome(self.requests, self.now, hello, answered_by)
+        self.now = self.requests.next_deadline()
+        self.requests.tick(self.now)
+        return before
+
+
+def test_a_scheduler_says_which_clients_it_knows_when_that_changes() -> None:
+    peer = Knowing()
+    # A server that has not met this scheduler takes nothing but its hello.
+    assert peer.check() == []
+    assert peer.check() == [m.ClientsKnown((ME,))]
+    assert peer.check() == []
+    peer.known = m.ClientsKnown((ME, OBJECT))
+    assert peer.check() == []
+    assert peer.check() == [m.ClientsKnown((ME, OBJECT))]
+    assert peer.check() == []
+    peer.known = m.ClientsKnown(())
+    assert peer.check() == []
+    assert peer.check() == [m.ClientsKnown(())]
+
+
+def test_what_a_scheduler_knows_is_said_until_a_hello_behind_it_is_answered() -> None:
+    peer = Knowing()
+    assert peer.check() == []
+    for _ in range(3):
+        assert peer.check(answered_by=b"") == [m.ClientsKnown((ME,))]
+    assert peer.check() == [m.ClientsKnown((ME,))]
+    assert peer.check() == []
+
+
+def test_what_a_scheduler_knows_is_said_to_another_server_and_one_that_forgot_it() -> None:
+    peer = Knowing()
+    peer.check()
+    peer.check()
+    assert peer.check(answered_by=OTHER_STORE) == []
+    assert peer.check(answered_by=OTHER_STORE) == [m.ClientsKnown((ME,))]
+    assert peer.check(answered_by=OTHER_STORE) == []
+    # It forgot this scheduler, and takes in who it is, but not what came before that.
+    peer.known = m.ClientsKnown(())
+    assert peer.check(answered_by=OTHER_STORE) == []
+    peer.requests.receive(m.UnknownPeer(), peer.now)
+    assert peer.check(answered_by=OTHER_STORE) == [m.ClientsKnown(())]
+    assert peer.check(answered_by=OTHER_STORE) == [m.ClientsKnown(())]
+    assert peer.check(answered_by=OTHER_STORE) == []
+
+
+def test_what_a_scheduler_knows_is_said_once_a_minute_in_any_case() -> None:
+    peer = Knowing()
+    said = [peer.check() for _ in range(2 + int(rules.KNOWN_AGAIN_SECONDS / 3.0) + 2)]
+    assert len([before for before in said if before]) == 2
+
+
 def test_a_restarted_store_is_told_who_we_are_and_asked_everything_again() -> None:
     requests = greeted()
     numbers = [requests.get(bytes([n]) * 16, 0.0) for n in range(3)]

@@ -299,6 +299,7 @@ EXAMPLES: dict[str, m.Message] = {
     "object-homes": m.ObjectHomes(2, OBJECT, ("tcp://10.0.0.7:2350", "tcp://10.0.0.8:2350")),
     "object-wanted": m.ObjectWanted(OBJECT),
     "objects-gone": m.ObjectsGone((OBJECT, FUNCTION)),
+    "clients-known": m.ClientsKnown((CLIENT, FUNCTION), everybody=True),
     "objects-lost": m.ObjectsLost("host-7", (OBJECT, FUNCTION)),
     "object-batch-of-puts": m.ObjectBatch(
         m.BatchKind.PUTS, array("Q", [1, 2]), (OBJECT, FUNCTION), CLIENT, (bytes(range(24)), bytes(range(1, 25)))

@@ -8,7 +8,7 @@ No agent can take the place of another one: the first to claim a task, or to sen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from scaler_protocol.wire.batch_rows import row_picker
@@ -165,6 +165,11 @@ class Recovery:
     def expired(self, now: float) -> list[bytes]:
         """Return clients that did not come back in time."""
         return [client_id for client_id, absent in self._absent.items() if now >= absent.deadline]
+
+    @property
+    def absent(self) -> Collection[bytes]:
+        """The clients that may still come back."""
+        return self._absent.keys()
 
     def __len__(self) -> int:
         return len(self._absent)

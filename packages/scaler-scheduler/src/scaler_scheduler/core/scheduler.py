@@ -238,6 +238,10 @@ class SchedulerCore:
             deadline = min(deadline, self._recovery_ends_at)
         return deadline
 
+    def known_clients(self) -> frozenset[bytes]:
+        """Return the clients whose end object storage will be told. What belongs to them is kept until then."""
+        return self._departures.awaited.union(self._state.clients, self._state.recovery.absent)
+
     def check_invariants(self) -> None:
         """Raise InvariantError unless all tables agree. For tests and the simulation."""
         check_state(self._state, self._linked_recovery.held)

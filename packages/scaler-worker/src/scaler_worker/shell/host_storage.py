@@ -399,7 +399,7 @@ class HostStorage:
         )
         self._home.on_welcome = self._on_home_welcome
         security = process.scheduler_security()
-        # Its hellos renew the leases of all owners. The centre says when an owner has ended.
+        # By its hellos it renews the leases of all owners: the centre says when one of them has ended.
         self._deletes = StorageLink(
             address,
             m.Hello(role=m.Role.SCHEDULER, name=self._hello.name, incarnation=incarnation),
@@ -407,6 +407,7 @@ class HostStorage:
             DealerLink(address, new_id(_prefix(security)), security),
             lambda _event: None,
             checks=True,
+            knows_everybody=True,
         )
         self._deletes.gives_token = False
         if self._centre is not None:

@@ -103,10 +103,12 @@ class StorageLink:
         wait_seconds: float = WAIT_SECONDS,
         checks: bool = False,
         waits_for_room: bool = True,
+        knows_everybody: bool = False,
     ) -> None:
         """`wait_seconds`: how long objects may be missing. `checks`: say hello again and again, also without requests.
 
-        `waits_for_room`: whether puts wait while the server is full, for some time.
+        `waits_for_room`: whether puts wait while the server is full, for some time. `knows_everybody`: whether the server is told
+        that this peer will say when any client ends.
         """
         self.address = address
         self._wait_seconds = wait_seconds
@@ -128,7 +130,10 @@ class StorageLink:
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._requests = StoreRequests(
-            hello, check_seconds=CHECK_SECONDS if checks else float("inf"), waits_for_room=waits_for_room
+            hello,
+            check_seconds=CHECK_SECONDS if checks else float("inf"),
+            waits_for_room=waits_for_room,
+            known_clients=(lambda: m.ClientsKnown((), everybody=True)) if knows_everybody else None,
         )
         self._fetches: dict[int, _Asked] = {}
         self._puts: dict[int, _Asked] = {}

@@ -27,11 +27,8 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
         state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
         return
     if message.role is m.Role.CLIENT:
-        if state.ended_owners.has(message.incarnation, now):
-            state.ended_owners.remove(message.incarnation)
-            state.leases.come_back(message.incarnation, now)
-        else:
-            state.leases.renew(message.incarnation, now)
+        state.ended_owners.remove(message.incarnation)
+        state.leases.renew(message.incarnation, now)
     elif message.role is m.Role.SCHEDULER:
         state.leases.on_scheduler(message.incarnation, now)
     is_new = address not in state.peers

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
 
 
 def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
@@ -17,6 +19,12 @@ def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
     here = [stored.id for stored in state.catalogue.owned_by(owner)]
     state.delete(list(dict.fromkeys([*here, *state.homes.owned_by(owner), *state.growing.owned_by(owner)])))
     state.ended_owners.add(owner, now)
+
+
+def clients_known(state: StoreState, address: bytes, peer: Peer, message: m.ClientsKnown, now: float) -> None:
+    """ClientsKnown: a scheduler will tell when these clients end, and so their objects are kept while it lives."""
+    if peer.role is m.Role.SCHEDULER:
+        state.leases.on_known(peer.incarnation, message.clients, now, everybody=message.everybody)
 
 
 def end_silent_owners(state: StoreState, now: float) -> None:

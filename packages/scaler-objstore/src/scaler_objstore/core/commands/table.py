@@ -9,6 +9,7 @@ from scaler_objstore.core.commands.delete import delete
 from scaler_objstore.core.commands.get import get
 from scaler_objstore.core.commands.goodbye import goodbye
 from scaler_objstore.core.commands.held import objects_gone, objects_held
+from scaler_objstore.core.commands.owner_end import clients_known
 from scaler_objstore.core.commands.put import put
 from scaler_objstore.core.commands.shutdown import shutdown
 from scaler_objstore.core.commands.status import object_list, status
@@ -24,6 +25,7 @@ COMMANDS: dict[type[Any], Command] = {
     m.ObjectDelete: delete,
     m.ObjectsHeld: objects_held,
     m.ObjectsGone: objects_gone,
+    m.ClientsKnown: clients_known,
     m.Goodbye: goodbye,
     m.Shutdown: shutdown,
     m.StoreStatusRequest: status,

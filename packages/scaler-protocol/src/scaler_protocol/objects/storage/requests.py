@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -49,6 +49,9 @@ FULL_PAUSE_SECONDS_MAX = 4.0
 CHECK_SECONDS = 3.0
 """How often a peer whose objects are to outlive the server asks whether it is still the same one. A server that was started again
 then has these objects before the tasks that name them give them up."""
+
+KNOWN_AGAIN_SECONDS = 60.0
+"""After this time a scheduler says once more which clients it knows, in case that the server has forgotten it."""
 
 SLOWEST_BYTES_PER_SECOND = 10_000_000
 """On a slower link, uploads are repeated and time out in the end."""
@@ -170,8 +173,18 @@ class StoreRequests:
         timeout_seconds: float = TIMEOUT_SECONDS,
         check_seconds: float = float("inf"),
         waits_for_room: bool = True,
+        known_clients: Callable[[], m.ClientsKnown] | None = None,
     ) -> None:
-        """`check_seconds`: how often to ask whether the server is still the same one while there are no requests."""
+        """`check_seconds`: how often to ask whether the server is still the same one while there are no requests.
+
+        `known_clients`: of a scheduler, returns whose end it will tell. The server hears of changes with the next check.
+        """
+        self._known_clients = known_clients
+        self._said_known: m.ClientsKnown | None = None
+        """What went before the last hello, if anything did."""
+        self._confirmed_known: m.ClientsKnown | None = None
+        """What the server knows of it."""
+        self._confirmed_at = 0.0
         self._waits_for_room = waits_for_room
         self._check_seconds = check_seconds
         self._hello = hello
@@ -378,6 +391,8 @@ class StoreRequests:
         if isinstance(message, m.UnknownPeer):
             # One arrives for each request in transit; one hello is enough for all.
             self._unknown = True
+            # So it has not taken which clients this scheduler knows either.
+            self._said_known = self._confirmed_known = None
             if self._welcomed:
                 self._say_hello(now)
         elif isinstance(message, m.Refused):
@@ -483,7 +498,19 @@ class StoreRequests:
         self._welcomed = False
         self._hello_number += 1
         self._hello_at = now
+        self._say_known(now)
         self._outgoing.append(replace(self._hello, hello_number=self._hello_number, to_object_storage=True))
+
+    def _say_known(self, now: float) -> None:
+        """Say which clients this scheduler knows, if that is not what the server knows of it."""
+        self._said_known = None
+        # A server that has not met this peer yet takes nothing but a hello.
+        if self._known_clients is None or not self._store_incarnation:
+            return
+        known = self._known_clients()
+        if known != self._confirmed_known or now >= self._confirmed_at + KNOWN_AGAIN_SECONDS:
+            self._said_known = known
+            self._outgoing.append(known)
 
     def _hello_due(self) -> float:
         return self._hello_at + REPEAT_SECONDS
@@ -506,8 +533,13 @@ class StoreRequests:
                 self._transmit(number, pending, now)
         self._segment_offer = welcome.segment_offer
         self._takes_homes = welcome.takes_homes
-        known, self._store_incarnation = self._store_incarnation, welcome.incarnation
-        return [StoreChanged(welcome.incarnation)] if known not in (b"", welcome.incarnation) else []
+        before, self._store_incarnation = self._store_incarnation, welcome.incarnation
+        if before != welcome.incarnation:
+            self._confirmed_known = None
+        elif self._said_known is not None:
+            # Had it been lost on the way, so would the hello behind it.
+            self._confirmed_known, self._confirmed_at = self._said_known, now
+        return [StoreChanged(welcome.incarnation)] if before not in (b"", welcome.incarnation) else []
 
     # --- answers
 

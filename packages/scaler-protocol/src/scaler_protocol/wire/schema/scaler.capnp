@@ -103,6 +103,7 @@ struct Message {
     monitorGraph @62 :MonitorGraph;
     objectListRequest @63 :ObjectListRequest;
     objectList @64 :ObjectList;
+    clientsKnown @65 :ClientsKnown;
   }
 }
 
@@ -471,6 +472,12 @@ struct ObjectsGone {
   # A→O: the store of the agent's host does not have these objects, or has deleted them because O said so.
   # C→O, which it has not met before: these objects of mine were stored earlier, and I have no copy of them to send again.
   ids @0 :Data;
+}
+
+struct ClientsKnown {
+  # S→O, before a hello: all the clients whose end S will tell. It replaces what S said before.
+  clients @0 :Data;
+  everybody @1 :Bool;                    # and all others: A says so at the store of its host, as another O tells it of their end
 }
 
 struct ObjectsLost {
