@@ -365,6 +365,21 @@ def test_rows_that_wait_for_others_end_with_the_deadline_of_their_graph() -> Non
     assert harness.core.unfinished_count == 0
 
 
+@pytest.mark.parametrize("waits_for", ["a row", "agents that may have it"])
+def test_a_row_that_others_named_meanwhile_ends_at_its_deadline(waits_for: str) -> None:
+    harness, client, agent = cluster()
+    options = asking(deadline_seconds=5)
+    numbers = chain(client, 2, options=options) if waits_for == "a row" else []
+    if not numbers:
+        agent.send(m.Drain())
+        numbers = chain(client, 1, options=options, flags=m.TaskFlag.REANNOUNCED)
+    named = link(client, numbers[-1])
+    harness.advance(60)
+    assert {number: status for number, (status, _) in client.results().items()} == dict.fromkeys(
+        (numbers[-1], named), m.Status.TIMED_OUT
+    )
+
+
 def test_very_many_deadlines_that_are_over_at_once_end_in_portions() -> None:
     timers = TaskTimers()
     timers.set_deadline(b"c", range(3 * PORTION), 10.0)

@@ -127,7 +127,10 @@ class Deadlines:
 
     def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
         """End a row that waits for others. Return whether its graph is known; else it has ended, or not begun."""
-        where = client.links if client.links is not None and client.links.knows(number) else client.graph_of(number)
+        where = client.graph_of(number)
+        if where is None and client.links is not None and client.links.knows(number):
+            # Looked for there last: what only stands in there for a row ends with that row.
+            where = client.links
         if not isinstance(where, Graph):
             return False
         row = number - where.first_number
