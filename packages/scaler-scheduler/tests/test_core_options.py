@@ -249,6 +249,47 @@ def test_attempts_that_ended_while_the_scheduler_was_away_are_as_any(
     assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
 
 
+@pytest.mark.parametrize("runs_elsewhere", [True, False])
+def test_a_task_that_its_client_wants_is_not_cancelled_by_an_attempt_that_was_stopped(runs_elsewhere: bool) -> None:
+    harness = Harness()
+    one, two = Agent(harness, "one"), Agent(harness, "two")
+    late = identity("client")
+    # The scheduler before had it stop an attempt that had been given to another one by then.
+    one.answer([(late, 1, 1)], m.Status.CANCELED, b"")
+    if runs_elsewhere:
+        two.send(m.Inventory(late, [1], [2], [1]))
+    client = Client(harness, "client")
+    client.define()
+    client.submit(flags=m.TaskFlag.REANNOUNCED)
+    harness.advance(harness.core.config.recovery_grace_seconds)
+    assert client.results() == {}
+    tasks = [(agent, task) for agent in (one, two) for task in agent.tasks()]
+    assert len(tasks) == (not runs_elsewhere)
+    for agent, task in tasks or [(two, (late, 1, 2))]:
+        agent.answer([task])
+    assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+
+
+@pytest.mark.parametrize("kind", ["task", "graph"])
+def test_an_attempt_of_a_task_that_was_answered_while_the_scheduler_was_away_is_stopped(kind: str) -> None:
+    harness = Harness()
+    one, two = Agent(harness, "one"), Agent(harness, "two")
+    late = identity("client")
+    one.answer([(late, 1, 1)])
+    two.send(m.Inventory(late, [1], [2], [1]))
+    client = Client(harness, "client")
+    client.define()
+    if kind == "task":
+        client.submit(flags=m.TaskFlag.REANNOUNCED)
+    else:
+        chain(client, 1, flags=m.TaskFlag.REANNOUNCED)
+        harness.advance(harness.core.config.recovery_grace_seconds)
+    assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+    (stop,) = two.take(m.TaskCancel)
+    assert (list(stop.numbers), list(stop.attempts)) == ([1], [2])
+    assert one.take(m.TaskCancel) == []
+
+
 # --- deadlines
 
 

@@ -11,14 +11,11 @@ from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
-from scaler_scheduler.core.recovery import NAMED, covers_timeout, status_of
+from scaler_scheduler.core.recovery import NAMED, covers_timeout, is_answer, status_of
 from scaler_scheduler.core.state import SchedulerState
 
 _OWN_ERRORS = frozenset({m.Status.RETRY, m.Status.TIMED_OUT})
 """After these a task may run again, if it was submitted with retries."""
-
-_TRIED_AGAIN = frozenset({m.Status.PROCESSOR_DIED, m.Status.RETRY})
-"""Of results that came before their client: these are no answers."""
 
 
 class Answers:
@@ -292,7 +289,7 @@ class Answers:
             result = self._recovery.take_result(client.id, task.number)
             claim = self._recovery.take_claim(client.id, task.number)
             status = m.Status.SUCCESS if result is None else status_of(result)
-            tries_again = status in _TRIED_AGAIN or (status is m.Status.TIMED_OUT and covers_timeout(task.options.asks))
+            tries_again = result is not None and not is_answer(result, task.options.asks)
             if result is not None and status in _OWN_ERRORS and tries_again and claim is None:
                 tries_again = self._count_early(task, status, result.attempts[0])
                 if not tries_again and status is m.Status.RETRY:
@@ -303,6 +300,9 @@ class Answers:
                     result.payloads = Packed.of([f"{self._described(task)}: ".encode() + bytes(result.payloads.data)])
                 self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
                 self._outbox.send(client, result)
+                if claim is not None:
+                    # Another attempt of it.
+                    self._outbox.send(claim.agent, m.TaskCancel(client.id, [task.number], [claim.attempt]))
                 continue
             if result is not None:
                 self._rows.free_objects(client, result.objects)

@@ -290,6 +290,9 @@ class GraphRows:
                 is_waiting = graph.states[row] == RowState.WAITING
                 if result is not None and is_waiting and is_answer(result, options.asks):
                     self._settle(client, graph, row, result, options)
+                    if claim is not None:
+                        # Another attempt of it.
+                        self._stop(client, number, claim)
                     continue
                 if result is not None:
                     self.free_objects(client, result.objects)
