@@ -8,10 +8,12 @@ import pytest
 from harness import FUNCTION, Agent, Client, Harness, identity
 from test_core_graphs import submit_graph
 from test_core_links import graphs, link, numbers
+from test_core_options import asking
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore
+from scaler_scheduler.core.graph_rows import NOT_RUN_AGAIN
 
 GRACE = 6.0
 OBJECT = b"o" * 16
@@ -40,11 +42,11 @@ class Restart:
         named = [self.first + row for row in rows]
         self.agent.send(m.Inventory(self.client.id, named, [attempt] * count, [1] * count))
 
-    def announce(self, wanted: list[int]) -> None:
+    def announce(self, wanted: list[int], options: bytes = b"") -> None:
         """The client sends its graph again, as far as it is unanswered."""
         self.client.define()
         self.client.next_number = self.first
-        submit_graph(self.client, self.dependencies, wanted, flags=m.TaskFlag.REANNOUNCED)
+        submit_graph(self.client, self.dependencies, wanted, flags=m.TaskFlag.REANNOUNCED, options=options)
 
     def answer(
         self, row: int, status: m.Status = m.Status.SUCCESS, payload: bytes = b"Presult", attempt: int = 1
@@ -331,3 +333,37 @@ def test_an_agent_goes_on_with_a_row_that_is_ready_when_it_comes_back() -> None:
     assert agent.tasks() == []
     agent.answer([(client.id, 1, 1)])
     assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_row_that_an_agent_has_with_its_inputs_goes_on_when_what_it_needed_fails_for_others(comes_back: bool) -> None:
+    graph = Restart([[], [0], [0]], [1, 2])
+    graph.restart()
+    graph.claim(1)
+    graph.announce([1, 2])
+    graph.wait()
+    tasks = {number - graph.first: (client, number, attempt) for client, number, attempt in graph.agent.tasks()}
+    assert sorted(tasks) == [0, 2]
+    graph.agent.answer([tasks[0]], m.Status.FAILED, b"failed")
+    assert graph.client.results() == {graph.first + 2: (m.Status.FAILED, b"failed")}
+    if comes_back:
+        graph.agent.send(m.TaskReturn(graph.client.id, [graph.first + 1], [1]))
+        status, text = graph.client.results()[graph.first + 1]
+        assert (status, text.endswith(b"what it needs has failed")) == (m.Status.MISSING_OBJECT, True)
+    else:
+        graph.answer(1)
+        assert graph.client.results() == {graph.first + 1: (m.Status.SUCCESS, b"Presult")}
+    assert graph.is_over()
+
+
+def test_a_row_that_may_not_run_twice_goes_on_at_its_agent_though_what_it_needed_does_not_run_again() -> None:
+    graph = Restart([[], [0], [0]], [1, 2])
+    graph.restart()
+    graph.claim(1)
+    graph.announce([1, 2], options=asking(idempotent=False))
+    graph.wait()
+    assert graph.client.results() == {graph.first + 2: (m.Status.WORKER_DIED, NOT_RUN_AGAIN)}
+    graph.answer(1)
+    assert graph.client.results() == {graph.first + 1: (m.Status.SUCCESS, b"Presult")}
+    assert graph.agent.tasks() == []
+    assert graph.is_over()

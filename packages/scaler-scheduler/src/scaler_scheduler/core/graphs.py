@@ -159,6 +159,8 @@ class Graph(Generic[Holder]):
         """Rows that run again because results were lost, or were missing, and how often it was their own that was lost."""
         self.with_inputs: set[int] = set()
         """RELEASED rows that agents have had, with their inputs, since before this scheduler: they read nothing here."""
+        self._taken_over: set[int] = set()
+        """Rows that agents have had since before this scheduler, as long as these have them: others there may be behind them."""
         self.given: set[int] = set()
         """Rows whose results have readers, and whose objects are the client's by now."""
         self._needed_again: list[LostRows] = []
@@ -246,6 +248,7 @@ class Graph(Generic[Holder]):
         """An agent has a row since before this scheduler, with all its inputs. It is RELEASED, whatever it needs."""
         self.states[row] = _RELEASED
         self.waiting -= 1
+        self._taken_over.add(row)
         if self._missing[row]:
             # What it has of these is not deleted: its agent may have to fetch it.
             self._drop_inputs_of(row)
@@ -427,7 +430,8 @@ class Graph(Generic[Holder]):
 
         What needs them is waiting, was released behind them, or, having been that, is done already and stays so. Until its turn
         comes, what waits goes on waiting: for the one that has failed, and so it is never released. What was released behind
-        it comes back from its agent, and waits, or is done.
+        it comes back from its agent, and waits, or is done. What an agent has with its inputs does not need one that has run
+        here, unless it comes back.
         """
         states = self.states
         while work > 0 and not failed.is_over:
@@ -460,7 +464,9 @@ class Graph(Generic[Holder]):
             self.wanted[row] = 0
             failed.wanted.append(row)
         dependents = self.dependents_of(row)
-        if dependents:
+        if dependents and self.with_inputs and row not in self._taken_over:
+            failed.behind.append(one for one in dependents if one not in self.with_inputs)
+        elif dependents:
             failed.behind.append(iter(dependents))
 
     def read_by_client(self, row: int) -> RowResult | None:
@@ -630,6 +636,7 @@ class Graph(Generic[Holder]):
 
     def take_back(self, row: int, attempt: int, failures: int) -> bool:
         """A released row is no longer assigned. Return whether it waits again, because a predecessor is not done."""
+        self._taken_over.discard(row)
         if row not in self.with_inputs:
             if not self._missing[row]:
                 return False

@@ -71,6 +71,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.followed = set()
         self.given = set()
         self.with_inputs = set()
+        self._taken_over = set()
         self._once: set[int] = set()
         """Rows that may not run a second time, whatever becomes of their results."""
         self._attempts = {}
