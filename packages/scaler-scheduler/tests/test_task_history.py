@@ -11,6 +11,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.task_history import NO_HISTORY, Failures, History, read_history, with_history
+from scaler_scheduler.group_shares import parse_shares
 
 
 def asking(history: History = NO_HISTORY, **options: Any) -> bytes:
@@ -218,4 +219,77 @@ def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
     statuses = {number: status for number, (status, _) in client.results().items()}
     expected = {"answered": m.Status.SUCCESS, "given back": m.Status.SKIPPED}
     assert statuses[1] == expected.get(how, m.Status.CANCELED)
+    assert kept == {}
+
+
+def test_what_leaves_once_more_without_being_announced_again_is_counted_on() -> None:
+    """A worker could not read what it was sent, and its client sends it in another way."""
+    harness, client, agent = cluster()
+    history = History((8.0,), {1: Failures(2, 5)})
+    client.submit(options=asking(history, retries=3, deadline_seconds=10))
+    (task,) = agent.tasks()
+    assert task == (client.id, 1, 6)
+    agent.answer([task], m.Status.RETRY, b"third")
+    assert [said.payloads.split() for said in client.take(m.ResultBatch)] == [[b"3"]]
+    harness.advance(2.1, step=0.1)
+    assert len(agent.take(m.TaskCancel)) == 1
+
+
+def test_linked_rows_that_come_under_other_numbers_are_counted_on() -> None:
+    harness, client, agent = cluster()
+    (needed,) = client.submit()
+    history = History((8.0,), {2: Failures(1, 1)})
+    client.next_number += 1
+    linked = m.GraphSubmit(
+        client.id,
+        2,
+        (FUNCTION,),
+        Packed.of([b"P"]),
+        dependency_counts=[1],
+        dependencies=[1],
+        wanted=[0],
+        earlier=[needed],
+        options=asking(history, retries=1, deadline_seconds=10),
+    )
+    client.send(linked)
+    agent.answer(agent.tasks())
+    agent.answer(agent.tasks(), m.Status.RETRY, b"last")
+    assert client.results()[2] == (m.Status.FAILED, b"last")
+    assert harness.core._state.clients[client.id].retried_before == {}
+
+
+@pytest.mark.parametrize("how", ["asked for its values", "refused", "cancelled"])
+def test_nothing_is_kept_of_rows_between_that_failed_before(how: str) -> None:
+    """Of a graph that needs a task which is not known; only its last row is wanted."""
+    shares = {"shares": parse_shares(["default=1:max_waiting=1"])} if how == "refused" else {}
+    harness = Harness(recovery_grace_seconds=1, **shares)
+    client = Client(harness, "client")
+    client.define()
+    kept = harness.core._state.clients[client.id].retried_before
+    if how == "refused":
+        client.submit(3)
+    is_again = how == "cancelled"
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            11,
+            (FUNCTION,),
+            Packed.of([b"P"] * 2),
+            dependency_counts=[1, 1],
+            dependencies=[2, 0],
+            wanted=[1],
+            earlier=[5],
+            flags=m.TaskFlag.REANNOUNCED if is_again else 0,
+            options=asking(History((1.0,), {11: Failures(1, 1), 12: Failures(1, 2)}), retries=3),
+        )
+    )
+    if is_again:
+        assert set(kept) == {11, 12}
+        client.send(m.TaskCancel(client.id, [12]))
+    statuses = {
+        "asked for its values": m.Status.SKIPPED,
+        "refused": m.Status.GROUP_LIMIT,
+        "cancelled": m.Status.CANCELED,
+    }
+    assert client.results()[12][0] == statuses[how]
     assert kept == {}

@@ -7,6 +7,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from scaler.client.object_channel import ObjectChannel
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.task_history import read_history
 
 GATES: dict[str, threading.Event] = {}
 """Open for tasks of `InProcessCluster`, which runs them in this process."""
@@ -452,6 +454,35 @@ def test_items_that_maps_refuse(cluster: InProcessCluster, client: Client, gate:
 def test_a_map_of_many_futures(client: Client) -> None:
     futures = [client.submit(add, number) for number in range(1000)]
     assert client.map(abs, futures) == list(range(1000))
+
+
+@pytest.mark.parametrize("kind", ["call", "graph"])
+def test_what_is_submitted_anew_counts_on(
+    kind: str, client: Client, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler that was started anew does not know what a task needs: it comes again, with the values."""
+    sent: list[m.GraphSubmit] = []
+    take = InProcessCluster._on_graph
+
+    def give_back_once(self: InProcessCluster, of: Any, message: m.GraphSubmit) -> None:
+        sent.append(message)
+        # As if those that it needs were not known.
+        take(self, of, message if len(sent) > 1 else replace(message, earlier=[99]))
+
+    monkeypatch.setattr(InProcessCluster, "_on_graph", give_back_once)
+    needed = client.submit(after_gate, 3)
+    with_limits = client.with_options(deadline_seconds=1000)
+    if kind == "call":
+        future = with_limits.submit(add, needed, 4)
+    else:
+        future = client.get({"a": (add, needed, 4), "b": (add, "a", 0)}, ["b"], block=False, deadline_seconds=1000)["b"]
+    wait_until(lambda: bool(sent))
+    gate.set()
+    assert future.result(10) == 7
+    wait_until(lambda: len(sent) > 1)
+    (waited,) = [read_history(message.options, 1).waited for message in sent[1:]]
+    assert waited
+    assert waited[0] > 0
 
 
 @pytest.mark.parametrize("is_done", [False, True])

@@ -11,6 +11,7 @@ import pytest
 from scaler.core import ClientCore, effects, events, task_sender, tasks
 from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
+from scaler.core.task_history import FEW, Before
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_BYTES, WINDOW_TASKS
 from scaler.core.tasks import AGAIN_TASKS_MAX, BATCH_TASKS_MAX, NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
@@ -21,6 +22,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
+from scaler_protocol.wire.task_history import Failures, read_history
 from scaler_protocol.wire.task_lists import PORTION_ROWS
 
 CLIENT = b"c" * 16
@@ -1056,6 +1058,110 @@ def test_a_deadline_ends_a_whole_graph_and_what_needs_a_task_while_no_scheduler_
     assert list(completed.numbers) == [first, first + 2]
     assert list(completed.reported.statuses) == [m.Status.TIMED_OUT] * 2
     assert not core.unanswered_count
+
+
+def asking_to_count(**options: Any) -> bytes:
+    return encode_record(NO_OPTIONS.with_given(options, "test"))
+
+
+def retry_notice(number: int, attempt: int, count: bytes) -> m.ResultBatch:
+    return m.ResultBatch(CLIENT, [number], [attempt], Packed.of([count]), [m.Status.RETRY])
+
+
+def linked_graph(options: bytes, rows: int = 1) -> m.GraphSubmit:
+    """A graph whose first row needs a task that was submitted before; the last row is wanted."""
+    counts, needs = [1] * rows, [rows, *range(rows - 1)]
+    payloads = Packed.of([b"row"] * rows)
+    graph = m.GraphSubmit(CLIENT, 0, (FUNCTION,), payloads, counts, needs, [rows - 1], earlier=[1])
+    return replace(graph, options=join_records([options]))
+
+
+def test_a_graph_that_is_submitted_anew_has_its_deadline_and_its_failures(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    """The scheduler, which was started anew, does not know what it needs any more, and asks for the values."""
+    submit(core)
+    first = core.submit_graph(linked_graph(asking_to_count(deadline_seconds=30, retries=3), rows=2), ["last row"])
+    core.flush()
+    scheduler.exchange(1.0)
+    scheduler.send(retry_notice(first, 1, b"1"), 2.0)
+    scheduler.send(retry_notice(first + 1, 4, b"2"), 3.0)
+    scheduler.answer([first + 1], 11.0, payloads=[(1).to_bytes(8, "little")], statuses=[m.Status.SKIPPED])
+    anew = linked_graph(asking_to_count(deadline_seconds=30, retries=3), rows=3)
+    before = Before(first, {1: first, 2: first + 1})
+    now = core.submit_graph(anew, ["last row"], before=before)
+    core.flush()
+    (sent,) = [message for message in scheduler.exchange(11.0) if isinstance(message, m.GraphSubmit)]
+    assert not sent.flags & m.TaskFlag.REANNOUNCED
+    history = read_history(sent.options, 1)
+    assert history.waited == pytest.approx([9.0])
+    assert history.failures == {now + 1: Failures(1, 1), now + 2: Failures(2, 4)}
+    # Nobody answers any more: its time is over when it would have been.
+    for at in (20.0, 29.0, 30.9):
+        core.handle(events.Tick(), at)
+        scheduler.exchange(at)
+    assert core.is_unanswered(now + 2)
+    core.handle(events.Tick(), 32.1)
+    assert not core.is_unanswered(now + 2)
+
+
+def test_a_graph_that_is_submitted_anew_without_such_options_says_nothing(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    first = core.submit_graph(linked_graph(b""), ["row"])
+    core.flush()
+    scheduler.exchange(1.0)
+    scheduler.answer([first], 5.0, payloads=[(1).to_bytes(8, "little")], statuses=[m.Status.SKIPPED])
+    core.submit_graph(linked_graph(b""), ["row"], before=Before(first, {0: first}))
+    core.flush()
+    (sent,) = [message for message in scheduler.exchange(5.0) if isinstance(message, m.GraphSubmit)]
+    assert sent.options == b""
+
+
+def test_a_task_whose_arguments_could_not_be_read_has_its_deadline_and_its_failures(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    (number,) = submit(core, options=asking_to_count(deadline_seconds=30, retries=3))
+    core.flush()
+    scheduler.exchange(1.0)
+    core.handle(events.Tick(), 1.0)
+    scheduler.exchange(1.0)
+    scheduler.send(retry_notice(number, 2, b"1"), 5.0)
+    sent = scheduler.answer([number], 11.0, payloads=[b"no"], statuses=[m.Status.UNREADABLE])
+    (again,) = [message for message in sent if isinstance(message, m.TaskBatch)]
+    assert not again.flags & m.TaskFlag.REANNOUNCED
+    history = read_history(again.options, 1)
+    assert history.waited == pytest.approx([10.0])
+    assert history.failures == {number: Failures(1, 2)}
+
+
+@pytest.mark.parametrize("how", ["alone", "ahead", "as graphs"])
+def test_of_tasks_that_have_ended_no_time_is_kept(core: ClientCore, scheduler: Scheduler, how: str) -> None:
+    """A program that submits one task after the other may do so for years."""
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([1], 0.2)
+    for count in range(2 * FEW):
+        now = 0.3 + count / 1000
+        if how == "ahead":
+            number = core.take_number()
+            task = Task(core.group(options=asking(3600.0)), FUNCTION, b"payload", (), "future")
+            found = core.message_ahead(number, task)
+            assert found is not None
+            scheduler.peer.receive(*found, now)
+            core.submit_ahead(number, task, found[1])
+        elif how == "alone":
+            (number,) = submit(core, options=asking(3600.0))
+            core.flush()
+        else:
+            graph = graph_of(1, [0])
+            graph.options = join_records([asking(3600.0)])
+            number = core.submit_graph(graph, ["row"])
+            core.flush()
+        scheduler.exchange(now)
+        scheduler.answer([number], now)
+    assert core._table.history.entries_count <= FEW + 10
 
 
 @pytest.mark.parametrize("has_left", [True, False])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler.core.task_history import FEW, TaskHistory
+from scaler.core.task_history import FEW, Before, TaskHistory
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
@@ -57,3 +57,24 @@ def test_what_has_ended_is_forgotten_once_it_is_much() -> None:
     history.forget_ended(0, lambda number: number == 5)
     options = history.added_to(join_records([DEADLINE] * 2), (4, 5), (4, 5))
     assert read_history(options, 2) == ((0.0, 2.0), {5: Failures(1, 1)})
+
+
+def test_what_is_to_be_submitted_anew_is_kept_until_then() -> None:
+    history = TaskHistory()
+    count = 2 * FEW
+    for number in range(count):
+        history.note_left(number, DEADLINE)
+        history.note_failures(note(number, 1, b"1"))
+    history.set_time(1.0)
+    history.note_returned(range(count))
+    options = join_records([DEADLINE])
+    for number in range(count):
+        first = count + number
+        assert history.move(Before(number, {0: number}), first, options)
+        history.forget_ended(0, range(count, first + 1).__contains__)
+    history.set_time(3.0)
+    last = history.added_to(options, (first,), (first,))
+    assert read_history(last, 1) == ((2.0,), {first: Failures(1, 1)})
+    assert history.entries_count <= 2 * count
+    history.forget_ended(0, lambda number: False)
+    assert not history

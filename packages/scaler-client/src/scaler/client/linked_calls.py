@@ -18,6 +18,7 @@ from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.object_reference import InnerReferences
 from scaler.client.object_uses import take_out_inner
+from scaler.core.task_history import Before
 from scaler.core.tasks import TaskGroup
 from scaler.errors import ClientCancelledException, ScalerError, SerializationError
 from scaler.serialization.arguments import Packer
@@ -127,6 +128,8 @@ class _Call:
         """Each with one use, which ends with this."""
         self._carried = carried
         self._future = future
+        self._first_number = 0
+        """That of its first row, where it was submitted last."""
 
     # --- asked for by the scheduler
 
@@ -154,7 +157,11 @@ class _Call:
             if one.has_ended and one.failed:
                 future.end_failed_by(one)
                 return
-        self._engine.tasks.submit_graph(self._message(), [future], waits=waits and bool(self.inputs))
+        number, message = future.number, self._message()
+        row = len(message.payloads) - 1
+        before = Before(self._first_number, {row: number}) if number else None
+        submit = self._engine.tasks.submit_graph
+        self._first_number = submit(message, [future], waits=waits and bool(self.inputs), before=before)
 
     def _message(self) -> m.GraphSubmit:
         """Return the call as a row that needs earlier tasks. What is done by now, or became so meanwhile, goes with it."""

@@ -14,6 +14,7 @@ from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.linked_calls import end_with, passed_on, require_own_future, submit_when_done
 from scaler.core.graph import OUTSIDE_FIRST
+from scaler.core.task_history import Before
 from scaler.errors import ClientCancelledException
 from scaler.serialization.arguments import Packer
 from scaler_protocol.payloads.framing import frame_arguments, identity
@@ -53,6 +54,8 @@ class LinkedGraph:
         self._futures = futures
         self._carried = carried
         self._waits = False
+        self._before: Before | None = None
+        """As what it was submitted last, by row of `graph`; None also where its tasks ask for nothing that counts on."""
 
     def send_values_of(self, numbers: Sequence[int]) -> None:
         """See `LinkedCall`. Each of the futures is asked."""
@@ -80,7 +83,14 @@ class LinkedGraph:
             self._waits = True
             submit_when_done(self, pending)
             return
-        self._engine.tasks.submit_graph(self._message(rows, sorted(futures)), [futures[row] for row in sorted(futures)])
+        message, places = self._message(rows, sorted(futures))
+        before = self._before
+        if before is not None:
+            before = Before(before.first_number, {places[row]: before.numbers[row] for row in rows})
+        tokens = [futures[row] for row in sorted(futures)]
+        first = self._engine.tasks.submit_graph(message, tokens, before=before)
+        if message.options:
+            self._before = Before(first, {row: first + places[row] for row in rows})
 
     def _rows_left(self) -> dict[int, list[int]]:
         """Return what each row needs, but for rows that need what has failed or was cancelled: these end."""
@@ -115,8 +125,8 @@ class LinkedGraph:
         else:
             future.end_failed_by(culprit)
 
-    def _message(self, rows: Mapping[int, list[int]], wanted: Sequence[int]) -> m.GraphSubmit:
-        """Return the graph with these rows, behind rows that pass on the values of what is done by now."""
+    def _message(self, rows: Mapping[int, list[int]], wanted: Sequence[int]) -> tuple[m.GraphSubmit, Mapping[int, int]]:
+        """Return the graph with these rows, behind rows that pass on the values of what is done by now, and their places."""
         engine, packer, graph = self._engine, self._packer, self._graph
         named = {one for needs in rows.values() for one in needs if one >= OUTSIDE_FIRST}
         outside = {one: self._needed[one - OUTSIDE_FIRST] for one in sorted(named)}
@@ -151,7 +161,7 @@ class LinkedGraph:
             if passing_on.function_id not in functions:
                 functions = (*functions, passing_on.function_id)
             indexes = [functions.index(passing_on.function_id)] * values + indexes
-        return replace(
+        message = replace(
             graph,
             functions=functions,
             payloads=PackedColumn.of(payloads),
@@ -164,6 +174,7 @@ class LinkedGraph:
             earlier=[outside[one].number for one in earlier],
             **carried_columns([self._carried] * count),
         )
+        return message, places
 
 
 def _is_known(future: ScalerFuture) -> bool:

@@ -16,6 +16,7 @@ from scaler.client.sleepers import Sleepers
 from scaler.client.stored_results import LeftAnswer
 from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core.client_core import Submission
+from scaler.core.task_history import Before
 from scaler.core.task_sender import BATCH_TASKS_MIN
 from scaler.core.tasks import Task, TaskGroup
 from scaler.serialization.pickled import Pickled
@@ -137,11 +138,18 @@ class TaskIntake:
         return False
 
     def submit_graph(
-        self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False, waits: bool = False
+        self,
+        submit: m.GraphSubmit,
+        tokens: Sequence[object],
+        *,
+        keeps: bool = False,
+        waits: bool = False,
+        before: Before | None = None,
     ) -> int:
         """Submit a graph and return its first number; `tokens` has one element per wanted row. Raises as `submit`.
 
-        `keeps`: answers that are objects are not fetched, see `Graph.keeps`. `waits`: for permission, as `submit`.
+        `keeps`: answers that are objects are not fetched, see `Graph.keeps`. `waits`: for permission, as `submit`. `before`: see
+        `ClientCore.submit_graph`.
         """
         self._owner.check_process()
         self._admission.require_usable()
@@ -151,7 +159,7 @@ class TaskIntake:
         for row, token in zip(submit.wanted, tokens, strict=True):
             if isinstance(token, ScalerFuture):
                 token.number = first + row
-        self._steps.do(partial(self._take_graph, submit, tokens, keeps))
+        self._steps.do(partial(self._take_graph, submit, tokens, keeps, before))
         return first
 
     def cancel(self, numbers: Sequence[int]) -> None:
@@ -237,14 +245,14 @@ class TaskIntake:
         number, function, task = submission
         return number, function, task._replace(objects=self._take_over(task.objects))
 
-    def _take_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], keeps: bool) -> None:
+    def _take_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], keeps: bool, before: Before | None) -> None:
         core = self._core
         if core.unusable is not None:
             for token in tokens:
                 self._owner.perform_later(partial(fail, token, _copy_of(core.unusable)))
             return
         submit.objects = self._take_over(submit.objects)
-        core.submit_graph(submit, tokens, keeps=keeps)
+        core.submit_graph(submit, tokens, keeps=keeps, before=before)
         core.flush()
 
     def take_cancel(self, numbers: Collection[int]) -> None:

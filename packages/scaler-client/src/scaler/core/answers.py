@@ -15,6 +15,7 @@ from scaler_protocol.wire.batch_rows import reported_of
 
 UNREADABLE = int(m.Status.UNREADABLE)
 RETRY = int(m.Status.RETRY)
+SKIPPED = int(m.Status.SKIPPED)
 
 
 class Answers:
@@ -44,6 +45,8 @@ class Answers:
             self._table.large.forget(numbers)
         pop = self._table.tasks.pop
         tasks = [pop(number, None) for number in numbers]
+        if len(batch.statuses) and self._table.history:
+            self._note_returned(batch, tasks)
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
         if object_rows is None and all(tasks) and not (len(batch.statuses) and UNREADABLE in batch.statuses):
@@ -60,6 +63,15 @@ class Answers:
                     self._endings.finish(task)
         if completed.tokens:
             self._outbox.add(completed)
+
+    def _note_returned(self, batch: m.ResultBatch, tasks: list[Task | None]) -> None:
+        """Rows of graphs that cannot run as they were submitted are submitted anew: what is known of them is kept until then."""
+        graphs: dict[Graph, None] = {}
+        for task, status in zip(tasks, batch.statuses, strict=True):
+            if status in (SKIPPED, UNREADABLE) and task is not None and isinstance(task.source, Graph):
+                graphs[task.source] = None
+        for graph in graphs:
+            self._table.history.note_returned(range(graph.first_number, graph.first_number + graph.rows))
 
     def _sort_out(
         self,

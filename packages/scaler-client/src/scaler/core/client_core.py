@@ -32,6 +32,7 @@ from scaler.core.holdings import Functions, ObjectUses
 from scaler.core.invariants import check_deadlines, check_graphs, check_objects, check_tasks
 from scaler.core.leases import Leases
 from scaler.core.snapshot import ClientSnapshot, snapshot_of
+from scaler.core.task_history import Before
 from scaler.core.task_sender import BATCH_TASKS_MIN, TaskSender
 from scaler.core.tasks import Task, TaskGroup, TaskTable
 from scaler.core.unsendable import tasks_in
@@ -361,16 +362,24 @@ class ClientCore:
         self._table.add_sent(number, task)
         self._connection.session.sequence(message)
 
-    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False) -> int:
+    def submit_graph(
+        self,
+        submit: m.GraphSubmit,
+        tokens: Sequence[object],
+        *,
+        keeps: bool = False,
+        before: Before | None = None,
+    ) -> int:
         """Take a graph in; return its first number. `tokens`: one per element of `submit.wanted`.
 
         `submit.first_number` is set here, unless its numbers were taken before. Each of `submit.objects` must have been held
-        once per occurrence. `keeps`: see `Graph.keeps`. Raises `unusable`.
+        once per occurrence. `keeps`: see `Graph.keeps`. `before`: where its tasks were submitted before, under numbers that
+        have ended; deadlines and retries count on. Raises `unusable`.
         """
         self.admission.require_usable()
         if not submit.first_number:
             submit.first_number = self._table.take_numbers(len(submit.payloads))
-        graph = self._table.add_graph(submit, list(tokens), keeps=keeps)
+        graph = self._table.add_graph(submit, list(tokens), keeps=keeps, before=before)
         if submit.earlier:
             self._spend_credit(len(submit.wanted))
         if graph.objects and self._uses.refused:

@@ -16,7 +16,7 @@ from itertools import count, islice, repeat
 from typing import NamedTuple
 
 from scaler.core.large_payloads import LargePayloads
-from scaler.core.task_history import TaskHistory
+from scaler.core.task_history import Before, TaskHistory
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
@@ -142,6 +142,8 @@ class Graph:
     """Where the next portion begins."""
     counted: int = 0
     """As so many tasks it counts among those that wait to leave."""
+    has_history: bool = False
+    """Whether its tasks had other numbers before, under which they have waited or failed."""
     canceled: list[int] = field(default_factory=list)
     """The numbers of wanted rows that were cancelled. What needs them is to end so too, also where it leaves once more."""
 
@@ -277,6 +279,7 @@ class TaskTable:
         self.tasks[number] = task
         if task.source.has_options:  # type: ignore[union-attr]
             self.history.note_left(number, task.source.options)  # type: ignore[union-attr]
+            self._forget_ended()
         self._newest = number
 
     def clear(self) -> None:
@@ -291,9 +294,13 @@ class TaskTable:
             group.pending.clear()
             group.again.clear()
 
-    def add_graph(self, submit: m.GraphSubmit, tokens: list[object], *, keeps: bool = False) -> Graph:
+    def add_graph(
+        self, submit: m.GraphSubmit, tokens: list[object], *, keeps: bool = False, before: Before | None = None
+    ) -> Graph:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
         graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted), keeps=keeps)
+        if before is not None and submit.options:
+            graph.has_history = self.history.move(before, submit.first_number, submit.options)
         self.graphs[submit.first_number] = graph
         self._let_leave(graph)
         for row, token in zip(submit.wanted, tokens, strict=True):
@@ -382,7 +389,8 @@ class TaskTable:
                 batch = self.batch(group, numbers, tasks, flags)
                 if not group.has_options:
                     return batch, partial(queue.drop, count)
-                if again:
+                if again or self.history.knows(numbers):
+                    # A worker could not read the payloads of those that are known and not announced again.
                     batch.options = self.history.added_to(batch.options, numbers, numbers)
                 return batch, partial(self._mark_asking_left, queue, count, numbers, tasks)
             queue.drop(count)
@@ -395,7 +403,13 @@ class TaskTable:
         queue.drop(count)
         for number, task in zip(numbers, tasks, strict=True):
             self.history.note_left(number, task.source.options)  # type: ignore[union-attr]
-        self.history.forget_ended(len(self.tasks) + sum(graph.rows for graph in self.graphs.values()), self._is_open)
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        if self.history.may_forget:
+            self.history.forget_ended(
+                len(self.tasks) + sum(graph.rows for graph in self.graphs.values()), self._is_open
+            )
 
     def _is_open(self, number: int) -> bool:
         """Whether this is the number of an unanswered task, or of a row of an unanswered graph."""
@@ -427,14 +441,16 @@ class TaskTable:
         # Some may have been cancelled since.
         portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
         portion.object_sizes = self._sizes_of(portion.objects)
-        if graph.again:
-            rows = range(submit.first_number, submit.first_number + graph.rows) if not portion.first_row else ()
+        if submit.options and (graph.again or graph.has_history or self.history.knows((submit.first_number,))):
+            is_first = not portion.first_row and (graph.again or graph.has_history)
+            rows = range(submit.first_number, submit.first_number + graph.rows) if is_first else ()
             portion.options = self.history.added_to(submit.options, (submit.first_number,), rows)
         return portion, partial(self._mark_left, graph, place)
 
     def _mark_left(self, graph: Graph, place: Place) -> None:
         graph.mark_left(place)
         self.history.note_left(graph.first_number, graph.submit.options)
+        self._forget_ended()
         if not (graph.pending or graph.again):
             self.has_left(graph)
 

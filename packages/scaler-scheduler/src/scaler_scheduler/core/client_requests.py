@@ -121,14 +121,16 @@ class ClientRequests:
         if not client.tasks.keys().isdisjoint(numbers):
             # In a session nothing arrives twice; a number used twice is the client's mistake, the first use stands.
             tasks = [task for task in tasks if task.number not in client.tasks]
-        history = NO_HISTORY
-        if batch.options and batch.flags & m.TaskFlag.REANNOUNCED:
-            history = self._history_of(client, batch.options, len(numbers))
-            self._lifecycle.note_failures_before(client, history.failures, set(numbers))
         if self._is_limited:
             self._credits.use(client, len(tasks), now)
         if self._group_limits is not None and not batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._group_limits.admit(client, tasks, now)
+        history = NO_HISTORY
+        if batch.options:
+            # One may have left before and be announced for the first time: where a worker could not read what was sent with it.
+            history = self._history_of(client, batch.options, len(numbers))
+            if history.failures:
+                self._lifecycle.note_failures_before(client, history.failures, {task.number for task in tasks})
         self._lifecycle.enter(client, tasks)
         if client.has_asks:
             waited = dict(zip(numbers, history.waited, strict=True)) if history.waited else {}
@@ -162,6 +164,12 @@ class ClientRequests:
         else:
             options = self._options(client, message, m.TaskKind.CALL, flags)
         client.places.note_sizes(message.objects, message.object_sizes)
+        limits = None if message.flags & m.TaskFlag.REANNOUNCED else self._group_limits
+        if len(message.earlier):
+            if self._is_limited:
+                self._credits.use(client, len(message.wanted), now)
+            if limits is not None and limits.refuses_linked(client, message):
+                return
         if client.has_asks:
             first = message.first_number + message.first_row
             here = range(first, first + len(message.payloads))
@@ -169,12 +177,7 @@ class ClientRequests:
             whole = range(message.first_number, message.first_number + max(message.row_count, len(message.payloads)))
             self._lifecycle.note_failures_before(client, history.failures, whole)
             self._deadlines.note_rows(options, here, now - sum(history.waited))
-        limits = None if message.flags & m.TaskFlag.REANNOUNCED else self._group_limits
         if len(message.earlier):
-            if self._is_limited:
-                self._credits.use(client, len(message.wanted), now)
-            if limits is not None and limits.refuses_linked(client, message):
-                return
             self._linked_recovery.take(message, options, now)
             return
         refusal = b""

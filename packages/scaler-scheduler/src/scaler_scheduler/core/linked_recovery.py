@@ -185,7 +185,9 @@ class LinkedRecovery:
 
     def _stop(self, client: ClientRecord, message: m.GraphSubmit) -> None:
         """Nobody wants these rows any more: stop what agents say they hold. Those that have yet to say so are told then."""
-        for number in range(message.first_number, message.first_number + len(message.payloads)):
+        numbers = range(message.first_number, message.first_number + len(message.payloads))
+        self._lifecycle.forget_failures(client, numbers)
+        for number in numbers:
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
                 self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))

@@ -99,7 +99,8 @@ class LinkedRows:
         numbers = [message.first_number + row for row in message.wanted]
         payloads = Packed.of([b"".join(number.to_bytes(8, "little") for number in unknown)] * count)
         skipped = [m.Status.SKIPPED] * count
-        self._lifecycle.forget_failures(client, numbers)
+        first = message.first_number
+        self._lifecycle.forget_failures(client, range(first, first + len(message.payloads)))
         self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
 
     def end_unclaimed(self, client: ClientRecord, message: m.GraphSubmit, text: bytes) -> None:
