@@ -193,6 +193,40 @@ def test_a_future_that_is_cancelled_stops_no_task() -> None:
     assert status(client)["done"] == 1
 
 
+def test_nobody_waits_for_tasks_for_a_client_that_has_gone() -> None:
+    """Programs that look at a job come and go while its tasks run for days."""
+    harness, client, agent = started()
+    submit(client, b"P1", b"P2")
+    for count in range(3):
+        looks = Client(harness, f"looks {count}")
+        follow(looks, 0, 1)
+        looks.send(m.Goodbye("seen"))
+    jobs = harness.core._jobs
+    assert {one for waiting in jobs._by_name["job"].followers.values() for one, _ in waiting} == {client.id}
+    agent.run_all()
+    assert len(client.results()) == 2
+    client.send(m.Goodbye("done"))
+    assert not jobs._followed
+    assert not jobs.due
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_client_that_comes_back_is_answered_once(has_ended: bool) -> None:
+    """Its session was given up, and it announces what it waits for in the next one."""
+    harness, client, agent = started()
+    submit(client, b"P1")
+    follower = Client(harness, "follower")
+    (number,) = follow(follower, 0)
+    follower.send(m.Goodbye("asleep"))
+    if has_ended:
+        agent.run_all()
+    back = Client(harness, "follower")
+    back.next_number = number
+    follow(back, 0)
+    agent.run_all()
+    assert list(back.results()) == [number]
+
+
 def test_a_task_that_is_tried_again_has_not_ended() -> None:
     _, client, agent = started(keeps_jobs=True)
     record = encode_record(NO_OPTIONS._replace(detached=True, name="job", retries=Retries(1, on=("Exception",))))

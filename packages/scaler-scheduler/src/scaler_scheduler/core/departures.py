@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
@@ -40,6 +40,11 @@ class Departures:
         self._answers = answers
         self._retained: dict[bytes, float] = {}
         """Clients that are given up, and until when their objects are kept."""
+        self._forget_client: Callable[[bytes], None]
+
+    def begin(self, forget_client: Callable[[bytes], None]) -> None:
+        """To be called first. `forget_client` ends what a client, by its id, waits for beside its tasks."""
+        self._forget_client = forget_client
 
     def remove(self, record: PeerRecord, reason: str, now: float, *, counted: bool, retain: bool = False) -> None:
         """End a peer's session and everything that belongs to it.
@@ -101,6 +106,7 @@ class Departures:
         self._inside_tasks.pop(client.id, None)
         self._lifecycle.drop_all(client)
         self._locks.drop_client(client.id)
+        self._forget_client(client.id)
         if self._groups is not None:
             self._groups.remove(client)
         has_serializer = client.has_serializer

@@ -115,6 +115,7 @@ class SchedulerCore:
             self._jobs,
         )
         self._jobs.begin(requests.take_tasks, requests.cancel_tasks, self._departures.remove_job)
+        self._departures.begin(self._jobs.forget_client)
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._lock_requests = LockRequests(state)
         self._output_questions = OutputQuestions(state)

@@ -64,6 +64,8 @@ class Jobs:
         self.due = self._following.due
         """Answers that have not left, by client. Only to be looked at, too."""
         self.saving = Saving(state.clients, state.outbox, is_on=state.config.journals_wait)
+        self._followed: dict[bytes, set[bytes]] = {}
+        """By client: the jobs of which it waits for tasks, or has."""
         self._absent_since: dict[bytes, float] = {}
         self._unchecked: set[bytes] = set()
         """Restored jobs with results in object storage, of which it is not known yet whether they are there."""
@@ -317,6 +319,7 @@ class Jobs:
             raise _RefusedError(f"job {job.name!r} has {len(job.rows)} tasks, and none at position {position}")
         if job.rows[position].state is RowState.OPEN:
             job.followers.setdefault(position, []).append((client.id, number))
+            self._followed.setdefault(client.id, set()).add(job.id)
         else:
             self._following.answer_with_row(job, position, client.id, number)
 
@@ -331,6 +334,18 @@ class Jobs:
                 stay = [one for one in waiting if one[0] != client.id or one[1] not in wanted]
                 for _, number in set(waiting).difference(stay) if len(stay) < len(waiting) else ():
                     self._following.answer(client.id, partial(Answer, number, m.Status.CANCELED, b""))
+                if stay:
+                    job.followers[position] = stay
+                else:
+                    del job.followers[position]
+
+    def forget_client(self, client_id: bytes) -> None:
+        """A client's session has ended: nobody waits for these. Should it come back, it announces anew what it waits for."""
+        self.due.pop(client_id, None)
+        for job_id in self._followed.pop(client_id, ()):
+            job = self._by_id.get(job_id)
+            for position, waiting in list(job.followers.items()) if job is not None else ():
+                stay = [one for one in waiting if one[0] != client_id]
                 if stay:
                     job.followers[position] = stay
                 else:
