@@ -344,7 +344,9 @@ class Jobs:
         self.due.pop(client_id, None)
         for job_id in self._followed.pop(client_id, ()):
             job = self._by_id.get(job_id)
-            for position, waiting in list(job.followers.items()) if job is not None else ():
+            if job is None:
+                continue
+            for position, waiting in list(job.followers.items()):
                 stay = [one for one in waiting if one[0] != client_id]
                 if stay:
                     job.followers[position] = stay
