@@ -1,6 +1,6 @@
 """`python -m simulation --seed N --steps M [--seeds K]`: runs K seeds from N on, replays the first failure and tells it.
 
-No seed draws options, groups, a standby or counted resources: `--with` adds them to every run.
+No seed draws options, groups, a standby or counted resources: `--with` adds them to every run, and what seeds draw for some.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 import time
 import traceback
 from collections import Counter
+from typing import Any
 
-from simulation.cluster import Cluster, additions
+from simulation.cluster import Cluster, changes_for, choices
 from simulation.ledger import SimulationError
 
 STORY_LINES_MAX = 400
@@ -34,11 +35,11 @@ def main() -> int:
         dest="added",
         action="append",
         default=[],
-        choices=additions(),
+        choices=choices(),
         help="have this in every run as well; may be given several times",
     )
     arguments = parser.parse_args()
-    changes = dict.fromkeys(arguments.added, True)
+    changes = changes_for(arguments.added)
     failed: list[int] = []
     ends: Counter[str] = Counter()
     storage: Counter[str] = Counter()
@@ -76,7 +77,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def report(seed: int, steps: int, changes: dict[str, bool]) -> None:
+def report(seed: int, steps: int, changes: dict[str, Any]) -> None:
     """Run a failing seed again and tell the story of the task concerned."""
     cluster = Cluster(seed, telling=True, changes=changes)
     try:
@@ -87,7 +88,7 @@ def report(seed: int, steps: int, changes: dict[str, bool]) -> None:
         print("\n".join(lines[-STORY_LINES_MAX:]))
         traceback.print_exc()
         print(f"\nseed {seed} failed at step {cluster.clock.steps}, {cluster.clock.now:.6f} s: {error}")
-        added = "".join(f" --with {name}" for name in changes)
+        added = "".join(f" --with {name}" for name, value in changes.items() if value is True)
         print(f"replay: python -m simulation --seed {seed} --steps {steps}{added}")
         return
     print(f"seed {seed} failed, and passes when it is told: the run is not deterministic")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from random import Random
@@ -60,6 +60,9 @@ AT_HOME_SHARE = 0.75
 
 REACHABLE_SHARE = 0.8
 """Of these, those whose stores other hosts reach."""
+
+HOMES_CHANGES = {"agents": 3, "home_memory_bytes": 3_000}
+"""Where stores on hosts are added to a run: they need several hosts, and spill over early."""
 
 GROUPS = parse_shares(["pricing=3", "research=1:max_running=1", "default=0.5:max_running=2"])
 """Where applications are in groups."""
@@ -194,6 +197,21 @@ class Plan:
 def additions() -> list[str]:
     """Return what no seed draws, and tests and the command line add to a run: the names of the plan's fields."""
     return [field.name for field in fields(Plan) if field.default is False]
+
+
+def choices() -> list[str]:
+    """Return all that may be added to a run, with what no seed draws in front: the names of the plan's fields."""
+    drawn = [field.name for field in fields(Plan) if field.type == "bool" and field.default is not False]
+    # A disk goes with limits.
+    return [*additions(), *(name for name in drawn if name not in ("spills", "disk_faults"))]
+
+
+def changes_for(names: Iterable[str]) -> dict[str, Any]:
+    """Return the changes to a plan that add what has these names, of `choices`."""
+    changes: dict[str, Any] = dict.fromkeys(names, True)
+    if "homes" in changes:
+        changes |= HOMES_CHANGES
+    return changes
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from scaler_protocol.wire import messages as m
 from simulation.__main__ import report
-from simulation.cluster import Cluster, Plan, additions, objects_held_by
+from simulation.cluster import Cluster, Plan, additions, changes_for, objects_held_by
 from simulation.ledger import Entry, Excuses, SimulationError
 from simulation.programs import Action, Library, value_of
 
@@ -67,11 +67,33 @@ def test_what_no_seed_draws_is_added_and_named_for_the_replay(
         raise SimulationError("as planned")
 
     monkeypatch.setattr(Cluster, "run", fail)
-    report(7, 300, {"options": True, "standby": True})
+    report(7, 300, changes_for(["options", "standby", "homes"]))
     assert seen[0].options
     assert seen[0].standby
     assert not seen[0].groups
-    assert "replay: python -m simulation --seed 7 --steps 300 --with options --with standby" in capsys.readouterr().out
+    assert seen[0].homes
+    assert seen[0].home_memory_bytes > 0
+    replay = "replay: python -m simulation --seed 7 --steps 300 --with options --with standby --with homes"
+    assert replay in capsys.readouterr().out
+
+
+EVERYTHING = [
+    "options",
+    "groups",
+    "standby",
+    "resources",
+    "kills",
+    "scheduler_dies",
+    "results_lost",
+    "homes",
+    "homes_die",
+]
+
+
+@pytest.mark.parametrize("seed", [12, 93])
+def test_what_is_rare_together(seed: int) -> None:
+    """Such runs have shown that tasks which waited for the limit of a group or of the cluster could do so for ever."""
+    Cluster(seed, changes=changes_for(EVERYTHING)).run(1000)
 
 
 def test_the_command_adds_what_no_seed_draws() -> None:
