@@ -89,7 +89,7 @@ class SchedulerProcess(Process):
             hello,
             identity,
             self.clock,
-            known_clients=lambda: m.ClientsKnown(tuple(sorted(self.core.known_clients()))),
+            known_clients=lambda: m.ClientsKnown(self.core.known_clients()),
         )
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.storage.on_message = self._on_storage_message

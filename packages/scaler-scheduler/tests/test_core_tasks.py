@@ -609,12 +609,26 @@ class TestClientsThatGo:
         client = Client(harness, "client")
         client.define()
         client.submit()
+        assert harness.core.known_clients() == (client.id,)
         harness.vanish(client)
         harness.advance(12)
         assert not harness.seen(client)
         assert harness.to_store() == []
+        # Its end has still to be told.
+        assert harness.core.known_clients() == (client.id,)
         harness.advance(31)
         assert harness.to_store() == [m.ClientGone(client.id)]
+        assert harness.core.known_clients() == ()
+
+    def test_a_client_of_which_agents_speak_is_known_until_it_did_not_come_back(self) -> None:
+        harness = Harness(client_timeout_seconds=10)
+        agent = Agent(harness, "agent")
+        absent = identity("absent")
+        agent.send(m.Inventory(absent, [1], [1], [0]))
+        assert harness.core.known_clients() == (absent,)
+        harness.advance(12)
+        assert harness.to_store() == [m.ClientGone(absent)]
+        assert harness.core.known_clients() == ()
 
     def test_objects_of_a_client_that_did_not_keep_up_are_kept_and_stay_when_it_is_back(
         self, monkeypatch: pytest.MonkeyPatch

@@ -53,7 +53,7 @@ class StoreLink:
         on_objects: Callable[[m.ObjectList], None],
         on_lost: Callable[[m.ObjectsLost, float], None],
         on_replaced: Callable[[float], None],
-        known_clients: Callable[[], frozenset[bytes]],
+        known_clients: Callable[[], tuple[bytes, ...]],
         term: int = 0,
     ) -> None:
         """Begin to connect.
@@ -73,7 +73,7 @@ class StoreLink:
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid(), term=term),
             # By its hello the server knows that there is somebody who tells it which clients have ended.
             check_seconds=CHECK_SECONDS,
-            known_clients=lambda: m.ClientsKnown(tuple(sorted(known_clients()))),
+            known_clients=lambda: m.ClientsKnown(known_clients()),
         )
         self._link = connect_as_scheduler(address, incarnation, security)
         self._asked_at = float("-inf")

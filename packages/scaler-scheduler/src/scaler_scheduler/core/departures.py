@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
@@ -130,9 +130,9 @@ class Departures:
                 self._outbox.send(agent, m.ClientGone(client_id))
 
     @property
-    def awaited(self) -> frozenset[bytes]:
+    def awaited(self) -> Collection[bytes]:
         """Clients that have ended, and whose end object storage is to hear later."""
-        return frozenset(self._retained)
+        return self._retained.keys()
 
     def expire(self, now: float) -> None:
         """Give up what is kept for clients that did not come back in time."""

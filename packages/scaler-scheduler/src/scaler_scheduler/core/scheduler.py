@@ -239,9 +239,12 @@ class SchedulerCore:
             deadline = min(deadline, self._recovery_ends_at)
         return deadline
 
-    def known_clients(self) -> frozenset[bytes]:
+    def known_clients(self) -> tuple[bytes, ...]:
         """Return the clients whose end object storage will be told. What belongs to them is kept until then."""
-        return self._departures.awaited.union(self._state.clients, self._state.recovery.absent)
+        known = dict.fromkeys(self._departures.awaited)
+        known.update(dict.fromkeys(self._state.clients))
+        known.update(dict.fromkeys(self._state.recovery.absent))
+        return tuple(known)
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless all tables agree. For tests and the simulation."""
