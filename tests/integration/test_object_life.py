@@ -267,10 +267,20 @@ def test_objects_of_a_client_that_vanished_together_with_its_scheduler(deploymen
             if lost.stdout is not None:
                 lost.stdout.close()
         # Its successor has never heard of that client; and it does not keep its own waiting.
-        client = deployment.client(deployment.scheduler("-osa", storage.address))
+        scheduler = deployment.scheduler("-osa", storage.address)
+        deployment.workers(scheduler, count=1)
+        client = deployment.client(scheduler)
         reference = send(client)
-        stored.wait_for(2, 10)
-        stored.wait_for(1, 30)
+        # No client says that a job lives: that is the scheduler's to say.
+        client.submit_verbose(os.urandom, (SIZE,), detached=True, name="kept")
+        stored.wait_for(3, 10)
+        made_at = time.monotonic()
+        stored.wait_for(2, 30)
         storage.wait_log("nobody says any more that client")
+        time.sleep(max(0.0, made_at + 15.0 - time.monotonic()))  # sleeps: longer than what nobody speaks for is kept
+        assert stored.count == 2
+        job = client.jobs()["kept"]
+        assert [len(value) for value in job.results(timeout=30)] == [SIZE]
+        job.forget()
         reference.release()
         stored.wait_for(0)
