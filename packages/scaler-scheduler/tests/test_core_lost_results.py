@@ -339,3 +339,70 @@ def test_what_was_handed_over_behind_a_row_whose_input_is_missing_comes_back(sta
     chains.answer([again], payload=b"O" + big("b"), object_positions=[0], objects=(big("b"),))
     chains.run_all()
     assert cluster.client.results() == {first + 3: (m.Status.SUCCESS, b"Presult")}
+
+
+class _Losses:
+    """Two results are lost, one after the other: that of row 0, and that of row 1, which has read it."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        # Rows 2 and 3 read these, and wait for row 4 before that.
+        self.first = submit_graph(self.cluster.client, [[], [0], [0, 4], [1, 4], []], [2, 3])
+        self.tasks = self.taken()
+        self.cluster.answer_with(self.tasks[0], big("a"))
+        self.tasks |= self.taken()
+        self.cluster.answer_with(self.tasks[1], big("b"))
+        self.cluster.lose(big("a"))
+        self.tasks |= self.taken()
+
+    def taken(self) -> dict[int, Named]:
+        return {task[1] - self.first: task for task in self.cluster.agent.tasks()}
+
+    def lose_the_second(self) -> None:
+        """Nobody needs row 0 when its only reader is cancelled, until the result of row 1 is lost."""
+        self.cluster.lose(big("b"))
+
+    def cancel_the_reader(self) -> None:
+        self.cluster.client.send(m.TaskCancel(self.cluster.client.id, [self.first + 2]))
+        assert self.cluster.client.results() == {self.first + 2: (m.Status.CANCELED, b"")}
+
+    def is_right(self) -> bool:
+        """All that waits is run, and the row that is wanted succeeds."""
+        self.cluster.agent.answer([self.tasks[4]])
+        self.cluster.agent.run_all()
+        found = self.cluster.client.results() == {self.first + 3: (m.Status.SUCCESS, b"Presult")}
+        return found and self.cluster.harness.seen(self.cluster.client)["graphs"] == []
+
+
+@pytest.mark.parametrize("lost", ["before it has stopped", "after that"])
+@pytest.mark.parametrize("ends", ["result", "return"])
+def test_a_row_that_is_stopped_as_nobody_needs_it_runs_again_when_it_is_needed(lost: str, ends: str) -> None:
+    losses = _Losses()
+    agent, client = losses.cluster.agent, losses.cluster.client
+    losses.cancel_the_reader()
+    (stop,) = agent.take(m.TaskCancel)
+    assert list(stop.numbers) == [losses.first]
+    if lost == "before it has stopped":
+        losses.lose_the_second()
+    if ends == "result":
+        agent.answer([losses.tasks[0]], m.Status.CANCELED, b"")
+    else:
+        agent.send(m.TaskReturn(client.id, [losses.first], [losses.tasks[0][2]]))
+    if lost == "after that":
+        assert agent.tasks() == []
+        losses.lose_the_second()
+    assert losses.is_right()
+
+
+def test_a_row_that_waits_and_that_nobody_needs_runs_when_it_is_needed() -> None:
+    losses = _Losses()
+    agent = losses.cluster.agent
+    agent.send(m.Drain())
+    agent.send(m.TaskReturn(losses.cluster.client.id, [losses.first], [losses.tasks[0][2]]))
+    losses.cancel_the_reader()
+    losses.lose_the_second()
+    other = Agent(losses.cluster.harness, "other", workers=20, takes_chains=False)
+    assert [number - losses.first for number in other.run_all()] == [0, 1]
+    agent.answer([losses.tasks[4]])
+    assert other.run_all() == [losses.first + 3]
+    assert losses.cluster.client.results() == {losses.first + 3: (m.Status.SUCCESS, b"Presult")}

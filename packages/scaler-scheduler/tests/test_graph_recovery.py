@@ -367,3 +367,19 @@ def test_a_row_that_may_not_run_twice_goes_on_at_its_agent_though_what_it_needed
     assert graph.client.results() == {graph.first + 1: (m.Status.SUCCESS, b"Presult")}
     assert graph.agent.tasks() == []
     assert graph.is_over()
+
+
+def test_a_row_that_an_agent_has_comes_back_when_what_it_needed_was_needed_by_nobody_else_any_more() -> None:
+    graph = Restart([[], [0], [0]], [1, 2])
+    graph.restart()
+    graph.claim(1)
+    graph.announce([1, 2])
+    graph.agent.send(m.Drain())
+    graph.wait()
+    graph.client.send(m.TaskCancel(graph.client.id, [graph.first + 2]))
+    assert graph.client.results() == {graph.first + 2: (m.Status.CANCELED, b"")}
+    graph.agent.send(m.TaskReturn(graph.client.id, [graph.first + 1], [1]))
+    graph.agent = Agent(graph.harness, "other", capacity=10)
+    assert graph.rows_run() == [0, 1]
+    assert graph.rows_answered() == [1]
+    assert graph.is_over()

@@ -136,11 +136,14 @@ class AgentReports:
                 continue
             self._lifecycle.unassign(task)
             returned.append(task)
+        wanted = []
         for task in returned:
-            if task.state is not _DROPPED and self._lifecycle.is_unwanted(task):
+            if not self._lifecycle.is_unwanted(task):
+                wanted.append(task)
+            elif task.state is not _DROPPED:
                 self._answers.answer_unwanted(task, now)
         # What needed a cancelled one has ended with it.
-        returned = [task for task in returned if task.state is not _DROPPED]
+        returned = [task for task in wanted if task.state is not _DROPPED]
         if self._monitor.listening:
             self._monitor.record(m.TaskEvent.RETURNED, returned, [task.number for task in returned], agent.name, now)
         for task in reversed(returned):

@@ -237,8 +237,18 @@ class Answers:
             self._lifecycle.requeue(task)
 
     def answer_unwanted(self, task: Task, now: float, *, began: bool = False) -> None:
-        """End an unassigned task that was stopped because its client has cancelled it, or its deadline is over."""
-        if task.number in task.options.client.overdue:
+        """End an unassigned task that was stopped because its client has cancelled it, or its deadline is over.
+
+        One that was stopped because nobody needed its result, and is needed by now, runs again.
+        """
+        if self._rows.take_stopped(task):
+            if self._rows.end_if_unneeded(task, now):
+                return
+            if task.options.runs_once:
+                self.end_once(task, "it was stopped when nobody needed its result", now)
+            else:
+                self._lifecycle.take_up_again(task)
+        elif task.number in task.options.client.overdue:
             self.answer(task, m.Status.TIMED_OUT, self.overdue(task, "was running" if began else "waited"), now)
         else:
             self.answer(task, m.Status.CANCELED, task.options.client.reasons.get(task.number, b""), now)

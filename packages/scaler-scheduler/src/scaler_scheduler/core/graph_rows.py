@@ -569,15 +569,56 @@ class GraphRows:
                 if task is None or task.agent is None:
                     if task is not None:
                         self._lifecycle.withdraw(task)
-                        self._lifecycle.drop(task, m.Status.CANCELED, now, b"")
-                    failed = graph.fail(row)
-                    status = m.Status.CANCELED if is_cancellation else m.Status.FAILED
-                    self._begin_failing(_Failure(client, graph, status, b"", 0, (), failed, _Ended()), now)
+                    self._end_unneeded_row(client, graph, row, task, now, is_cancellation=is_cancellation)
                 elif is_cancellation and not task.canceled:
+                    graph.stopped.add(row)
                     self._lifecycle.note_cancellation(task)
                     to_agents.setdefault(task.agent, []).append(task)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)
+
+    def take_stopped(self, task: Task) -> bool:
+        """Return whether an unassigned task was stopped because nobody needed its row. Once for each: the caller ends it."""
+        graph = task.graph
+        if graph is None or task.number - graph.first_number not in graph.stopped:
+            return False
+        graph.stopped.discard(task.number - graph.first_number)
+        return True
+
+    def end_if_unneeded(self, task: Task, now: float) -> bool:
+        """End an unassigned task if nobody needs its row. Return False if somebody does by now, as another result was lost."""
+        assert task.graph is not None
+        row = task.number - task.graph.first_number
+        if not task.graph.is_unneeded(row):
+            return False
+        self._end_unneeded_row(task.options.client, task.graph, row, task, now, is_cancellation=True)
+        return True
+
+    def _end_unneeded_row(
+        self,
+        client: ClientRecord,
+        graph: Graph[AgentRecord],
+        row: int,
+        task: Task | None,
+        now: float,
+        *,
+        is_cancellation: bool,
+    ) -> None:
+        """End a row that nobody needs, and the task that stands for it, which no agent and no queue has."""
+        if task is not None:
+            self._lifecycle.drop(task, m.Status.CANCELED, now, b"")
+        freed, unneeded = graph.end_unneeded(row, 0 if task is None else task.attempt)
+        self._lifecycle.forget_failures(client, (graph.first_number + row,))
+        self.free_objects(client, freed)
+        self._now = now
+        self._deliver(client, graph, sorted({*graph.dependencies_of(row)}))
+        if not self._holds_answers:
+            self._send_answers()
+        self._forget(client, graph, (row,))
+        if unneeded:
+            self._unneeded.append(_Unneeded(client, graph, deque(unneeded), is_cancellation))
+        self._give_back(client)
+        self._marks.credit_due = True
 
     def _answer_with_object(self, failure: _Failure) -> None:
         """All that a large failure has ended is told in one message: the client deletes the object with it."""

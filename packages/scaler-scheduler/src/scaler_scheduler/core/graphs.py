@@ -159,6 +159,8 @@ class Graph(Generic[Holder]):
         """Rows that run again because results were lost, or were missing, and how often it was their own that was lost."""
         self.with_inputs: set[int] = set()
         """RELEASED rows that agents have had, with their inputs, since before this scheduler: they read nothing here."""
+        self.stopped: set[int] = set()
+        """RELEASED rows that agents were told to stop, as nobody needed their results."""
         self._taken_over: set[int] = set()
         """Rows that agents have had since before this scheduler, as long as these have them: others there may be behind them."""
         self.given: set[int] = set()
@@ -447,7 +449,27 @@ class Graph(Generic[Holder]):
             self.failing -= 1
         return work
 
+    def end_unneeded(self, row: int, attempt: int) -> tuple[list[bytes], list[int]]:
+        """End a row that nobody needs, which was tried so often. Return objects nobody reads any more, and rows nobody needs now.
+
+        It counts as done, with its result dropped: should the result of a row that has read it be lost, it runs after all.
+        """
+        if self.states[row] == _WAITING:
+            self.waiting -= 1
+            attempt, _ = self.returned.pop(row, (attempt, 0))
+        self.states[row] = _DONE
+        self.unfinished -= 1
+        self.stopped.discard(row)
+        if attempt > self.attempts_before + 1:
+            self._attempts[row] = attempt
+        for dependent in self.dependents_of(row):
+            # None of them waits for it. Agents may have some with their inputs.
+            self._missing[dependent] -= 1
+        freed = self._drop_inputs_of(row)
+        return freed, [one for one in self.dependencies_of(row) if self.is_unneeded(one)]
+
     def _end(self, row: int, failed: FailedRows) -> None:
+        self.stopped.discard(row)
         if self.states[row] == _WAITING:
             self.waiting -= 1
             self.returned.pop(row, None)

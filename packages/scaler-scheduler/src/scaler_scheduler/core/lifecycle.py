@@ -199,6 +199,11 @@ class TaskLifecycle:
         if overdue:
             task.options.client.overdue.add(task.number)
 
+    def take_up_again(self, task: Task) -> None:
+        """An unassigned task was stopped, and is needed after all."""
+        task.canceled = False
+        self.requeue(task)
+
     def is_unwanted(self, task: Task) -> bool:
         """Whether a task that was not run is not to be run any more."""
         return task.canceled or task.number in task.options.client.withdrawn

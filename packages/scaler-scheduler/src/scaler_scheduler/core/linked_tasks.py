@@ -72,6 +72,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.given = set()
         self.with_inputs = set()
         self._taken_over = set()
+        self.stopped = set()
         self._once: set[int] = set()
         """Rows that may not run a second time, whatever becomes of their results."""
         self._attempts = {}
@@ -282,11 +283,19 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         return content._replace(attempt=attempt, failures=failures)
 
     def _end_done(self, row: int, result: RowResult, holders: list[Holder]) -> tuple[list[int], list[bytes]]:
+        self._forget_needs_of(row)
+        return super()._end_done(row, result, holders)
+
+    def end_unneeded(self, row: int, attempt: int) -> tuple[list[bytes], list[int]]:
+        """See `Graph.end_unneeded`."""
+        self._forget_needs_of(row)
+        return super().end_unneeded(row, attempt)
+
+    def _forget_needs_of(self, row: int) -> None:
+        """Those that needed a row and have failed meanwhile may be forgotten."""
         needed_by = self._needed_by.get(row)
         if needed_by is not None:
-            # Those that have failed meanwhile may be forgotten.
             self._needed_by[row] = [dependent for dependent in needed_by if dependent in self.states]
-        return super()._end_done(row, result, holders)
 
     def complete_stand_in(self, number: int, result: RowResult, holders: Sequence[Holder]) -> list[int]:
         """A row that has a stand-in here is done. Return the rows that this releases."""
