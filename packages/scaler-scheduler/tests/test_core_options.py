@@ -159,6 +159,24 @@ def test_a_task_that_waits_for_its_next_attempt_can_end(how: str) -> None:
     assert harness.core.unfinished_count == 0
 
 
+@pytest.mark.parametrize("ended", [m.Status.RETRY, m.Status.PROCESSOR_DIED])
+@pytest.mark.parametrize("wait_seconds", [0, 1])
+def test_a_task_that_had_begun_when_others_were_withdrawn_is_tried_again_to_the_end(
+    ended: m.Status, wait_seconds: int
+) -> None:
+    harness, client, agent = cluster()
+    (number,) = client.submit(options=asking(retries=Retries(3, wait_seconds=wait_seconds)))
+    tasks = agent.tasks()
+    client.send(m.TaskCancel(client.id, [number], waiting_only=True))
+    agent.answer(tasks, ended, b"failure")
+    harness.advance(2)
+    (task,) = agent.tasks()
+    # An agent that is to give some back, as others have nothing to do, has not begun this attempt.
+    agent.send(m.TaskReturn(client.id, [number], [task[2]]))
+    agent.answer(agent.tasks())
+    assert client.results() == {number: (m.Status.SUCCESS, b"Presult")}
+
+
 def test_objects_of_a_failure_that_nobody_gets_are_deleted() -> None:
     harness, client, agent = cluster()
     client.submit(options=asking(retries=1))

@@ -234,6 +234,7 @@ class TaskLifecycle:
 
     def delay(self, task: Task, due: float) -> None:
         """An unassigned task waits for its next attempt until it is `due`. A row looks then whether its inputs are there."""
+        self._go_on(task)
         task.state = _DELAYED
         self._timers.delay(task, due)
 
@@ -261,6 +262,7 @@ class TaskLifecycle:
 
     def requeue(self, task: Task) -> None:
         """An unassigned task is unanswered: queue it in front, or let its row wait again for its predecessors."""
+        self._go_on(task)
         if task.attempt >= ATTEMPT_MAX:
             # It travels in two bytes. Results of that long ago are not on their way any more.
             task.attempt = 0
@@ -275,6 +277,12 @@ class TaskLifecycle:
         task.state = _READY
         self._ready.add_first(task)
         self._marks.placement_due = True
+
+    def _go_on(self, task: Task) -> None:
+        """It had begun when its client wanted no result of those that had not, so it is run again like any other."""
+        withdrawn = task.options.client.withdrawn
+        if withdrawn:
+            withdrawn.discard(task.number)
 
     def withdraw(self, task: Task) -> None:
         """A task that no agent has leaves its queue for good; the caller says where it goes in the same step."""
@@ -350,6 +358,9 @@ class TaskLifecycle:
             client.overdue.discard(task.number)
         if client.reasons:
             client.reasons.pop(task.number, None)
+        if client.withdrawn:
+            # The number is that of a row, perhaps, which may run again.
+            client.withdrawn.discard(task.number)
         self._functions.unfinished[task.function] -= 1
         task.state = _DROPPED
         monitor = self._monitor
