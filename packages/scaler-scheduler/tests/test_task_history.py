@@ -179,6 +179,32 @@ def test_retries_of_a_graph_s_row_are_counted_on() -> None:
     assert client.results() == {2: (m.Status.FAILED, b"last")}
 
 
+@pytest.mark.parametrize("how", ["it is needed by nobody", "its graph is given up"])
+def test_of_rows_that_do_not_begin_nothing_is_kept(how: str) -> None:
+    harness, client, agent = cluster()
+    is_whole = how == "it is needed by nobody"
+    client.send(
+        m.GraphSubmit(
+            client.id,
+            1,
+            (FUNCTION,),
+            Packed.of([b"P"] * 3),
+            dependency_counts=[0, 1, 0],
+            dependencies=[0],
+            wanted=[2],
+            row_count=3 if is_whole else 4,
+            **again(failures=2, attempt=2, retries=3),
+        )
+    )
+    client.next_number += 4
+    kept = harness.core._state.clients[client.id].retried_before
+    assert set(kept) == {1}
+    client.send(m.GraphSubmit(client.id, 5, (FUNCTION,), Packed.of([b"P"]), [0], [], [0]))
+    harness.advance(2)
+    assert sorted(agent.run_all()) == ([3, 5] if is_whole else [5])
+    assert kept == {}
+
+
 @pytest.mark.parametrize("how", ["answered", "unread", "cancelled", "given back", "cancelled while it is held"])
 def test_of_rows_that_end_without_a_task_nothing_is_kept(how: str) -> None:
     """What has failed before a restart is looked for in each step by the checks of the core."""

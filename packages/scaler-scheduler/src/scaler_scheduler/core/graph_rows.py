@@ -136,6 +136,8 @@ class GraphRows:
             given_up = [arrival for arrival in client.arriving if not arrival.is_complete]
             client.arriving[:] = [arrival for arrival in client.arriving if arrival.is_complete]
             for arrival in given_up:
+                whole = range(arrival.first_number, arrival.first_number + arrival.row_count)
+                self._lifecycle.forget_failures(client, [n for n in client.retried_before if n in whole])
                 for row in list(arrival.followed):
                     number = arrival.first_number + row
                     if _stands_in(client, number):
@@ -226,9 +228,10 @@ class GraphRows:
                     self.fail(client, graph, row, m.Status.GROUP_LIMIT, arrival.refusal, 0, self._now)
                     yield ROOT_WORK
         yield from graph.end_unread()
-        first = graph.first_number
-        numbers = [number for number in client.retried_before if first <= number < first + graph.row_count]
-        self._lifecycle.forget_failures(client, [one for one in numbers if graph.states[one - first] == RowState.DONE])
+        # Of those that have ended so nothing is kept.
+        self._lifecycle.forget_failures(
+            client, [n for n in client.retried_before if graph.has_ended(n - graph.first_number)]
+        )
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)

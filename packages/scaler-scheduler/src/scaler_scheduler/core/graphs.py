@@ -528,6 +528,10 @@ class Graph(Generic[Holder]):
         self._readers[row] -= 1
         return () if self._readers[row] else self._drop_result(row)
 
+    def has_ended(self, row: int) -> bool:
+        """Whether this is a row, and has ended."""
+        return 0 <= row < self.row_count and self.states[row] >= _DONE
+
     def is_unneeded(self, row: int) -> bool:
         """Whether a row has not ended and nobody will read its result."""
         return self.states[row] < _DONE and not self._readers[row]

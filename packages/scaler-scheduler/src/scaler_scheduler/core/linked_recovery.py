@@ -129,6 +129,7 @@ class LinkedRecovery:
                     continue
             kept.append((message, options))
         held.messages = kept
+        held.size_bytes = sum(_size_of(message) for message, _ in kept)
 
     def _is_known(self, client: ClientRecord, message: m.GraphSubmit) -> bool:
         if not message.flags & m.TaskFlag.REANNOUNCED:

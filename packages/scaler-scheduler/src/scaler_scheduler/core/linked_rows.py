@@ -108,6 +108,7 @@ class LinkedRows:
         count = len(message.wanted)
         numbers = [message.first_number + row for row in message.wanted]
         payloads = Packed.of([text] * count)
+        self._lifecycle.forget_failures(client, numbers)
         self._outbox.send(
             client, m.ResultBatch(client.id, numbers, [0] * count, payloads, [m.Status.WORKER_DIED] * count)
         )
