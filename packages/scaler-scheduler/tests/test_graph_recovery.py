@@ -383,3 +383,19 @@ def test_a_row_that_an_agent_has_comes_back_when_what_it_needed_was_needed_by_no
     assert graph.rows_run() == [0, 1]
     assert graph.rows_answered() == [1]
     assert graph.is_over()
+
+
+@pytest.mark.parametrize("rows", [2, 20_000])
+def test_a_client_that_is_there_from_the_start_finds_what_agents_have(rows: int) -> None:
+    harness = Harness(recovery_grace_seconds=GRACE)
+    # What agents say counts for as long after their client has come as graphs wait after the start, and large ones begin later.
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    dependencies: list[list[int]] = [[] for _ in range(rows)]
+    first = submit_graph(client, dependencies, list(range(rows)), flags=m.TaskFlag.REANNOUNCED)
+    agent.send(m.Inventory(client.id, [first + rows - 1], [3], [1]))
+    harness.checks_each_step = rows < 100
+    harness.advance(GRACE + 2)
+    assert agent.take(m.TaskCancel) == []
+    agent.answer([(client.id, first + rows - 1, 3)])
+    assert client.results() == {first + rows - 1: (m.Status.SUCCESS, b"Presult")}

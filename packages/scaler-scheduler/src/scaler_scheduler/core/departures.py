@@ -137,8 +137,12 @@ class Departures:
     def expire(self, now: float) -> None:
         """Give up what is kept for clients that did not come back in time."""
         for client_id in self._recovery.expired(now):
+            client = self._clients.get(client_id)
+            if client is not None and self._rows.takes_up(client):
+                # These take their time, and have begun to wait before.
+                continue
             claims = self._recovery.drop_client(client_id)
-            if client_id in self._clients:
+            if client is not None:
                 # It is back, and did not announce these: they were answered before.
                 self._stop_claimed(client_id, claims)
                 continue

@@ -162,6 +162,12 @@ class GraphRows:
                 self._beginning.append(_Beginning(options.client, self._begin(arrival, options)))
             self.held.clear()
 
+    def takes_up(self, client: ClientRecord) -> bool:
+        """Whether a graph of a client has come again and not begun: what agents have of it has still to be looked for."""
+        return any(one.options.client is client for one in self.held) or any(
+            one.client is client for one in self._beginning
+        )
+
     @property
     def is_busy(self) -> bool:
         """Whether graphs are made ready, or rows have ended or have still to: call `end_turn`."""
