@@ -364,6 +364,17 @@ def test_a_task_at_an_agent_is_stopped_and_answered_with_what_it_did(duration: i
     assert text.endswith(said)
 
 
+def test_a_deadline_that_is_over_where_an_agent_is_lost_names_the_agent() -> None:
+    harness, client, agent = cluster()
+    (number,) = client.submit(options=asking(deadline_seconds=5))
+    harness.advance(6)
+    agent.send(m.Goodbye("its host stops"))
+    status, text = client.results()[number]
+    assert status == m.Status.TIMED_OUT
+    said = b"(deadline_seconds); it was at a worker; agent agent (pid 77 on host) was lost: its host stops"
+    assert text.endswith(said)
+
+
 def test_a_result_that_comes_while_its_task_is_stopped_is_too_late() -> None:
     harness, client, agent = cluster()
     (number,) = client.submit(options=asking(deadline_seconds=5))

@@ -228,7 +228,7 @@ class Answers:
     def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
         """An unassigned task has lost its agent: `lost` says how."""
         if self._lifecycle.is_unwanted(task):
-            self.answer_unwanted(task, now)
+            self.answer_unwanted(task, now, lost=lost)
         elif task.options.runs_once and lost:
             self.end_once(task, lost, now)
         elif task.failures >= self._config.max_task_attempts:
@@ -236,8 +236,10 @@ class Answers:
         else:
             self._lifecycle.requeue(task)
 
-    def answer_unwanted(self, task: Task, now: float, *, began: bool = False) -> None:
+    def answer_unwanted(self, task: Task, now: float, *, began: bool = False, lost: str = "") -> None:
         """End an unassigned task that was stopped because its client has cancelled it, or its deadline is over.
+
+        `lost`: how it has lost its agent, if it has; then nobody knows whether it had begun.
 
         One that was stopped because nobody needed its result, and is needed by now, runs again.
         """
@@ -249,7 +251,9 @@ class Answers:
             else:
                 self._lifecycle.take_up_again(task)
         elif task.number in task.options.client.overdue:
-            self.answer(task, m.Status.TIMED_OUT, self.overdue(task, "was running" if began else "waited"), now)
+            state = "was running" if began else "waited"
+            text = self.overdue(task, f"was at a worker; {lost}" if lost else state)
+            self.answer(task, m.Status.TIMED_OUT, text, now)
         else:
             self.answer(task, m.Status.CANCELED, task.options.client.reasons.get(task.number, b""), now)
 
