@@ -678,6 +678,29 @@ def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, sche
     assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
+@pytest.mark.parametrize("end", ["cancelled", "given up"])
+@pytest.mark.parametrize("is_of_job", [True, False])
+def test_a_large_result_that_nobody_waits_for_stays_where_it_is_its_job_s(
+    core: ClientCore, scheduler: Scheduler, end: str, is_of_job: bool
+) -> None:
+    """Storage refuses to delete it, together with all that is named beside it."""
+    (number,) = submit(core, flags=int(m.TaskFlag.DETACHED) if is_of_job else 0)
+    core.flush()
+    scheduler.exchange(0.2)
+    if end == "cancelled":
+        assert core.cancel([number]) == [number]
+    else:
+        core.handle(events.Tick(), 30.0)
+        scheduler.exchange(30.0)
+        scheduler.welcome(30.1, resumed=True)
+        assert scheduler.take(effects.Abandoned)
+    # It was on its way already.
+    scheduler.answer([number], 31.0, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
+    deleted = [effects.DeleteObjects((OBJECT_ID,))]
+    assert scheduler.take(effects.DeleteObjects) == ([] if is_of_job else deleted)
+    assert not core._answers.ended_of_jobs
+
+
 @pytest.mark.parametrize("end", ["fetched", "cancelled", "closed"])
 @pytest.mark.parametrize("is_used", [False, True])
 def test_an_answer_is_left_in_storage_until_somebody_asks(

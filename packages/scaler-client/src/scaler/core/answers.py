@@ -26,6 +26,8 @@ class Answers:
         """Answered tasks whose answer is an object: what `Completed` will say of them, without the payload."""
         self.left: dict[int, tuple[Task, effects.Completed]] = {}
         """The same of those whose answer stays in storage until somebody asks for it."""
+        self.ended_of_jobs: set[int] = set()
+        """Numbers of tasks of jobs that have left and that nobody waits for: an object that is their result is the job's."""
         self._sent_again: set[int] = set()
         """Numbers of tasks that left once more because a worker could not read their payloads; unanswered, or not long ago."""
         self._table = table
@@ -94,7 +96,9 @@ class Answers:
                 if number in self._endings.unconfirmed:
                     confirmed.append(number)
                 is_value = not statuses or statuses[row] == m.Status.SUCCESS
-                if is_object and not (is_value and self._endings.keep_for_others(number, payload[1:])):
+                if number in self.ended_of_jobs:
+                    self.ended_of_jobs.remove(number)
+                elif is_object and not (is_value and self._endings.keep_for_others(number, payload[1:])):
                     unwanted.append(payload[1:])
             elif len(statuses) and statuses[row] == UNREADABLE and self._send_again(number, task):
                 continue
@@ -121,6 +125,11 @@ class Answers:
         if unwanted:
             self._outbox.add(effects.DeleteObjects(tuple(unwanted)))
         return known
+
+    def note_ended(self, number: int, task: Task) -> None:
+        """A task that has left ends here before it is answered."""
+        if isinstance(task.source, TaskGroup) and task.source.flags & m.TaskFlag.DETACHED:
+            self.ended_of_jobs.add(number)
 
     def _send_again(self, number: int, task: Task) -> bool:
         """A worker cannot read the payload of a task where it lies: let it leave once more. False where that has not helped."""

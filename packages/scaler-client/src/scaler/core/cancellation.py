@@ -67,6 +67,7 @@ class Cancellation:
             if self._sender.has_left(number, task):
                 remote.append(number)
                 self._endings.unconfirmed[number] = task.objects
+                self._answers.note_ended(number, task)
             else:
                 if not isinstance(source, Graph) or source.submit.earlier:
                     self._admission.give_back(1)
@@ -210,6 +211,7 @@ class Cancellation:
         for number, task in self._table.tasks.items():
             if self._sender.has_left(number, task):
                 left.append(number)
+                self._answers.note_ended(number, task)
             elif not isinstance(task.source, Graph) or task.source.submit.earlier:
                 permitted += 1
         # Should the session resume, the scheduler still counts on what it has permitted and never seen.

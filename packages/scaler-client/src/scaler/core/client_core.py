@@ -557,6 +557,7 @@ class ClientCore:
         self._table.announce_again()
         # A scheduler that knows nothing of a cancelled task has nothing to confirm.
         self._endings.confirm(list(self._endings.unconfirmed))
+        self._answers.ended_of_jobs.clear()
         self._outbox.add(effects.Connected(event.welcome, False))
         if asked:
             self.ask_credit(asked)
