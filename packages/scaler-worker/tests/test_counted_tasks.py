@@ -145,6 +145,19 @@ def test_the_scheduler_hears_when_tasks_of_a_client_that_is_gone_have_ended() ->
     assert [freed.client for freed in harness.said(m.GrantsFreed)] == [CLIENT]
 
 
+def test_a_client_that_has_come_back_does_not_keep_what_its_earlier_tasks_had() -> None:
+    harness = host(slots=2)
+    harness.submit([1], **counted("gpu=1", "x"))
+    running = harness.holder(1)
+    harness.say(m.ClientGone(CLIENT))
+    harness.define()
+    harness.submit([2], **counted("gpu=1", "y"))
+    assert not harness.said(m.GrantsFreed)
+    harness.finish(running)
+    assert harness.running() == [2]
+    assert [freed.client for freed in harness.said(m.GrantsFreed)] == [CLIENT]
+
+
 def test_tasks_that_wait_for_a_device_of_a_process_that_is_being_ended_wait_here() -> None:
     harness = host(slots=2)
     harness.submit([1], **counted("gpu=1", "x"))

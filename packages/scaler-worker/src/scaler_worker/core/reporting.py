@@ -193,9 +193,12 @@ class Reporter:
         )
 
     def report_freed(self) -> None:
-        """Tell the scheduler which clients that are gone use nothing here any more. Only while a session stands."""
+        """Tell the scheduler which clients that are gone use nothing here any more. Only while a session stands.
+
+        What they have since they came back is their own again.
+        """
         state = self._state
-        held = {tasks.client for tasks, _ in self._counted_slices()}
+        held = {tasks.client for tasks, _ in self._counted_slices() if tasks.abandoned}
         for client in sorted(state.freeing - held):
             state.freeing.discard(client)
             self._connection.send(m.GrantsFreed(client))
