@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from scaler import Client
 from scaler_protocol.address import Address
@@ -40,6 +41,18 @@ LOG_TAIL_CHARACTERS = 6_000
 def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) -> Value:
     """Return the first true value of `look`; fail with `what` when there is none in time."""
     return wait_until(look, timeout_s, what=what, pause_seconds=0.02)
+
+
+def wait_for_output(captured: pytest.CaptureFixture[str], out: str, err: str) -> None:
+    """Wait until this test's program has written these texts to its standard output and error."""
+    so_far = ["", ""]
+
+    def arrived() -> bool:
+        read = captured.readouterr()
+        so_far[:] = so_far[0] + read.out, so_far[1] + read.err
+        return out in so_far[0] and err in so_far[1]
+
+    wait_for(f"{out!r} and {err!r} as output", arrived)
 
 
 def segments_of(pid: int) -> int:

@@ -28,7 +28,7 @@ from scaler_protocol.testing.security_directory import make_security_directory
 from scaler_worker.processor.descriptors import FIRST_NUMBER
 from scaler_worker.processor.records import Kind
 from scaler_worker.processor.task_loop import TaskLoop
-from tests.integration.deployment import ROOT, Deployment, wait_for
+from tests.integration.deployment import ROOT, Deployment, wait_for, wait_for_output
 from tests.integration.functions import add, process_id, sleep_and_return, square
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processors as another user")
@@ -328,15 +328,7 @@ def test_a_task_stores_nothing_for_other_clients(client: Client, fenced: Fenced)
 def test_streamed_output(fenced: Fenced, capsys: pytest.CaptureFixture[str]) -> None:
     with Client(address=fenced.address, security=fenced.keys, stream_output=True) as client:
         client.submit(talk, "said by a task").result()
-        out = err = ""
-
-        def arrived() -> bool:
-            nonlocal out, err
-            said = capsys.readouterr()
-            out, err = out + said.out, err + said.err
-            return "said by a task" in out and "said by a task" in err
-
-        wait_for("what it said", arrived)
+        wait_for_output(capsys, "said by a task", "said by a task")
 
 
 def test_the_time_limit_of_tasks(client: Client) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from scaler import Client, ProcessorDiedError
-from tests.integration.deployment import Deployment, wait_for
+from tests.integration.deployment import Deployment, wait_for, wait_for_output
 
 
 def write_and_die() -> None:
@@ -49,17 +49,9 @@ def test_flushed_output_of_a_dying_task_arrives_at_its_client(
 ) -> None:
     scheduler = deployment.scheduler("--max-task-attempts", "1")
     deployment.workers(scheduler, count=1)
-    out = err = ""
     with Client(scheduler.address, stream_output=True) as client:
         assert isinstance(client.submit(write_and_die).exception(50), ProcessorDiedError)
-
-        def arrived() -> bool:
-            nonlocal out, err
-            read = capfd.readouterr()
-            out, err = out + read.out, err + read.err
-            return "OUT" in out and "ERR" in err
-
-        wait_for("the task's output", arrived)
+        wait_for_output(capfd, "OUT", "ERR")
 
 
 def test_a_record_logged_by_a_dying_task_arrives_at_its_client(
