@@ -437,6 +437,27 @@ def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientC
     assert not scheduler.take(effects.Completed)
 
 
+def test_a_task_that_is_cancelled_before_a_new_scheduler_knows_it_is_over_at_once(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large tasks take a while until they have left once more. Nobody would confirm what the scheduler has not heard of."""
+    core.hold_object(OBJECT_ID)
+    submit(core)
+    core.submit(core.group(depth=1), FUNCTION, b"payload", (OBJECT_ID,), "with an object")
+    core.flush()
+    scheduler.exchange(0.2)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    scheduler.welcome(0.3)
+    (waits,) = core.snapshot().waiting
+    assert waits == 2
+    assert core.cancel([1, 2]) == [1, 2]
+    sent = scheduler.exchange(0.4)
+    assert [list(message.numbers) for message in sent if isinstance(message, m.TaskCancel)] == [[1]]
+    assert core.unconfirmed_among([1, 2]) == [1]
+    assert scheduler.take(effects.CancelConfirmed) == [effects.CancelConfirmed((2,))]
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+
+
 def test_a_task_cancelled_before_it_left_never_leaves(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core, 3)
     core.cancel([2])

@@ -64,7 +64,11 @@ class Cancellation:
             if isinstance(source, Graph):
                 source.canceled.append(number)
                 self._endings.finish_graph_row(source, stop=remote)
-            if self._sender.has_left(number, task):
+            if self._sender.waits_again(number, task):
+                # This session's scheduler does not know it, and would confirm nothing.
+                confirmed.append(number)
+                self._endings.release(task.objects)
+            elif self._sender.has_left(number, task):
                 remote.append(number)
                 self._endings.unconfirmed[number] = task.objects
                 self._answers.note_ended(number, task)

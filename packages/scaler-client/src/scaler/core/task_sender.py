@@ -59,6 +59,10 @@ class TaskSender:
             return task.source.has_left(number)
         return number not in task.source.pending
 
+    def waits_again(self, number: int, task: Task) -> bool:
+        """Whether an unanswered task was sent in an earlier session, and not in this one. Of graphs `has_left` knows."""
+        return not isinstance(task.source, Graph) and number in task.source.again
+
     def message_ahead(self, number: int, task: Task, position: int) -> tuple[Envelope, m.TaskBatch] | None:
         """See `ClientCore.message_ahead`."""
         connection = self._connection

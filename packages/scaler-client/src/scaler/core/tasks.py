@@ -316,6 +316,8 @@ class TaskTable:
             unsent = set(group.pending)
             pending = group.pending
             left = [n for n, task in self.tasks.items() if task.source.pending is pending and n not in unsent]
+            # Threads may have taken numbers in one order and submitted in another.
+            left.sort()
             # The queue itself stays: groups that differ in their options have it too.
             group.again.refill(left)
         for graph in self.graphs.values():
