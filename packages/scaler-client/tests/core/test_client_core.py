@@ -447,6 +447,8 @@ def test_a_task_that_is_cancelled_before_a_new_scheduler_knows_it_is_over_at_onc
     core.flush()
     scheduler.exchange(0.2)
     monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.3)
+    scheduler.exchange(0.3)
     scheduler.welcome(0.3)
     (waits,) = core.snapshot().waiting
     assert waits == 2
