@@ -10,6 +10,7 @@ from agent_harness import BODY, CLIENT, AgentHarness
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState, Status
 from scaler_worker.core import effects, events
+from scaler_worker.core.endings import TAKE_BACK_SECONDS
 from scaler_worker.core.lending import PATIENCE_SECONDS, UNASKED_SECONDS
 
 NESTED = b"n" * 16
@@ -283,3 +284,30 @@ def test_room_is_made_at_once_when_a_parent_submits_more() -> None:
     assert returned(harness) == []
     harness.step(events.RelayFrames(parent, NESTED, [b"a task, perhaps"]))
     assert returned(harness) == [3]
+
+
+def test_a_slot_that_was_lent_for_a_task_which_had_not_begun_comes_back_with_it() -> None:
+    """What a client inside has submitted outlives its task, and the next task seems to wait for it."""
+    harness = AgentHarness(slots=1)
+    harness.learn(10)
+    harness.submit([1, 2])
+    (parent,) = harness.look().processors
+    harness.step(events.ProcessorUnfinished(parent, True))
+    harness.wait(TAKE_BACK_SECONDS + 0.01)
+    assert harness.take(effects.TakeBack) == [effects.TakeBack(parent)]
+    # It answers the first task, and gives back the second one before it begins that; its machine is busy.
+    begun = harness.front_index(parent)
+    harness.finish(parent)
+    harness.submit([3], depth=1)
+    harness.wait(2 * UNASKED_SECONDS)
+    assert harness.look().processors[parent].state is ProcessorState.BLOCKED
+    harness.step(events.ProcessorGaveBack(parent, 1, begun + 1))
+    harness.step(events.ProcessorUnfinished(parent, False))
+    for started in harness.take(effects.StartProcessor):
+        harness.step(events.ProcessorReady(started.processor, 1000 + started.processor))
+    for _ in range(2):
+        for number in harness.running():
+            harness.finish(harness.holder(number))
+    harness.wait(1.0)
+    assert {number for _, number in harness.results} >= {1, 2, 3}
+    assert harness.look().processors[parent].state is ProcessorState.IDLE

@@ -58,7 +58,8 @@ class TaskReturns:
             return
         processor.taking_back = False
         self.take_back(processor, event.generation, event.next_index)
-        if not processor.rows and processor.state is State.RUNNING:
+        # The task that was first may have seemed to wait for others, and have lent its slot, before it had begun.
+        if not processor.rows and processor.state in (State.RUNNING, State.BLOCKED):
             processors.set_idle(processor, now)
 
     def take_back(self, processor: Processor, generation: int, next_index: int) -> None:
