@@ -75,6 +75,7 @@ class Deadlines:
             return
         to_agents: dict[AgentRecord, list[Task]] = {}
         not_begun: list[int] = []
+        not_ended: list[int] = []
         reasons: dict[LineKey, str] = {}
         with self._rows.answered_together():
             for number in numbers:
@@ -91,10 +92,15 @@ class Deadlines:
                 elif not task.canceled:
                     self._lifecycle.note_cancellation(task, overdue=True)
                     to_agents.setdefault(task.agent, []).append(task)
+                elif task.graph is not None and number - task.graph.first_number in task.graph.stopped:
+                    # Nobody needs it, so far.
+                    not_ended.append(number)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)
         if not_begun and (client.arriving or client in self._linked_recovery.held):
             self._timers.set_deadline(client_id, not_begun, now + LOOK_AGAIN_SECONDS)
+        if not_ended:
+            self._timers.set_deadline(client_id, not_ended, now + LOOK_AGAIN_SECONDS)
 
     def forget_ended(self) -> None:
         """Forget the deadlines of tasks that have ended, once they are many."""

@@ -226,6 +226,14 @@ class Graph(Generic[Holder]):
                 # Those of a followed row are named by whoever follows it.
                 yield from repeat(object_id, self._readers[row] - (row in self.followed))
 
+    def missing_count(self, row: int) -> int:
+        """Return how many of the results that an unfinished row needs are not there. For checks."""
+        return self._missing[row]
+
+    def reader_count(self, row: int) -> int:
+        """Return how many will read a row's result. For checks."""
+        return self._readers[row]
+
     @property
     def finished(self) -> bool:
         """Whether every row has ended and no result is kept."""

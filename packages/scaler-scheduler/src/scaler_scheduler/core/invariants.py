@@ -22,6 +22,7 @@ def check_state(state: SchedulerState, held: Container[ClientRecord] = ()) -> No
     """
     _check_tasks(state)
     _check_failures(state, held)
+    _check_notes(state)
     _check_agents(state)
     _check_limits(state)
     _check_graphs(state)
@@ -35,6 +36,8 @@ def check_state(state: SchedulerState, held: Container[ClientRecord] = ()) -> No
         )
     _check_groups(state)
     state.locks.check_invariants()
+    state.timers.check_invariants()
+    state.recovery.check_invariants(state.agents.by_peer)
     labels = Counter(
         note.tally.name
         for client in state.clients.values()
@@ -109,6 +112,23 @@ def _check_failures(state: SchedulerState, held: Container[ClientRecord]) -> Non
         for number in client.retried_before:
             is_known = number in known or any(number in numbers for numbers in arriving)
             require(is_known, f"{client.name}: failures before a restart of no task")
+
+
+def _check_notes(state: SchedulerState) -> None:
+    """What is noted of tasks by number must be of those that it is meant for."""
+    with_deadline = state.timers.with_deadline()
+    functions = Counter(task.function for client in state.clients.values() for task in client.tasks.values())
+    require(+state.functions.unfinished == functions, "unfinished tasks are counted wrongly by function")
+    require(min(state.functions.unfinished.values(), default=0) >= 0, "fewer than no tasks of a function")
+    for client in state.clients.values():
+        stopped = {number for number, task in client.tasks.items() if task.canceled}
+        require(client.overdue <= stopped, f"{client.name}: a task whose deadline is over is not stopped")
+        require(client.reasons.keys() <= stopped, f"{client.name}: reasons for tasks that are not stopped")
+        due = with_deadline.get(client.id, set())
+        for number, task in client.tasks.items():
+            asks = task.options.asks
+            if asks is not None and asks.deadline_seconds and not task.canceled:
+                require(number in due, f"{task!r} of {client.name} has a deadline that nobody watches")
 
 
 def _waiting_rows(client: ClientRecord) -> set[int]:
@@ -252,8 +272,43 @@ def _check_graphs(state: SchedulerState) -> None:
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )
                 require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
+            _check_rows(graph, client, name)
             for row in graph.holders:
                 require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
+            for row in graph.with_inputs:
+                require(graph.states[row] == RowState.RELEASED, f"{name}: row {row} has its inputs and is at no agent")
+            for row in graph.stopped:
+                task = client.tasks.get(graph.first_number + row)
+                require(task is not None and task.canceled, f"{name}: row {row} is to stop and is not told so")
+            require(graph.given <= graph.results.keys(), f"{name}: results are the client's that are not here")
             for row in graph.returned:
                 require(graph.states[row] == RowState.WAITING, f"{name}: row {row} has come back and is not waiting")
                 require(graph.first_number + row not in client.tasks, f"{name}: row {row} waits and has a task")
+
+
+def _check_rows(graph: Graph[AgentRecord], client: ClientRecord, name: str) -> None:
+    """Count anew who reads each row's result, and what each row waits for."""
+    readers: Counter[int] = Counter()
+    known = [row for state in RowState for row in graph.rows_in(state)]
+    for row in known:
+        state = graph.states[row]
+        needs = graph.dependencies_of(row)
+        if state in _UNFINISHED:
+            missing = sum(1 for needed in needs if graph.states[needed] != RowState.DONE)
+            require(
+                graph.missing_count(row) == missing, f"{name}: row {row} waits for {missing} rows and counts others"
+            )
+            if row not in graph.with_inputs:
+                readers.update(needs)
+        readers[row] += bool(graph.wanted[row]) + (row in graph.followed)
+    for row in known:
+        if graph.states[row] == RowState.FAILED:
+            require(row not in graph.results, f"{name}: row {row} has failed and has a result")
+            continue
+        count = graph.reader_count(row)
+        require(count == readers[row], f"{name}: row {row} has {readers[row]} readers, {count} are counted")
+        if graph.states[row] == RowState.DONE:
+            is_here = row in graph.results
+            require(is_here == (count > 0), f"{name}: row {row} is done, has {count} readers; here: {is_here}")
+        else:
+            require(row not in graph.results, f"{name}: row {row} is not done and has a result")

@@ -8,9 +8,10 @@ No agent can take the place of another one: the first to claim a task, or to sen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from scaler_protocol.runtime.core import require
 from scaler_protocol.wire.batch_rows import row_picker
 from scaler_protocol.wire.call_options import TIMEOUT_NAMES, CallOptions
 from scaler_protocol.wire.messages import ResultBatch, Status
@@ -173,6 +174,20 @@ class Recovery:
 
     def __len__(self) -> int:
         return len(self._absent)
+
+    def check_invariants(self, agents: Mapping[bytes, AgentRecord]) -> None:
+        """Raise InvariantError unless claims are those of agents that are here, and sizes add up."""
+        by_agent: Counter[bytes] = Counter()
+        for absent in self._absent.values():
+            for claim in absent.claims.values():
+                require(agents.get(claim.agent.peer) is claim.agent, f"{claim.agent.name} is gone and claims a task")
+            sizes = [(claim.agent.id, CLAIM_BYTES) for claim in absent.claims.values()]
+            sizes += [(result.agent_id, result.size_bytes) for result in absent.results.values()]
+            require(absent.size_bytes == sum(size for _, size in sizes), "what is kept for a client is counted wrongly")
+            for agent_id, size in sizes:
+                by_agent[agent_id] += size
+        require(by_agent == +self._bytes_by_agent, "what agents have sent for clients that are away is counted wrongly")
+        require(by_agent.total() == self.size_bytes, "what is kept for clients that are away is counted wrongly")
 
     def _of(self, client_id: bytes, deadline: float) -> _Absent:
         absent = self._absent.get(client_id)

@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
+from scaler_protocol.runtime.core import require
 from scaler_scheduler.core.records import Task
 
 PORTION = 256
@@ -99,3 +100,17 @@ class TaskTimers:
         while heap and self.delayed.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
         return min(heap[0][0] if heap else inf, self._deadlines[0][0] if self._deadlines else inf)
+
+    def with_deadline(self) -> dict[bytes, set[int]]:
+        """Return by client the numbers of which a deadline has still to come. For checks."""
+        found: dict[bytes, set[int]] = {}
+        for _, _, client_id, numbers in self._deadlines:
+            found.setdefault(client_id, set()).update(numbers)
+        return found
+
+    def check_invariants(self) -> None:
+        """Raise InvariantError unless each task that waits is found when its time has come."""
+        entries = {(task, due) for due, _, task in self._retries}
+        require(entries >= set(self.delayed.items()), "a task waits for a time that nobody watches")
+        counted = Counter(client_id for _, _, client_id, _ in self._deadlines)
+        require(counted.total() <= self._by_client.total() + self._ended, "deadlines are counted wrongly")
