@@ -313,6 +313,25 @@ class TestCancel:
             harness.advance(12)
             assert set(client.results()) == {running, queued}
 
+    def test_of_withdrawn_tasks_that_came_back_those_end_that_no_worker_has_begun(self) -> None:
+        harness = Harness(recovery_grace_seconds=5)
+        client = Client(harness, "client")
+        client.define()
+        running, queued, lost = client.submit(3, flags=m.TaskFlag.REANNOUNCED)
+        client.send(m.TaskCancel(client.id, [running, queued, lost], waiting_only=True))
+        assert client.results() == {}
+        agent = Agent(harness, "agent")
+        agent.send(m.Inventory(client.id, [running, queued], [1, 1], [1, 0]))
+        (cancel,) = agent.take(m.TaskCancel)
+        assert (list(cancel.numbers), list(cancel.attempts), cancel.waiting_only) == ([running, queued], [1, 1], True)
+        agent.send(m.TaskReturn(client.id, [queued], [1]))
+        assert client.results() == {queued: (m.Status.CANCELED, b"")}
+        harness.advance(6)
+        assert client.results() == {lost: (m.Status.CANCELED, b"")}
+        agent.answer([(client.id, running, 1)])
+        assert client.results() == {running: (m.Status.SUCCESS, b"Presult")}
+        assert agent.tasks() == []
+
     def test_nor_from_balancing(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

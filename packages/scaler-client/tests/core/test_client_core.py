@@ -425,6 +425,25 @@ def test_withdrawn_tasks_end_here_or_as_the_scheduler_says(core: ClientCore, sch
     assert [list(one.numbers) for one in scheduler.take(effects.Completed)] == [[2], [1]]
 
 
+def test_a_new_scheduler_is_told_which_tasks_are_not_to_begin(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 4)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.withdraw([1, 2, 3])
+    scheduler.exchange(0.3)
+    scheduler.answer([2], 0.4, statuses=[m.Status.CANCELED])
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.5)
+    scheduler.exchange(0.5)
+    sent = scheduler.welcome(0.6)
+    assert [type(message) for message in sent] == [m.FunctionDefine, m.TaskBatch, m.TaskCancel]
+    cancel = sent[2]
+    assert isinstance(cancel, m.TaskCancel)
+    assert (list(cancel.numbers), cancel.waiting_only) == ([1, 3], True)
+    submit(core)
+    core.flush()
+    assert [type(message) for message in scheduler.exchange(0.7)] == [m.TaskBatch]
+
+
 def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core, 2)
     core.flush()

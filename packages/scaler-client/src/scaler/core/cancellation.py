@@ -96,6 +96,7 @@ class Cancellation:
             else:
                 here[number] = task.token
         if remote:
+            self._sender.note_withdrawn(remote)
             self._stop(remote, True)
         if here:
             self._tell_cancelled(here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scaler.core.holdings import Functions
 from scaler.core.tasks import LARGE_PAYLOAD_BYTES, Graph, Task, TaskGroup, TaskTable
@@ -52,6 +52,13 @@ class TaskSender:
         self._functions = functions
         self._send = send
         self._window_full = False
+        self._withdrawn: set[int] = set()
+        """Tasks that are not to begin any more, or were answered since: another scheduler must be told so, too."""
+
+    def note_withdrawn(self, numbers: Iterable[int]) -> None:
+        """These tasks, which have left, are not to begin any more."""
+        self._withdrawn.intersection_update(self._table.tasks)
+        self._withdrawn.update(numbers)
 
     def has_left(self, number: int, task: Task) -> bool:
         """Whether an unanswered task was sent, in this session or an earlier one."""
@@ -103,12 +110,22 @@ class TaskSender:
             mark_left()
             if isinstance(message, m.GraphSubmit) and not self._cancel_again(message):
                 return
+            if self._withdrawn and isinstance(message, m.TaskBatch) and not self._withdraw_again(message):
+                return
             if (
                 isinstance(message, m.TaskBatch)
                 and max(message.payloads.lengths) >= LARGE_PAYLOAD_BYTES
                 and not message.flags & m.TaskFlag.DETACHED
             ):
                 table.note_large(message)
+
+    def _withdraw_again(self, batch: m.TaskBatch) -> bool:
+        """Tasks have left. Where they do once more, say which are not to begin; False as for `send`."""
+        numbers = self._withdrawn.intersection(batch.numbers) if batch.flags & m.TaskFlag.REANNOUNCED else ()
+        if not numbers:
+            return True
+        cancel = m.TaskCancel(batch.client, sorted(numbers), waiting_only=True)
+        return all(map(self._send, portions_of(cancel)))
 
     def _cancel_again(self, portion: m.GraphSubmit) -> bool:
         """A portion of a graph has left. After the last one, say which rows were cancelled before; False as for `send`."""

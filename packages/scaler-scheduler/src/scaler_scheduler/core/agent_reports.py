@@ -189,6 +189,7 @@ class AgentReports:
         client = self._clients.get(message.client)
         unwanted_numbers: list[int] = []
         unwanted_attempts: list[int] = []
+        withdrawn: dict[int, int] = {}
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
             task = client.tasks.get(number) if client is not None else None
             graph = client.graph_of(number) if client is not None else None
@@ -205,6 +206,8 @@ class AgentReports:
                     continue
             elif task is not None and self._may_claim(agent, task, graph, attempt):
                 self._lifecycle.claim(task, agent, attempt)
+                if number in task.options.client.withdrawn:
+                    withdrawn[number] = attempt
                 continue
             elif graph is not None:
                 graph.note_attempt(attempt)
@@ -214,6 +217,10 @@ class AgentReports:
             unwanted_attempts.append(attempt)
         if unwanted_numbers:
             for portion in portions_of(m.TaskCancel(message.client, unwanted_numbers, unwanted_attempts)):
+                self._outbox.send(agent, portion)
+        if withdrawn:
+            cancel = m.TaskCancel(message.client, list(withdrawn), list(withdrawn.values()), waiting_only=True)
+            for portion in portions_of(cancel):
                 self._outbox.send(agent, portion)
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)

@@ -278,10 +278,13 @@ class Answers:
         self.answer(task, m.Status.WORKER_DIED, text.encode(), now)
 
     def end_unclaimed(self, tasks: Sequence[Task], now: float) -> None:
-        """End tasks that were announced again, and that no agent has said to hold, if they must not begin twice."""
+        """End tasks that were announced again, that no agent has said to hold, and that must not begin twice, or not any more."""
         for task in tasks:
             self._lifecycle.withdraw(task)
-            self.end_once(task, "no worker has it after a restart of the scheduler", now)
+            if task.options.runs_once:
+                self.end_once(task, "no worker has it after a restart of the scheduler", now)
+            else:
+                self.answer_unwanted(task, now)
 
     def _all_attempts_failed(self, task: Task) -> str:
         """Begin the error of a task that is not tried again."""

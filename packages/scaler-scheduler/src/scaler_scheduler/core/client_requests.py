@@ -25,7 +25,7 @@ from scaler_scheduler.core.jobs import Jobs
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Note, Task, TaskOptions, TaskState
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
@@ -261,6 +261,9 @@ class ClientRequests:
                 if not task.canceled:
                     self._lifecycle.note_cancellation(task, waiting_only=message.waiting_only, reason=reason)
                     to_agents.setdefault(task.agent, []).append(task)
+            elif message.waiting_only and task.state is TaskState.RECOVERING:
+                # A worker that has not said what it holds may have begun it.
+                self._lifecycle.note_cancellation(task, waiting_only=True, reason=reason)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, reason, now)
         if others and not message.waiting_only:

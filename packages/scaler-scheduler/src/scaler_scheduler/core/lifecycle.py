@@ -109,17 +109,18 @@ class TaskLifecycle:
     def end_recovery(self) -> list[Task]:
         """No agent has claimed the tasks that were held back: queue them. Of very many, the next ones with each call.
 
-        Returns those that stay, as they may not run a second time.
+        Returns those that stay, as they may not run a second time, or are not to begin any more.
         """
-        tasks = list(islice(self._recovering, RECOVERED_MAX))
-        once = [task for task in tasks if task.options.runs_once]
-        for task in tasks:
-            if not task.options.runs_once:
-                del self._recovering[task]
-                task.state = _READY
-                self._ready.add(task)
+        stay = []
+        for task in list(islice(self._recovering, RECOVERED_MAX)):
+            if task.options.runs_once or self.is_unwanted(task):
+                stay.append(task)
+                continue
+            del self._recovering[task]
+            task.state = _READY
+            self._ready.add(task)
         self._marks.placement_due = True
-        return once
+        return stay
 
     # --- at an agent
 
