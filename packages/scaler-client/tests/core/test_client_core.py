@@ -456,6 +456,38 @@ def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientC
     assert not scheduler.take(effects.Completed)
 
 
+@pytest.mark.parametrize("asked", ["before", "after"])
+def test_tasks_of_a_job_are_announced_again_before_what_was_asked_about_it(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A job that is closed takes no other tasks, and one without tasks may not be known any more."""
+    submit(core, flags=int(m.TaskFlag.DETACHED))
+    submit(core, flags=int(m.TaskFlag.DETACHED), depth=1)
+    close = m.JobRequest(7, "close", "job")
+    if asked == "before":
+        core.ask_job("end of the block", close)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.3)
+    scheduler.exchange(0.3)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    sent = scheduler.welcome(0.4)
+    if asked == "after":
+        core.ask_job("end of the block", close)
+        sent += scheduler.exchange(0.4)
+    assert not any(isinstance(message, m.JobRequest) for message in sent), "a task has not left"
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1 << 20)
+    core.handle(events.Tick(), 0.5)
+    sent += scheduler.exchange(0.5)
+    kinds = [type(message) for message in sent if isinstance(message, m.TaskBatch | m.JobRequest)]
+    assert kinds == [m.TaskBatch, m.TaskBatch, m.JobRequest]
+    scheduler.send(m.JobReply(7, json="[]"), 0.6)
+    assert [one.token for one in scheduler.take(effects.JobAnswered)] == ["end of the block"]
+    # Nothing is asked twice.
+    core.handle(events.Tick(), 0.7)
+    assert not any(isinstance(message, m.JobRequest) for message in scheduler.exchange(0.7))
+
+
 def test_a_task_that_is_cancelled_before_a_new_scheduler_knows_it_is_over_at_once(
     core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,8 @@ class ClientCore:
         self._asked_jobs: dict[int, tuple[object, m.JobRequest]] = {}
         """Requests without an answer, by number, with the tokens of those who wait."""
         """Who waits for a list of the workers, in the order in which they asked."""
+        self._holds_job_requests = False
+        """Whether requests wait until all tasks of jobs have left, which a new scheduler must know first."""
         self._session_deadline: float | None = None
         """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
         self._outbox: Outbox[effects.Effect] = Outbox()
@@ -414,7 +416,9 @@ class ClientCore:
         """
         self.flush()
         self._asked_jobs[request.request] = (token, request)
-        if self._connection.established:
+        if self._holds_job_requests:
+            self._send_job_requests()
+        elif self._connection.established:
             self._send(request)
 
     def cancel(self, numbers: Collection[int]) -> list[int]:
@@ -484,6 +488,8 @@ class ClientCore:
             else:
                 self._on_incoming(event.envelope, message, now)
             self._sender.flush_or_hold(now)
+            if self._holds_job_requests:
+                self._send_job_requests()
         elif isinstance(event, events.Tick):
             for each in self._connection.tick(now):
                 self._on_connection(each, now)
@@ -495,6 +501,8 @@ class ClientCore:
                 self._end_overdue(now)
             self._session_changed()
             self._sender.flush_or_hold(now)
+            if self._holds_job_requests:
+                self._send_job_requests()
         elif isinstance(event, events.LinkRefused):
             self._refuse(event.reason)
         elif isinstance(event, events.ObjectFetched):
@@ -564,11 +572,18 @@ class ClientCore:
         for _ in self._asked_workers:
             if not self._send(m.WorkerListRequest()):
                 return
+        self._holds_job_requests = True
+        self._leases.announce_again()
+        self._outbox.add(effects.CreditArrived())
+
+    def _send_job_requests(self) -> None:
+        """Ask a scheduler that knows nothing of this client about jobs, behind what was submitted to them before."""
+        if not self._connection.established or self._table.waiting_detached():
+            return
+        self._holds_job_requests = False
         for _, request in list(self._asked_jobs.values()):
             if not self._send(request):
                 return
-        self._leases.announce_again()
-        self._outbox.add(effects.CreditArrived())
 
     def _on_message(self, message: m.Message, now: float) -> None:
         if isinstance(message, m.CreditGrant):
