@@ -1367,6 +1367,21 @@ def test_a_processor_that_gives_back_what_it_was_not_given_is_replaced(
     assert list(harness.look().processors[0].tasks) == [2], "its death will be counted against it"
 
 
+def test_a_processor_that_says_that_it_waits_in_a_task_that_it_gives_back_is_replaced() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0)
+    harness.submit([2])
+    harness.step(events.ProcessorBlocked(0, 1, 1))
+    assert [effect.processor for effect in harness.take(effects.KillProcessor)] == [0]
+    harness.step(events.ProcessorExited(0, 1, "it was killed"))
+    for started in harness.take(effects.StartProcessor):
+        harness.step(events.ProcessorReady(started.processor, 1000 + started.processor))
+    assert harness.status(2) == Status.PROCESSOR_DIED
+    harness.submit([3])
+    assert harness.running() == [3]
+
+
 def relay_opened(harness: AgentHarness, processor: int, client: bytes) -> bool:
     """Open a client inside a processor; return whether the processor lives on."""
     harness.step(events.RelayOpened(processor, client))

@@ -342,7 +342,11 @@ class AgentCore:
     def _gives_back_rightly(self, event: events.ProcessorBlocked | events.ProcessorGaveBack) -> bool:
         """Replace a processor that gives back what it cannot have: what it is handed from then on would never run."""
         processor = self._processors.by_number.get(event.processor)
-        if processor is None or processor.may_give_back(event.generation, event.next_index):
+        if processor is None:
+            return True
+        # Who waits does so in a task that it has begun, and has not given back.
+        has_begun = isinstance(event, events.ProcessorGaveBack) or event.next_index > processor.front_index
+        if has_begun and processor.may_give_back(event.generation, event.next_index):
             return True
         self._lifecycle.replace_faulty(processor, "gives back tasks that it was not given")
         return False
