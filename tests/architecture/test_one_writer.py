@@ -25,7 +25,7 @@ WRITERS = {
     "graphs": "Graph._attempts Graph._missing Graph._needed_again Graph._readers Graph._mean_microseconds "
     "Graph.attempts_before Graph.failing Graph.followed Graph.given Graph.holders Graph._looked_for_roots Graph.losses "
     "Graph.makers Graph.results Graph.returned Graph.runs_once Graph.states Graph.unfinished Graph.waiting Graph.wanted "
-    "Graph.with_inputs",
+    "Graph.stopped Graph.with_inputs Graph._taken_over",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.overdue ClientRecord.retried "
@@ -36,7 +36,7 @@ WRITERS = {
     "placement": "AgentRecord.newcomers AgentRecord.pinned",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_asks "
-    "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.session",
+    "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.rows_end ClientRecord.session",
     "sessions": "AgentRecord.last_seen AgentRecord.lost_at ClientRecord.last_seen",
     "unservable": "ClientRecord.unservable_reported",
 }

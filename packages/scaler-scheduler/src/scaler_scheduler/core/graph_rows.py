@@ -580,7 +580,7 @@ class GraphRows:
                         self._lifecycle.withdraw(task)
                     self._end_unneeded_row(client, graph, row, task, now, is_cancellation=is_cancellation)
                 elif is_cancellation and not task.canceled:
-                    graph.stopped.add(row)
+                    graph.note_stopped(row)
                     self._lifecycle.note_cancellation(task)
                     to_agents.setdefault(task.agent, []).append(task)
         for agent, tasks in to_agents.items():
@@ -588,11 +588,7 @@ class GraphRows:
 
     def take_stopped(self, task: Task) -> bool:
         """Return whether an unassigned task was stopped because nobody needed its row. Once for each: the caller ends it."""
-        graph = task.graph
-        if graph is None or task.number - graph.first_number not in graph.stopped:
-            return False
-        graph.stopped.discard(task.number - graph.first_number)
-        return True
+        return task.graph is not None and task.graph.take_stopped(task.number - task.graph.first_number)
 
     def end_if_unneeded(self, task: Task, now: float) -> bool:
         """End an unassigned task if nobody needs its row. Return False if somebody does by now, as another result was lost."""

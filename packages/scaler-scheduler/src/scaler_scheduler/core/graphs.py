@@ -457,6 +457,17 @@ class Graph(Generic[Holder]):
             self.failing -= 1
         return work
 
+    def note_stopped(self, row: int) -> None:
+        """The agent that has a row is told to stop it, as nobody needs its result."""
+        self.stopped.add(row)
+
+    def take_stopped(self, row: int) -> bool:
+        """Return whether that is so, once: the row is at its agent no more."""
+        if row not in self.stopped:
+            return False
+        self.stopped.discard(row)
+        return True
+
     def end_unneeded(self, row: int, attempt: int) -> tuple[list[bytes], list[int]]:
         """End a row that nobody needs, which was tried so often. Return objects nobody reads any more, and rows nobody needs now.
 

@@ -44,6 +44,11 @@ class _Held:
         self.messages.append((message, options))
         self.size_bytes += _size_of(message)
 
+    def keep(self, messages: deque[tuple[m.GraphSubmit, TaskOptions]]) -> None:
+        """Only these wait by now."""
+        self.messages = messages
+        self.size_bytes = sum(_size_of(message) for message, _ in messages)
+
     def popleft(self) -> tuple[m.GraphSubmit, TaskOptions]:
         """Return the first ones, which wait no more."""
         message, options = self.messages.popleft()
@@ -128,8 +133,7 @@ class LinkedRecovery:
                     self._stop(client, message)
                     continue
             kept.append((message, options))
-        held.messages = kept
-        held.size_bytes = sum(_size_of(message) for message, _ in kept)
+        held.keep(kept)
 
     def _is_known(self, client: ClientRecord, message: m.GraphSubmit) -> bool:
         if not message.flags & m.TaskFlag.REANNOUNCED:
