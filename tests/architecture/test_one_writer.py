@@ -36,7 +36,7 @@ WRITERS = {
     "placement": "AgentRecord.newcomers AgentRecord.pinned",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.has_asks "
-    "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.rows_end ClientRecord.session",
+    "ClientRecord.has_notes ClientRecord.lowest_priority ClientRecord.hello ClientRecord.session",
     "sessions": "AgentRecord.last_seen AgentRecord.lost_at ClientRecord.last_seen",
     "unservable": "ClientRecord.unservable_reported",
 }
