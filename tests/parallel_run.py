@@ -35,9 +35,9 @@ END_SECONDS = 15.0
 
 
 def processes_for_this_machine() -> int:
-    """Three for every two cores that this program may use, with a bound: tests of clusters wait for half of their time."""
+    """Two for every core that this program may use, with a bound: tests of clusters wait for half of their time."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores + cores // 2, PROCESSES_MAX)
+    return min(2 * cores, PROCESSES_MAX)
 
 
 class ModuleScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
