@@ -18,6 +18,8 @@ from scaler.errors import MissingObjects
 from tests.integration.deployment import Deployment, wait_for
 from tests.integration.test_object_life import Stored
 
+pytestmark = pytest.mark.without_keys("it asks object storage as a scheduler does, whose keys it does not have")
+
 SIZE = 3_000_000
 SECONDS = 60
 
