@@ -38,7 +38,7 @@ def run_some(watched: tuple[str, ...] = WATCHED) -> Counter[str]:
     for _, seed in zip(range(SEEDS_MAX), seeds_with_homes(), strict=False):
         cluster = Cluster(seed)
         # What is rare needs many objects under way at a time, as there are after a while.
-        cluster.run(2000)
+        cluster.run(1300)
         counts += cluster.storage_watch.counts
         if all(counts[what] for what in watched):
             break
