@@ -66,6 +66,11 @@ def test_no_attempt_begins_before_its_time_where_results_are_lost() -> None:
     assert waits > 20
 
 
+def test_nothing_is_kept_of_a_graph_that_ends_before_it_has_begun_as_a_whole() -> None:
+    """In this run one does, after a restart; the checks of the scheduler's core look for what is kept."""
+    Cluster(2734, changes={"options": True}).run(1400)
+
+
 KEY = (b"c" * 16, 3)
 
 

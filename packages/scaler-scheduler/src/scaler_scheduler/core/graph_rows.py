@@ -234,15 +234,18 @@ class GraphRows:
                     self.fail(client, graph, row, m.Status.GROUP_LIMIT, arrival.refusal, 0, self._now)
                     yield ROOT_WORK
         yield from graph.end_unread()
-        # Of those that have ended so nothing is kept.
-        self._lifecycle.forget_failures(
-            client, [n for n in client.retried_before if graph.has_ended(n - graph.first_number)]
-        )
+        self._forget_failures(client, graph)
         self._deliver(client, graph, ())
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)
             self.queue(graph, roots, options, self._now)
             yield ROOT_ROWS + ROOT_WORK * len(roots)
+
+    def _forget_failures(self, client: ClientRecord, graph: Graph[AgentRecord]) -> None:
+        """Forget what an earlier scheduler has counted of rows that have ended, some of them without a task."""
+        before = client.retried_before
+        if before:
+            self._lifecycle.forget_failures(client, [n for n in before if graph.has_ended(n - graph.first_number)])
 
     def link(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
         """Take in rows of which some need the results of tasks that the client submitted earlier.
@@ -660,6 +663,8 @@ class GraphRows:
         self._forget(client, graph, rows)
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
+            # It may have ended before it has begun as a whole.
+            self._forget_failures(client, graph)
             self._log.end(client, graph, self._now)
             del self._options[graph]
             self.adopting.pop(graph, None)
