@@ -68,7 +68,7 @@ def test_no_attempt_begins_before_its_time_where_results_are_lost() -> None:
 
 def test_nothing_is_kept_of_a_graph_that_ends_before_it_has_begun_as_a_whole() -> None:
     """In this run one does, after a restart; the checks of the scheduler's core look for what is kept."""
-    Cluster(2734, changes={"options": True}).run(1400)
+    Cluster(2734, changes={"options": True}).run(2000)
 
 
 KEY = (b"c" * 16, 3)
