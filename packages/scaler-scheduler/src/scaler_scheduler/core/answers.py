@@ -239,9 +239,8 @@ class Answers:
     def answer_unwanted(self, task: Task, now: float, *, began: bool = False, lost: str = "") -> None:
         """End an unassigned task that was stopped because its client has cancelled it, or its deadline is over.
 
-        `lost`: how it has lost its agent, if it has; then nobody knows whether it had begun.
-
-        One that was stopped because nobody needed its result, and is needed by now, runs again.
+        If it was stopped because nobody needed its result, and somebody does by now, it runs again. `lost`: how it has lost its
+        agent, if it has; then nobody knows whether it had begun.
         """
         if self._rows.take_stopped(task):
             if self._rows.end_if_unneeded(task, now):

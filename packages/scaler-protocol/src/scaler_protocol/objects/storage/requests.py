@@ -537,7 +537,7 @@ class StoreRequests:
         if before != welcome.incarnation:
             self._confirmed_known = None
         elif self._said_known is not None:
-            # Had it been lost on the way, so would the hello behind it.
+            # The hello went behind it. Where only the first of both was lost, as with a connection, it is said again in a minute.
             self._confirmed_known, self._confirmed_at = self._said_known, now
         return [StoreChanged(welcome.incarnation)] if before not in (b"", welcome.incarnation) else []
 
