@@ -54,6 +54,16 @@ class Scheduler:
         self.core.handle(events.Incoming(*self.peer.welcome(resumed=resumed, task_credit=credit)), now)
         return self.exchange(now)
 
+    def begin_anew(self, now: float) -> float:
+        """Another scheduler comes, which knows of nothing. Return when it has answered: what leaves then is not taken."""
+        self.peer = SessionPeer()
+        while self.peer.hello is None:
+            now += 0.5
+            self.core.handle(events.Tick(), now)
+            self.exchange(now)
+        self.core.handle(events.Incoming(*self.peer.welcome(resumed=False, task_credit=-1)), now)
+        return now
+
     def send(self, message: m.Message, now: float) -> list[m.Message]:
         self.core.handle(events.Incoming(*self.peer.say(message)), now)
         return self.exchange(now)
@@ -1215,6 +1225,99 @@ def test_a_graph_that_is_submitted_anew_without_such_options_says_nothing(
     assert sent.options == b""
 
 
+def given_back(scheduler: Scheduler) -> list[tuple[list[object], list[int]]]:
+    """The tokens and statuses of what was completed."""
+    completed = scheduler.take(effects.Completed)
+    return [(one.tokens, list(one.reported.statuses)) for one in completed]
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_what_needs_a_task_that_has_ended_here_is_given_back(
+    core: ClientCore, scheduler: Scheduler, is_confirmed: bool
+) -> None:
+    """The scheduler would take that one for cancelled, and with it what needs it: its caller knows what it ended with."""
+    (number,) = submit(core, options=asking(6.0))
+    core.flush()
+    scheduler.exchange(0.2)
+    for now in (1.0, 3.0, 5.0, 7.0):
+        core.handle(events.Tick(), now)
+        scheduler.exchange(now)
+    assert given_back(scheduler) == [(["future0"], [m.Status.TIMED_OUT])]
+    if is_confirmed:
+        # A scheduler that knows nothing of it says so by itself.
+        scheduler.begin_anew(8.0)
+        scheduler.exchange(15.0)
+    core.hold_object(OBJECT_ID)
+    graph = replace(linked_graph(b""), object_positions=[0], objects=(OBJECT_ID,), earlier=[number])
+    first = core.submit_graph(graph, ["row"])
+    core.flush()
+    core.check_invariants()
+    sent = [message for message in scheduler.exchange(15.0) if isinstance(message, m.GraphSubmit)]
+    if is_confirmed:
+        assert [one.first_number for one in sent] == [first]
+        assert not given_back(scheduler)
+        return
+    assert not sent
+    (completed,) = scheduler.take(effects.Completed)
+    assert (completed.numbers, completed.tokens) == ([first], ["row"])
+    assert list(completed.reported.statuses) == [m.Status.SKIPPED]
+    assert completed.payloads == [number.to_bytes(8, "little")]
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+    assert not core.is_unanswered(first)
+
+
+def test_what_needs_a_row_that_has_ended_here_is_given_back_as_long_as_its_graph_lives(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    """A graph leaves once more with its cancelled rows, for any scheduler that comes: each knows them as cancelled."""
+    first = core.submit_graph(graph_of(3, [0, 1, 2]), ["a", "b", "c"])
+    core.flush()
+    scheduler.exchange(0.2)
+    assert core.cancel([first]) == [first]
+    now = scheduler.begin_anew(1.0)
+    core.flush()
+    scheduler.exchange(now)
+    # More of the graph's numbers than those of the cancelled row: these are known, and the row waits for them.
+    both = replace(linked_graph(b""), dependency_counts=[2], dependencies=[1, 2], earlier=[first, first + 1])
+    core.submit_graph(both, ["of both"])
+    core.submit_graph(replace(linked_graph(b""), earlier=[first + 1]), ["of the other"])
+    core.flush()
+    core.check_invariants()
+    (sent,) = [message for message in scheduler.exchange(now) if isinstance(message, m.GraphSubmit)]
+    assert list(sent.earlier) == [first + 1]
+    (completed,) = scheduler.take(effects.Completed)
+    assert (completed.tokens, list(completed.reported.statuses)) == (["of both"], [m.Status.SKIPPED])
+    assert completed.payloads == [first.to_bytes(8, "little")]
+    scheduler.answer([first + 1, first + 2], now)
+    core.check_invariants()
+    core.submit_graph(replace(linked_graph(b""), earlier=[first]), ["later"])
+    core.flush()
+    assert [one.earlier for one in scheduler.exchange(now) if isinstance(one, m.GraphSubmit)] == [[first]]
+
+
+def test_what_is_given_back_counts_on_when_it_is_submitted_once_more(core: ClientCore, scheduler: Scheduler) -> None:
+    options = asking_to_count(deadline_seconds=30, retries=3)
+    (number,) = submit(core)
+    first = core.submit_graph(linked_graph(options, rows=2), ["last row"])
+    core.flush()
+    scheduler.exchange(1.0)
+    scheduler.send(retry_notice(first + 1, 4, b"2"), 3.0)
+    scheduler.answer([first + 1], 11.0, payloads=[number.to_bytes(8, "little")], statuses=[m.Status.SKIPPED])
+    core.cancel([number])
+    second = core.submit_graph(
+        linked_graph(options, rows=2), ["last row"], before=Before(first, {0: first, 1: first + 1})
+    )
+    assert given_back(scheduler)[-1] == (["last row"], [m.Status.SKIPPED])
+    without = replace(linked_graph(options, rows=1), earlier=[], dependency_counts=[0], dependencies=[])
+    third = core.submit_graph(without, ["last row"], before=Before(second, {0: second + 1}))
+    core.flush()
+    (sent,) = [message for message in scheduler.exchange(11.0) if isinstance(message, m.GraphSubmit)]
+    history = read_history(sent.options, 1)
+    # It has left when the time was told next, with the message at 3 s.
+    assert history.waited == pytest.approx([8.0])
+    assert history.failures == {third: Failures(2, 4)}
+
+
 def test_a_task_whose_arguments_could_not_be_read_has_its_deadline_and_its_failures(
     core: ClientCore, scheduler: Scheduler
 ) -> None:
@@ -1276,12 +1379,8 @@ def test_a_cancelled_row_is_cancelled_where_its_graph_leaves_later(
     if has_left:
         assert m.TaskCancel(CLIENT, [1]) in scheduler.exchange(0.3)
         # A new scheduler, which knows of nothing.
-        scheduler.peer = SessionPeer()
-        while scheduler.peer.hello is None:
-            now += 0.5
-            core.handle(events.Tick(), now)
-            scheduler.exchange(now)
-        sent = scheduler.welcome(now)
+        now = scheduler.begin_anew(now)
+        sent = scheduler.exchange(now)
     core.flush()
     sent += scheduler.exchange(now + 0.1)
     kinds = [type(message) for message in sent if isinstance(message, m.GraphSubmit | m.TaskCancel)]

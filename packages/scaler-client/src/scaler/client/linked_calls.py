@@ -161,7 +161,9 @@ class _Call:
         row = len(message.payloads) - 1
         before = Before(self._first_number, {row: number}) if number else None
         submit = self._engine.tasks.submit_graph
-        self._first_number = submit(message, [future], waits=waits and bool(self.inputs), before=before)
+        first = submit(message, [future], waits=waits and bool(self.inputs), before=before)
+        # It may have been answered, and submitted once more, before this thread comes here.
+        self._first_number = max(self._first_number, first)
 
     def _message(self) -> m.GraphSubmit:
         """Return the call as a row that needs earlier tasks. What is done by now, or became so meanwhile, goes with it."""

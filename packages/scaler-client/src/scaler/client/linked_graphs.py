@@ -89,7 +89,8 @@ class LinkedGraph:
             before = Before(before.first_number, {places[row]: before.numbers[row] for row in rows})
         tokens = [futures[row] for row in sorted(futures)]
         first = self._engine.tasks.submit_graph(message, tokens, before=before)
-        if message.options:
+        # It may have been answered, and submitted once more, before this thread comes here.
+        if message.options and (self._before is None or self._before.first_number < first):
             self._before = Before(first, {row: first + places[row] for row in rows})
 
     def _rows_left(self) -> dict[int, list[int]]:

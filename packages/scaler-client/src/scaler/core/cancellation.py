@@ -12,6 +12,7 @@ from scaler.core.admission import Admission
 from scaler.core.answers import Answers
 from scaler.core.endings import Endings
 from scaler.core.holdings import ObjectUses
+from scaler.core.task_history import Before
 from scaler.core.task_sender import TaskSender
 from scaler.core.tasks import Graph, Task, TaskTable
 from scaler.errors import DisconnectedError, ScalerError
@@ -63,6 +64,7 @@ class Cancellation:
             source = task.source
             if isinstance(source, Graph):
                 source.canceled.append(number)
+                self._endings.canceled_rows.add(number)
                 self._endings.finish_graph_row(source, stop=remote)
             if self._sender.waits_again(number, task):
                 # This session's scheduler does not know it, and would confirm nothing.
@@ -198,6 +200,24 @@ class Cancellation:
         self._endings.release(task.objects)
         return True
 
+    def return_graph(
+        self, submit: m.GraphSubmit, tokens: Sequence[object], ended: Sequence[int], before: Before | None
+    ) -> None:
+        """Give back a graph, its numbers taken, that needs tasks which have `ended` here: as if the scheduler did not know them.
+
+        It would take them for cancelled, whatever they have ended with. Whoever submits knows that, and submits the rest.
+        """
+        first = submit.first_number
+        history = self._table.history
+        if before is not None and submit.options:
+            history.move(before, first, submit.options)
+        history.note_returned(range(first, first + len(submit.payloads)))
+        named: effects.Payload = b"".join(number.to_bytes(8, "little") for number in ended)
+        numbers = [first + row for row in submit.wanted]
+        reported = Reported([m.Status.SKIPPED] * len(numbers))
+        self._outbox.add(effects.Completed(numbers, list(tokens), [named] * len(numbers), reported))
+        self._endings.release(submit.objects)
+
     def fail(self, numbers: Sequence[int], reason: str) -> None:
         """Fail tasks that will not be sent, and that the scheduler does not know."""
         self._table.large.forget(numbers)
@@ -250,6 +270,7 @@ class Cancellation:
         for graph in table.graphs.values():
             endings.release((*graph.objects, *graph.answers))
         table.clear()
+        endings.canceled_rows.clear()
         answers.drop_fetched([*answers.fetching, *answers.left])
         endings.confirm(list(endings.unconfirmed))
         self._outbox.add(effects.Unusable(cause, text, final))

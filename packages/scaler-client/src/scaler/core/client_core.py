@@ -279,7 +279,7 @@ class ClientCore:
         """Raise InvariantError unless all that is known agrees. For tests and the simulation."""
         table, endings = self._table, self._endings
         check_tasks(table, self._answers, endings)
-        check_graphs(table)
+        check_graphs(table, endings)
         check_objects(table, self._uses, endings)
         if self.unusable is not None and self.unanswered_count:
             raise InvariantError("a client that takes no tasks has unanswered ones")
@@ -381,6 +381,10 @@ class ClientCore:
         self.admission.require_usable()
         if not submit.first_number:
             submit.first_number = self._table.take_numbers(len(submit.payloads))
+        ended = self._endings.ended_among(submit.earlier)
+        if ended:
+            self._cancellation.return_graph(submit, tokens, ended, before)
+            return submit.first_number
         graph = self._table.add_graph(submit, list(tokens), keeps=keeps, before=before)
         if submit.earlier:
             self._spend_credit(len(submit.wanted))

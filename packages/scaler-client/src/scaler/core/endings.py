@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from scaler.core import effects
 from scaler.core.holdings import ObjectUses
@@ -16,6 +16,8 @@ class Endings:
     def __init__(self, table: TaskTable, uses: ObjectUses, outbox: Outbox[effects.Effect]) -> None:
         self.unconfirmed: dict[int, tuple[bytes, ...]] = {}
         """Cancelled tasks of which no confirmation has come, with the objects they still use."""
+        self.canceled_rows: set[int] = set()
+        """Numbers of cancelled rows of graphs with other rows that are unanswered: schedulers know them as cancelled so long."""
         self._table = table
         self._uses = uses
         self._outbox = outbox
@@ -38,9 +40,14 @@ class Endings:
             return
         del self._table.graphs[graph.first_number]
         self._table.has_left(graph)
+        self.canceled_rows.difference_update(graph.canceled)
         self.release((*graph.objects, *graph.answers))
         if stop is not None:
             stop.extend(range(graph.first_number, graph.first_number + graph.rows_left))
+
+    def ended_among(self, numbers: Iterable[int]) -> list[int]:
+        """Return those of these tasks that have ended here, and that a scheduler knows, or will know, as cancelled."""
+        return [number for number in numbers if number in self.unconfirmed or number in self.canceled_rows]
 
     def release(self, object_ids: Sequence[bytes]) -> None:
         """Undo one use of each object; what nobody uses any more is deleted."""

@@ -30,8 +30,8 @@ def check_tasks(table: TaskTable, answers: Answers, endings: Endings) -> None:
                 raise InvariantError(f"task {number} waits in a group that is not its own")
 
 
-def check_graphs(table: TaskTable) -> None:
-    """Raise InvariantError unless each graph has as many unanswered rows as it counts."""
+def check_graphs(table: TaskTable, endings: Endings) -> None:
+    """Raise InvariantError unless each graph has as many unanswered rows as it counts, and its cancelled ones are known."""
     wanted: dict[int, int] = {}
     for number, task in table.tasks.items():
         if isinstance(task.source, Graph):
@@ -41,6 +41,8 @@ def check_graphs(table: TaskTable) -> None:
     for first, graph in table.graphs.items():
         if wanted.get(first, 0) != graph.unanswered:
             raise InvariantError(f"graph {first}: {graph.unanswered} rows unanswered, {wanted.get(first, 0)} known")
+    if endings.canceled_rows != {number for graph in table.graphs.values() for number in graph.canceled}:
+        raise InvariantError("cancelled rows are known of graphs that are answered, or not known")
 
 
 def check_objects(table: TaskTable, uses: ObjectUses, endings: Endings) -> None:
