@@ -174,25 +174,29 @@ class Harness:
 
     def settle(self) -> None:
         """Deliver until nothing is under way."""
-        moved = True
-        while moved:
-            moved = False
-            for peer in list(self.peers.values()):
-                outgoing, peer.connection.outgoing = peer.connection.outgoing, []
-                for envelope, message in outgoing:
-                    if peer.reachable:
-                        self.core.handle(events.Incoming(peer.peer, envelope, message), self.now)
-                        moved = True
-            due = self.core.take_effects()
-            moved |= self.core.has_more
-            if self.checks_each_step:
-                self.core.check_invariants()
-            for effect in due:
-                if isinstance(effect, effects.Send):
+        while self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Deliver what is under way, and have the core do one turn. Return whether there is more."""
+        moved = False
+        for peer in list(self.peers.values()):
+            outgoing, peer.connection.outgoing = peer.connection.outgoing, []
+            for envelope, message in outgoing:
+                if peer.reachable:
+                    self.core.handle(events.Incoming(peer.peer, envelope, message), self.now)
                     moved = True
-                    self._deliver(effect)
-                else:
-                    self.other_effects.append(effect)
+        due = self.core.take_effects()
+        moved |= self.core.has_more
+        if self.checks_each_step:
+            self.core.check_invariants()
+        for effect in due:
+            if isinstance(effect, effects.Send):
+                moved = True
+                self._deliver(effect)
+            else:
+                self.other_effects.append(effect)
+        return moved
 
     def _deliver(self, effect: effects.Send) -> None:
         if effect.around is not None:

@@ -9,7 +9,7 @@ from harness import FUNCTION, Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import effects, graph_rows
+from scaler_scheduler.core import effects, graph_arrival, graph_rows, graphs
 
 FIRST = 100
 """The number of row 0."""
@@ -138,6 +138,33 @@ def test_a_large_graph_begins_in_many_turns(
     results = client.results()
     assert results.pop(FIRST + rows - 1)[0] == m.Status.CANCELED
     assert sorted(results) == list(range(FIRST, FIRST + rows - 1))
+
+
+@pytest.mark.parametrize("canceled", [[2, 6], [6], [0, 1, 2, 3, 4, 5, 6]])
+def test_rows_may_be_cancelled_at_any_moment_while_their_graph_begins(
+    monkeypatch: pytest.MonkeyPatch, canceled: list[int]
+) -> None:
+    for steps in (graph_arrival, graphs):
+        monkeypatch.setattr(steps, "STEP_ROWS", 1)
+    for limit in ("WORK_PER_TURN", "FAILING_PER_TURN", "ROOT_ROWS"):
+        monkeypatch.setattr(graph_rows, limit, 1)
+    for turns in range(70):
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        agent = Agent(harness, "agent", capacity=10)
+        client.connection.send(portion(client, [[], [0], [0, 1], [0, 2], [1, 3], [1, 4], [5]], [2, 6]))
+        is_over = not any([harness.turn() for _ in range(turns)][-1:])
+        client.connection.send(m.TaskCancel(client.id, [FIRST + row for row in canceled]))
+        harness.settle()
+        agent.run_all()
+        results = client.results()
+        assert sorted(results) == [FIRST + 2, FIRST + 6]
+        # It needs all others.
+        assert results[FIRST + 6][0] == m.Status.CANCELED
+        assert (results[FIRST + 2][0] == m.Status.SUCCESS) == (canceled == [6])
+        assert harness.seen(client)["graphs"] == []
+    assert is_over
 
 
 def test_a_client_that_leaves_while_its_graph_begins(

@@ -127,6 +127,9 @@ class GraphArrival:
         self.canceled[row] = None
         was_wanted = bool(self.wanted[row])
         self.wanted[row] = 0
+        if was_wanted and row < len(self.readers):
+            # It is being made ready, and its client is counted among the readers.
+            self.readers[row] -= 1
         return was_wanted
 
     def follow(self, row: int) -> None:
