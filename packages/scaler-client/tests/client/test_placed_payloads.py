@@ -21,6 +21,7 @@ from scaler_protocol.payloads.unpickled import BufferedPickle, LatePayload, Payl
 from scaler_protocol.payloads.values import load_arguments, load_chunk
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
 
@@ -46,9 +47,9 @@ class Client:
         self.take()
         self.completed: dict[object, tuple[int, Payload]] = {}
 
-    def submit(self, *payloads: LatePayload) -> m.TaskBatch:
+    def submit(self, *payloads: LatePayload, options: bytes = b"") -> m.TaskBatch:
         for payload in payloads:
-            self.core.submit(self.core.group(), FUNCTION, payload, token=payload)
+            self.core.submit(self.core.group(options=options), FUNCTION, payload, token=payload)
         self.core.flush()
         (batch,) = self.take()
         return batch
@@ -146,6 +147,21 @@ def test_a_result_that_is_not_there_makes_its_task_leave_once_more(client: Clien
     (again,) = client.answer(list(batch.numbers), [wrong, b"2"])
     assert again.payloads.split() == [LARGE[0]]
     assert client.completed == {LARGE[1]: (0, b"2")}
+
+
+def test_a_result_that_is_not_there_fails_a_task_that_may_not_run_twice(client: Client) -> None:
+    options = encode_record(NO_OPTIONS.with_given({"idempotent": False}, "test"))
+    batch = client.submit(*LARGE[:2], options=options)
+    places = batch.payloads.split()
+    wrong = _place(places[0])._replace(stamp=bytes(16)).pack()
+    assert not client.answer(list(batch.numbers), [wrong, b"2"])
+    status, text = client.completed[LARGE[0]]
+    assert status == m.Status.STORAGE_FAILED
+    assert b"cannot read it, and the task may not run again (idempotent=False)" in bytes(text)  # type: ignore[arg-type]
+    # One that its worker could not read has not begun, and may.
+    batch = client.submit(LARGE[2], options=options)
+    (again,) = client.answer(list(batch.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+    assert again.payloads.split() == [LARGE[2]]
 
 
 def test_tasks_that_were_cancelled_make_room_and_do_not_leave_again(client: Client) -> None:

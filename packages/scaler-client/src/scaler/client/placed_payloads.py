@@ -45,6 +45,8 @@ INSIDE_MAX = 1000
 
 UNREADABLE = int(m.Status.UNREADABLE)
 
+LOST_RESULT = b"the result lies where this client cannot read it"
+
 
 class PlacedBuffers(tuple[Frame, ...]):
     """A result that lay in the segment, as if an object had these buffers."""
@@ -113,7 +115,10 @@ class PlacedPayloads:
             batch.payloads = Packed.of([bytes(item) for item in items])
 
     def take(self, batch: m.ResultBatch) -> None:
-        """Put the results that lie in the segment where their places are. One that cannot be read makes its task leave again."""
+        """Put the results that lie in the segment where their places are.
+
+        One that cannot be read makes its task leave again, or fails it where that may not run twice.
+        """
         statuses = batch.statuses
         if len(statuses) and UNREADABLE in statuses:
             self._note_unreadable(
@@ -133,21 +138,24 @@ class PlacedPayloads:
             content = segment.read(place)
             if content is None:
                 unreadable.append(row)
-                items[row] = b"the result lies where this client cannot read it"
+                items[row] = LOST_RESULT
             elif place.form == Form.PAYLOAD:
                 items[row] = content[0]
             elif place.form == Form.BUFFERS:
                 items[row] = PlacedBuffers(content)
             else:
                 items[row] = PlacedBuffers((RAW_ITEMS if place.form == Form.ITEMS else RAW_BYTES, *content))
-        if found:
-            batch.payloads = Pieces(items)
         if unreadable:
             changed = list(statuses) or [int(m.Status.SUCCESS)] * len(items)
             for row in unreadable:
                 changed[row] = UNREADABLE
+                if self._core.may_run_once_only(batch.numbers[row]):
+                    changed[row] = int(m.Status.STORAGE_FAILED)
+                    items[row] = LOST_RESULT + b", and the task may not run again (idempotent=False)"
             batch.statuses = changed
             self._note_unreadable([batch.numbers[row] for row in unreadable])
+        if found:
+            batch.payloads = Pieces(items)
 
     def _note_unreadable(self, numbers: Sequence[int]) -> None:
         """These tasks must travel inside messages; after some of them, all tasks."""

@@ -215,6 +215,10 @@ class ClientCore:
         """Whether a task was submitted and not answered."""
         return number in self._table.tasks or number in self._answers.fetching
 
+    def may_run_once_only(self, number: int) -> bool:
+        """Whether this is an unanswered task that may not run a second time (`idempotent=False`)."""
+        return self._table.may_run_once_only(number)
+
     def next_number(self) -> int:
         """Return the number that the next task gets, if no other thread submits one before."""
         return self._table.next_number()

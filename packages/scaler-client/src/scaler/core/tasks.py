@@ -20,7 +20,7 @@ from scaler.core.task_history import Before, TaskHistory
 from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.call_options import join_records, urgency_of
+from scaler_protocol.wire.call_options import asked_of, join_records, urgency_of
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
@@ -230,6 +230,17 @@ class TaskTable:
     def is_unanswered(self, number: int) -> bool:
         """Whether this is the number of an unanswered task, or of the first row of an unanswered graph."""
         return number in self.tasks or number in self.graphs
+
+    def may_run_once_only(self, number: int) -> bool:
+        """Whether this is the number of an unanswered task that may not run a second time (`idempotent=False`)."""
+        task = self.tasks.get(number)
+        if task is None:
+            return False
+        if isinstance(task.source, Graph):
+            options = task.source.submit.options
+        else:
+            options = join_records((task.source.options,)) if task.source.options else b""
+        return not asked_of(options).idempotent
 
     def group(
         self,
