@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 visitor, seen or not: with it, tests of pages take a third less of the processor."""
 
 WAIT_SECONDS = 40.0
+
+MISSING = re.compile(r"TypeError: .*\b(null|undefined)\b")
+"""The error of an expression that asks something of what is not on the page: the old view has gone, and the new one is still
+being made. Nearly every wait could see that moment, and few would think of it."""
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 
@@ -73,12 +78,22 @@ class Visit:
         return self.page
 
     def wait(self, expression: str, seconds: float = WAIT_SECONDS) -> None:
-        """Wait until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true. What it names need not be on the page yet."""
+        from playwright.sync_api import Error
+
         # Playwright's own waiting evaluates text inside the page, which the page's security policy forbids.
         began = time.monotonic()
-        while not self.page.evaluate(expression):
+        while True:
+            missing = ""
+            try:
+                if self.page.evaluate(expression):
+                    return
+            except Error as error:
+                if not MISSING.search(error.message):
+                    raise
+                missing = f": {error.message}"
             waited = time.monotonic() - began
-            assert waited < seconds, f"not in time: {expression}"
+            assert waited < seconds, f"not in time: {expression}{missing}"
             # Each look takes some of the processor that the awaited needs.
             self.page.wait_for_timeout(30 if waited < 1 else 100)
 

@@ -36,6 +36,25 @@ def column(visit: Visit, label: str, index: int) -> list[str]:
     return visit.page.locator(f"table[aria-label='{label}'] tbody tr td:nth-child({index})").all_inner_texts()
 
 
+def test_a_wait_is_for_what_is_not_there_yet_too(visit: Visit) -> None:
+    from playwright.sync_api import Error
+
+    page = visit.open("overview")
+    page.evaluate(
+        """void setTimeout(() => {
+            const late = document.body.appendChild(document.createElement('p'));
+            late.id = 'late';
+            late.textContent = 'here';
+        }, 300)"""
+    )
+    visit.wait("document.querySelector('#late').textContent === 'here'")
+    with pytest.raises(AssertionError, match=r"not in time: .*#never.*reading 'textContent'"):
+        visit.wait("document.querySelector('#never').textContent === 'here'", 0.1)
+    # What can never become true is told at once.
+    with pytest.raises(Error, match="nonsense is not defined"):
+        visit.wait("nonsense === 1")
+
+
 def test_the_overview_shows_the_figures(visit: Visit) -> None:
     visit.open("overview")
     visit.wait("document.getElementById('tile-running').textContent === '16'")
