@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from scaler import Client
-from tests.integration.deployment import Deployment, wait_for
+from tests.integration.deployment import Deployment, wait_for, wait_for_output
 
 
 def talk(name: str) -> None:
@@ -22,6 +23,12 @@ def talk(name: str) -> None:
     except LookupError:
         logger.exception("%s failed", name)
     print(f"{name} ends")
+
+
+def talk_and_wait(path: str) -> None:
+    print("it begins")
+    print("it waits", end="")
+    wait_for("the test has heard it", Path(path).exists)
 
 
 class Printer(logging.Handler):
@@ -64,6 +71,21 @@ def test_records_and_prints_come_in_order(deployment: Deployment, capfd: pytest.
         "alpha ends"
     )
     assert "LookupError: nothing there" in lines
+
+
+def test_prints_of_a_task_arrive_while_it_runs(
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=1)
+    told = tmp_path / "told"
+    with Client(scheduler.address, stream_output=True) as client:
+        future = client.submit(talk_and_wait, str(told))
+        # Within the time that the task waits.
+        wait_for_output(capfd, "it begins\nit waits", "")
+        assert not future.done()
+        told.touch()
+        future.result(50)
 
 
 def test_without_a_listening_client_they_are_in_the_workers_log(deployment: Deployment) -> None:

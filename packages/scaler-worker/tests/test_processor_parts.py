@@ -26,7 +26,7 @@ from scaler_protocol.runtime.worker_plugins import PluginWorker
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.status import Status
-from scaler_worker.processor import memory, records
+from scaler_worker.processor import memory, output, records
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
@@ -52,6 +52,7 @@ from scaler_worker.processor.records import (
     read_cancel,
     read_object_answer,
 )
+from scaler_worker.processor.result_buffer import LATEST_FLUSH_SECONDS
 from scaler_worker.processor.result_records import Extra, one_result_parts, read_one_result, read_results, results_parts
 from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import RunningTask
@@ -339,6 +340,36 @@ def test_what_the_task_has_to_say_before_it_dies_is_sent_at_once() -> None:
     assert sent == [(5, STDOUT, b"kept\n", 0), (5, STDERR, b"half a line, and its end\n", 0)]
     capture.write_record(record("at once"))
     assert sent[2][1] == LOG
+
+
+def test_what_waits_is_sent_by_whole_lines_when_it_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(output, "perf_counter", lambda: now[0])
+    sent: list[tuple[int, int, bytes, int]] = []
+    looks: list[bool] = []
+    capture = OutputCapture(lambda *record: sent.append(record), look_soon=lambda: looks.append(capture.has_pending))
+    capture.begin(5)
+    capture.write(STDOUT, b"a line")
+    now[0] += LATEST_FLUSH_SECONDS / 2
+    capture.flush_late()
+    capture.write(STDOUT, b"\nhalf of ")
+    assert sent == []
+    now[0] += LATEST_FLUSH_SECONDS / 2
+    capture.flush_late()
+    capture.write(STDOUT, b"the next")
+    capture.flush_late()
+    assert [data for _, _, data, _ in sent] == [b"a line\n"]
+    now[0] += LATEST_FLUSH_SECONDS
+    capture.flush_late()
+    assert [data for _, _, data, _ in sent] == [b"a line\n", b"half of the next"]
+    # Whoever sends it is told once for all that waits, and when it is there.
+    assert looks == [True]
+    capture.write(STDOUT, b"more")
+    assert looks == [True, True]
+    capture.end()
+    assert not capture.has_pending
+    capture.flush_late()
+    assert [data for _, _, data, _ in sent] == [b"a line\n", b"half of the next", b"more"]
 
 
 def record(text: str, *arguments: object) -> logging.LogRecord:

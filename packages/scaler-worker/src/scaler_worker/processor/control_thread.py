@@ -59,13 +59,25 @@ class Awakening:
             self.is_awake = True
             eventfd_write(self.descriptor, 1)
 
+    def look_soon(self) -> None:
+        """Have the control thread look around, which stays awake where it finds something.
+
+        Called from inside tasks: a signal handler of theirs may raise anywhere here, which leaves nothing wrong.
+        """
+        if not self.is_awake:
+            try:
+                eventfd_write(self.descriptor, 1)
+            except OSError:
+                # A task has closed it.
+                return
+
     def wake(self) -> None:
         """Have the control thread look again how long it may sleep."""
         eventfd_write(self.descriptor, 1)
 
 
 class ControlThread:
-    """Reads the control channel (cancel, take back, messages for clients inside tasks), and sends results that wait for long."""
+    """Reads the control channel (cancel, take back, messages for clients inside tasks), and sends what waits for long."""
 
     def __init__(
         self,
@@ -118,13 +130,14 @@ class ControlThread:
                 self._safely(self._progress.send_due)
                 if self._is_something_left():
                     idle_ticks = 0
+                    awakening.is_awake = True
                 elif awakening.is_awake:
                     idle_ticks += 1
                     if idle_ticks >= AWAKE_TICKS:
                         idle_ticks = 0
                         awakening.is_awake = False
                         # What was buffered just before saw us awake.
-                        awakening.is_awake = bool(results.results) or self._limit.is_set
+                        awakening.is_awake = bool(results.results) or self._capture.has_pending or self._limit.is_set
         except _AGENT_GONE:
             # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
             # regardless is ended by the agent, or by the kernel when the agent's helper has died.
@@ -147,13 +160,14 @@ class ControlThread:
     def _look_around(self) -> bool:
         """Do for the main thread what has waited too long; return whether anything waits."""
         self._running.signal_again()
+        is_left = self._limit.is_set
         if self._capture.has_pending:
-            self._capture.flush()
-            return True
-        if not self._results.results:
-            return self._limit.is_set
-        self._results.flush_late()
-        return True
+            self._capture.flush_late()
+            is_left = True
+        if self._results.results:
+            self._results.flush_late()
+            is_left = True
+        return is_left
 
     def _safely(self, act: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -6,8 +6,10 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from time import perf_counter
 
 from scaler_worker.processor.kept_output import KeptLogHandler, KeptOutput, is_printed
+from scaler_worker.processor.result_buffer import LATEST_FLUSH_SECONDS
 
 STDOUT, STDERR, LOG = 1, 2, 3
 """As in the schema's `Output.stream`."""
@@ -24,16 +26,27 @@ SendOutput = Callable[[int, int, bytes, int], None]
 class OutputCapture:
     """Collects what the running task prints and logs, and sends it in that order. Any thread of the task may do either."""
 
-    def __init__(self, send: SendOutput, works_for: Callable[[int], bool] = lambda _index: True) -> None:
-        """`works_for` says whether the calling thread is one of the task with this index, and not of an earlier one."""
+    def __init__(
+        self,
+        send: SendOutput,
+        works_for: Callable[[int], bool] = lambda _index: True,
+        look_soon: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`works_for` says whether the calling thread is one of the task with this index, and not of an earlier one.
+
+        `look_soon` has the control thread look after output that waits.
+        """
         self._send = send
         self._works_for = works_for
+        self._look_soon = look_soon
         self._lock = threading.RLock()
         self._index: int | None = None
         self.is_begun = False
         """Whether a client wants the output of the running task. The first glance: `capturing` has the rest."""
         self._stream = STDOUT
         self._pending = bytearray()
+        self._waits_since = 0.0
+        """Since when there is output that waits."""
         self._left = 0
         self._dropped = 0
 
@@ -95,18 +108,37 @@ class OutputCapture:
             self._stream = stream
         self._left -= len(kept)
         self._dropped += len(data) - len(kept)
+        has_waited = bool(self._pending)
         self._pending += kept
         # The task may end its process at any time: what programs write at once anywhere else must not lie in a buffer.
         if stream == LOG or (stream == STDERR and b"\n" in kept) or len(self._pending) >= BUFFER_BYTES:
             self.flush()
+        elif kept and not has_waited:
+            self._waits_since = perf_counter()
+            # In this order: the control thread looks whether something waits before it sleeps.
+            self._look_soon()
 
     def flush(self) -> None:
         """Send the output that waits."""
         with self._lock:
-            if self._pending and self._index is not None:
-                data = bytes(self._pending)
-                self._pending.clear()
-                self._send(self._index, self._stream, data, 0)
+            self._send_first(len(self._pending))
+
+    def flush_late(self) -> None:
+        """Send output that has waited for too long: whole lines; what has no end only where no line is before it.
+
+        A line is often written in several pieces, and between them others' output would come into it.
+        """
+        with self._lock:
+            now = perf_counter()
+            if now - self._waits_since >= LATEST_FLUSH_SECONDS:
+                self._waits_since = now
+                self._send_first(self._pending.rfind(b"\n") + 1 or len(self._pending))
+
+    def _send_first(self, count: int) -> None:
+        if count and self._index is not None:
+            data = bytes(self._pending[:count])
+            del self._pending[:count]
+            self._send(self._index, self._stream, data, 0)
 
 
 def record_line(record: logging.LogRecord) -> bytes:

@@ -126,7 +126,7 @@ class Processor:
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
         self._threads = TaskThreads(self._running, row_just_ended)
-        self._capture = OutputCapture(self._send_output, self._threads.works_for)
+        self._capture = OutputCapture(self._send_output, self._threads.works_for, awakening.look_soon)
         self._kept = open_kept(self._threads.writer, self._running) if open_kept is not None else None
         self._streams = TaskStreams(self._capture, self._kept)
         self._placed = PlacedPayloads(self._running)
