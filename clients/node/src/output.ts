@@ -2,11 +2,11 @@
 
 import type { TaskPromise } from "./task.js";
 
-/** What a task has printed, or one record that it has logged. */
+/** A piece of what a task has printed, or one record that it has logged. */
 export interface TaskOutput {
   /** Where the task wrote it. "log" is Python's `logging`. */
   readonly stream: "stdout" | "stderr" | "log";
-  /** The text as it was written; of a log record the message. */
+  /** The text as it was written, which may be part of a line or several lines; of a log record the message. */
   readonly text: string;
   /** The log record, if it is one. */
   readonly record?: LogRecord;

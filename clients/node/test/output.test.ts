@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { Client, type TaskOutput } from "../src/index.js";
+import { Client, type TaskOutput, type TaskPromise } from "../src/index.js";
 import { readOutput } from "../src/output.js";
 
 const address = process.env["SCALER_ADDRESS"] ?? "";
@@ -37,18 +37,30 @@ describe("on a cluster", { skip: address === "" }, () => {
   });
   after(() => client.close());
 
+  /** Return what has come since the last call, by stream. Where one piece ends and the next begins is up to the worker. */
+  const take = (task?: TaskPromise<unknown>) => {
+    const texts: Record<string, string> = {};
+    for (const { stream, text, ...of } of outputs.splice(0)) {
+      assert.ok(task === undefined || of.task === task);
+      const by = of.label === "" ? stream : `${stream} of ${of.label}`;
+      texts[by] = (texts[by] ?? "") + text;
+    }
+    return texts;
+  };
+
   test("what tasks print and log comes before their results", async () => {
     const printed = client.submit("builtins:print", ["hällo"], {}, { label: "greeting" });
     await printed;
-    assert.deepEqual(
-      outputs.splice(0).map(({ stream, text, label, task }) => [stream, text, label, task === printed]),
-      [["stdout", "hällo\n", "greeting", true]],
-    );
+    assert.deepEqual(take(printed), { "stdout of greeting": "hällo\n" });
     await client.submit("builtins:print", [printed]);
+    assert.deepEqual(take(), { stdout: "None\n" });
+    const code = ["print('half a ', end='', flush=True), print('line')"];
+    await client.submit("builtins:eval", code, {}, { label: "pieces" });
     assert.deepEqual(
-      outputs.splice(0).map(({ stream, text }) => [stream, text]),
-      [["stdout", "None\n"]],
+      outputs.map(({ text }) => text),
+      ["half a ", "line\n"],
     );
+    assert.deepEqual(take(), { "stdout of pieces": "half a line\n" });
     // It writes to the standard error as well, where nobody has set up logging.
     await client.submit("logging:warning", ["disk %s", "full"]);
     const [logged] = outputs.filter(({ stream }) => stream === "log");
