@@ -109,8 +109,11 @@ def deep(depth: int, seconds: float) -> None:
         divided(seconds)
 
 
-def few_milliseconds() -> int:
-    return spin(60_000)
+def few_milliseconds() -> tuple[int, float, float]:
+    """Return its process, how long it took, and how soon threads are switched in it, both in seconds."""
+    began = time.monotonic()
+    spin(60_000)
+    return os.getpid(), time.monotonic() - began, sys.getswitchinterval()
 
 
 def threads_here() -> int:
