@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from scaler import Client, ScalerExecutor, ScalerFuture, errors
-from tests.integration.deployment import wait_for
+from tests.integration.deployment import wait_for, wait_for_output
 from tests.integration.serializers import Reversed
 
 
@@ -159,7 +159,7 @@ class TestCoroutines:
             assert future.result(30) == 8
             assert client.map(double, [1, 2]) == [2, 4]
             assert future.profiling_info().duration_s > 0
-            wait_for("it was heard", lambda: "inside 4" in capfd.readouterr().out)
+            wait_for_output(capfd, "inside 4", "")
 
     def test_generators_are_refused_with_a_hint(self, client: Client) -> None:
         with pytest.raises(errors.SerializationError, match=r"generate is an async generator function, .* list"):

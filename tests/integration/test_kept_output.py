@@ -22,7 +22,7 @@ from scaler_protocol.monitoring.kept_output import ARGUMENTS, LOG, NOTE, STDERR,
 from scaler_protocol.monitoring.topics import ANY_CLIENT, OutputTopic
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.outputs import OutputFeed, output_data
-from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.deployment import Deployment, Service, wait_for, wait_for_output
 
 _told = threading.Event()
 _thread: threading.Thread | None = None
@@ -288,7 +288,7 @@ def test_a_thread_that_outlives_its_task_speaks_for_no_other(
         assert pieces(answer(feed, second)) == "of the second task\n"
     assert second.progress() is None
     if streams:
-        wait_for("the client has what was streamed", lambda: "of the second task" in capfd.readouterr().out)
+        wait_for_output(capfd, "of the second task", "")
 
 
 def test_a_repr_that_ends_the_process_changes_no_answer(client: Client, tmp_path: Any) -> None:
