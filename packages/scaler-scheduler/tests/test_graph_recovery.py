@@ -118,6 +118,27 @@ def test_should_it_come_back_what_it_needs_runs_before(how: str) -> None:
     assert graph.is_over()
 
 
+def test_one_that_its_agent_is_given_once_more_before_it_has_said_that_it_has_it_goes_on() -> None:
+    graph = Restart([[], [0]], [0, 1])
+    graph.agent.reachable = False
+    graph.restart(max_task_attempts=1)
+    graph.announce([0, 1])
+    graph.wait()
+    graph.agent.reachable = True
+    graph.harness.advance(3)
+    again = graph.agent.tasks()
+    assert (graph.client.id, graph.first, 1) in again
+    graph.claim(0, 1)
+    assert graph.agent.take(m.TaskCancel) == []
+    graph.answer(0)
+    graph.answer(1)
+    assert sorted(graph.rows_answered()) == [0, 1]
+    # The other one ends too, and nobody hears of that.
+    graph.agent.answer(again)
+    assert graph.client.results() == {}
+    assert graph.is_over()
+
+
 def test_what_it_needs_runs_once_where_others_need_it_too() -> None:
     graph = Restart([[], [0], [0], [1, 2], [3]], [4])
     graph.restart()

@@ -204,6 +204,9 @@ class AgentReports:
                 )
                 if self._recovery.claim(message.client, number, Claim(agent, attempt), deadline):
                     continue
+            elif task is not None and task.agent is agent and task.attempt == attempt:
+                # It came so late that it was given this task once more, under the same number: whichever ends first counts.
+                continue
             elif task is not None and self._may_claim(agent, task, graph, attempt):
                 self._lifecycle.claim(task, agent, attempt)
                 if number in task.options.client.withdrawn:
