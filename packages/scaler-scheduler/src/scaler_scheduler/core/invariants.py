@@ -261,8 +261,8 @@ def _check_graphs(state: SchedulerState) -> None:
                     before = client.tasks.get(graph.first_number + dependency)
                     # Or the result was lost, and the agent may have it; or that row has found an input missing, and this one will
                     # come back.
-                    # Or it is cancelled, or needs one that is: what it needed has come back, to wait for others or for an agent, and
-                    # word of the end is under way.
+                    # Or it is cancelled, or needs one that is: what it needed has come back, to wait for others or for an agent,
+                    # and word of the end is under way.
                     # Or that row has come back and waits, because the result of one before it was lost: this one comes back too.
                     # Or it waits for its next attempt, and looks then.
                     require(
