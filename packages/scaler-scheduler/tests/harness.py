@@ -38,6 +38,8 @@ class Peer:
         self.reachable = True
         self.hears = True
         """Whether what is sent to it arrives."""
+        self.untold: list[m.Message] = []
+        """What was not acknowledged when another scheduler began a new session. Whoever tells that again empties this."""
         self.connection.start(harness.now)
         harness.peers[peer] = self
         harness.settle()
@@ -207,10 +209,12 @@ class Harness:
         peer = self.peers.get(effect.peer)
         if peer is None or not peer.reachable or not peer.hears:
             return
+        session = peer.connection.session
         for event in peer.connection.receive(effect.envelope, effect.message, self.now):
             if isinstance(event, Received):
                 peer.received.append(event.message)
             elif isinstance(event, Established):
+                peer.untold += [] if event.resumed else session.unacknowledged()
                 peer.received.append(event.welcome)
             else:
                 peer.received.append(event)
