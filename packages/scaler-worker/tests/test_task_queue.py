@@ -171,3 +171,13 @@ def test_others_overtake_all_that_was_put_back_each_time_they_come() -> None:
             order += queue.take(_head(queue), 1, 1_000_000).numbers
         assert number in order
     assert [number for number in order if number < 100] == list(range(20))
+
+
+def test_a_client_that_is_gone_begins_anew_when_it_comes_back() -> None:
+    queue = TaskQueue(DurationEstimates())
+    queue.add(tasks(0, rows=1000))
+    queue.add(tasks(2000, client=OTHER, rows=50))
+    # The queue is not empty meanwhile: it would remember the turns of every client there has ever been.
+    queue.remove(CLIENT, None)
+    queue.add(tasks(3000))
+    assert take_all(queue).index(3000) <= 4

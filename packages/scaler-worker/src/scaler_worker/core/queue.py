@@ -235,6 +235,9 @@ class TaskQueue:
         Returns them, and what lost its predecessors with them, which is removed too.
         """
         self._merge()
+        if wanted is None:
+            # It is gone. A queue that is never empty would remember all clients there have ever been.
+            self._ends.pop(client, None)
         removed: list[TaskSlice] = []
         orphaned: list[TaskSlice] = []
         for depth in list(self._depths):
