@@ -184,6 +184,18 @@ def test_a_client_s_functions_are_forgotten_with_it() -> None:
     assert harness.status(3) == Status.NOT_RUN
 
 
+def test_nothing_is_learnt_of_a_function_that_no_client_defines_any_more() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.say(m.ClientGone(CLIENT))
+    harness.finish(0, microseconds=1, statuses=[Status.CANCELED])
+    harness.take(effects.SendTasks)
+    harness.define(client=OTHER)
+    harness.submit(range(10, 20), client=OTHER)
+    # Of tasks that are known to be quick, it would be handed several.
+    assert [len(effect.tasks) for effect in harness.take(effects.SendTasks)] == [1]
+
+
 def test_payload_columns_are_cut_where_the_slices_are() -> None:
     harness = AgentHarness(slots=1)
     harness.say(

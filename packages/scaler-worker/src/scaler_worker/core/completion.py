@@ -56,11 +56,12 @@ class TaskCompletion:
         if end - row < event.count:
             lengths, reported = lengths[row:end], reported.cut(row, end)
             payloads = memoryview(payloads)[byte : byte + sum(lengths)]
+        if tasks.abandoned:
+            # Nothing is learnt either: with its client, its function may be forgotten already.
+            return byte + len(payloads)
         if not reported.statuses or Status.SKIPPED not in reported.statuses:
             self._durations.observe(tasks, reported.durations)
-        if tasks.abandoned:
-            pass
-        elif event.object_positions:
+        if event.object_positions:
             self._collect_with_objects(event, tasks, row, end, byte, slot)
         else:
             batch, rows = tasks.batch, slice(tasks.start, tasks.stop)

@@ -87,7 +87,9 @@ class TaskEndings:
                 and now >= processor.front_since + TAKE_BACK_SECONDS
                 and processor.state is State.RUNNING
             ):
-                self._state.durations.observe_running(processor.pipe[0], (now - processor.front_since) * 1e6)
+                front = processor.pipe[0]
+                if not front.abandoned:
+                    self._state.durations.observe_running(front, (now - processor.front_since) * 1e6)
                 self._returns.take_back_behind(processor)
 
     def next_deadline(self) -> float:
