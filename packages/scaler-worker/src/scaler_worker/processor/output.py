@@ -108,12 +108,12 @@ class OutputCapture:
             self._stream = stream
         self._left -= len(kept)
         self._dropped += len(data) - len(kept)
-        has_waited = bool(self._pending)
+        begins_to_wait = not self._pending
         self._pending += kept
         # The task may end its process at any time: what programs write at once anywhere else must not lie in a buffer.
         if stream == LOG or (stream == STDERR and b"\n" in kept) or len(self._pending) >= BUFFER_BYTES:
             self.flush()
-        elif kept and not has_waited:
+        elif kept and begins_to_wait:
             self._waits_since = perf_counter()
             # In this order: the control thread looks whether something waits before it sleeps.
             self._look_soon()
