@@ -120,6 +120,13 @@ def sim(session: nox.Session) -> None:
 
 
 @nox.session
+def scheduler_programs(session: nox.Session) -> None:
+    """Random programs for the scheduler's core, with peers that speak the protocol: nox -s scheduler_programs -- --seeds 1000."""
+    install_workspace(session, "test")
+    session.run("python", "packages/scaler-scheduler/tests/scheduler_programs.py", *session.posargs)
+
+
+@nox.session
 def dask(session: nox.Session) -> None:
     """The tests that come with Dask on a local cluster, compared with Dask's own schedulers: nox -s dask -- dask.bag."""
     install_workspace(session, "test")
