@@ -72,6 +72,8 @@ class Entry:
     """How often its client was told that it runs again after an error of its own."""
     error_attempt: int = 0
     """The last attempt that is counted."""
+    ended_at: float = -inf
+    """When it last ended at an agent."""
     not_before: float = -inf
     """When its next attempt may begin."""
     answer: tuple[m.Status, bytes] | None = None
@@ -193,6 +195,7 @@ class ProgramLedger:
         self.tell(key, f"ends at {where}: {status.name}")
         entry = self.entries[key]
         entry.reported.append((status, payload))
+        entry.ended_at = self._harness.now
         if status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED, m.Status.MISSING_OBJECT):
             entry.losses += 1
 
@@ -232,7 +235,8 @@ class ProgramLedger:
         if retries is None or not entry.errors < count <= retries.times:
             raise ProgramError(f"error {count} comes after {entry.errors}, and it asks for {retries}", key)
         entry.errors, entry.error_attempt = count, attempt
-        entry.not_before = self._harness.now + retries.wait_before(count)
+        # Its client may hear of that late.
+        entry.not_before = entry.ended_at + retries.wait_before(count)
 
     def answered(self, key: Key, status: m.Status, payload: bytes) -> None:
         """A client is told how its task has ended."""

@@ -53,6 +53,12 @@ SHARES = (GroupShare("small", 1.0, max_running=2), GroupShare("short", 2.0, max_
 HEALED_SECONDS_MAX = 200
 """When everything is well again, all tasks have ended within this."""
 
+TABLES = ("unfinished", "assigned", "graphs", "graphs_arriving")
+"""In what the core tells of a client: empty when all its tasks have ended."""
+
+NOTES = ("links", "retried", "retried_before", "overdue", "reasons", "withdrawn")
+"""In its record of a client, likewise."""
+
 STORY_LINES_MAX = 300
 
 FEATURES = (
@@ -602,15 +608,15 @@ class Program:
 
     def _leave(self) -> None:
         """All clients leave: nothing of them may stay."""
-        for _ in range(3):
-            # Somebody may have been told late.
-            self._advance(2.0)
+        deadline = self.harness.now + AGENT_TIMEOUT_SECONDS + 5.0
+        while any(self._left_of(client) for client in self.clients) and self.harness.now < deadline:
+            # What nobody needs any more may be at an agent that is gone, or that was told late.
+            self._advance(1.0)
             for agent in self.agents:
                 agent.run_all()
         for client in self.clients:
-            known = self.harness.seen(client.peer)
-            left = {name: known[name] for name in ("unfinished", "assigned", "graphs", "graphs_arriving")}
-            if any(left.values()):
+            left = self._left_of(client)
+            if left:
                 raise ProgramError(f"{client.id.decode()} has no task any more, and the core knows {left}")
             client.peer.connection.close("done")
             self.harness.settle()
@@ -631,6 +637,17 @@ class Program:
         used = [agent["resources_used"] for agent in snapshot["agents"]] + [snapshot["cluster_resources_used"]]
         if any(used):
             raise ProgramError(f"all clients have left, and these resources are in use: {used}")
+
+    def _left_of(self, client: ProgramClient) -> dict[str, Any]:
+        """Return what the core knows of a client's tasks."""
+        record = self.harness.core._state.clients.get(client.id)
+        if record is None:
+            return {"session": None}
+        known = {
+            **self.harness.seen(client.peer),
+            **{name: getattr(record, name) for name in NOTES},
+        }
+        return {name: known[name] for name in (*TABLES, *NOTES) if known[name]}
 
 
 def run_seed(seed: int, steps: int = STEPS) -> Counter[str]:
