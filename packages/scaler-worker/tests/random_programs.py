@@ -34,8 +34,12 @@ from scaler_protocol.wire.messages import Status
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.core.endings import CANCEL_GRACE_SECONDS
 from scaler_worker.core.functions import KnownFunctions
+from scaler_worker.core.reporting import HOLD_SECONDS
 
 CLIENTS = (b"c" * 16, b"d" * 16, b"e" * 16)
+INSIDE = b"inside"
+"""How the ids of clients inside tasks begin."""
+
 BODY = b"Pbody"
 FUNCTION = content_id(BODY)
 AGENT = b"a" * 16
@@ -47,6 +51,8 @@ ASKS = (("gpu=1", 1), ("gpu=2", 2), ("gpu=0.5", 1), ("cores=1", 0), ("cores=2", 
 STEPS = (60, 150, 300)
 TICKS_MAX = 20
 """So often may a deadline be due that a tick at this moment has not moved on."""
+
+ROUNDING_SECONDS = 0.001
 
 CALM_ROUNDS_MAX = 3000
 """After so many rounds without faults everything must have ended."""
@@ -101,6 +107,10 @@ class Sent:
     answer: tuple[Status, bytes] | None = None
     """What a processor has said of it last."""
     object_id: bytes = b""
+    ending_since: float = inf
+    """Since when it is to end, because its client does not want it any more."""
+    read_at: float = inf
+    """When the agent has read its answer, unless that is to be stored first."""
 
     def __str__(self) -> str:
         return f"task {self.client[:1].decode()}{self.number} attempt {self.attempt}"
@@ -133,6 +143,10 @@ class Record:
         """Attempts in the inventory of a session that begins."""
         self.grants_held: m.GrantsHeld | None = None
         self.ends: Counter[str] = Counter()
+        self.introduced: set[bytes] = set()
+        """Clients inside tasks of which the scheduler has heard."""
+        self.ended_inside: set[bytes] = set()
+        """Those of them that have ended, which the agent has to say once."""
 
     def send(self, sent: Sent) -> None:
         """The scheduler sends this to the agent."""
@@ -162,6 +176,13 @@ class Record:
                 require(not uses, f"grants of a client are freed, and {sent} is still at a processor")
             self.freeing.discard(message.client)
             self.left.pop(message.client, None)
+        elif isinstance(message, m.Relay):
+            self.introduced.add(message.client)
+        elif isinstance(message, m.ClientGone):
+            # What the last scheduler had not acknowledged is said again.
+            is_right = message.client in self.ended_inside or self.claimed is not None
+            require(is_right, f"client {message.client!r} is said to be gone, and is not, or a second time")
+            self.ended_inside.discard(message.client)
         elif isinstance(message, m.Inventory):
             require(self.claimed is not None, "an inventory comes, and no session begins")
             assert self.claimed is not None
@@ -222,22 +243,30 @@ class Record:
         self.ends[how] += 1
         return sent
 
-    # --- what the scheduler does
+    # --- what happens to the agent
 
-    def cancel(self, sent: Sent, *, waiting_only: bool, at_processor: bool) -> None:
+    def client_inside_ended(self, client: bytes) -> None:
+        """A client inside a task has ended."""
+        if client in self.introduced:
+            self.introduced.discard(client)
+            self.ended_inside.add(client)
+
+    def cancel(self, sent: Sent, now: float, *, waiting_only: bool, at_processor: bool) -> None:
         """The agent is told to end a task."""
         if not waiting_only:
             sent.excused.add(Status.CANCELED)
             sent.barred = "it was cancelled"
+            sent.ending_since = min(sent.ending_since, now)
         elif not at_processor:
             sent.barred = "it was withdrawn while it waited"
 
-    def client_gone(self, client: bytes) -> None:
+    def client_gone(self, client: bytes, now: float) -> None:
         """The agent is told that a client is gone: it says nothing more of its tasks."""
         for sent in [sent for sent in self.open.values() if sent.client == client]:
             del self.open[client, sent.number]
             sent.end = "gone"
             sent.barred = "its client is gone"
+            sent.ending_since = min(sent.ending_since, now)
             if sent.grant is not None:
                 self.left.setdefault(client, []).append(sent.grant)
         self.again = [sent for sent in self.again if sent.client != client]
@@ -294,6 +323,8 @@ class Row:
     sent: Sent
     ending: tuple[Status, bytes] | None = None
     """It is to be answered with this."""
+    stubborn: bool = False
+    """It goes on whatever it is told, while there are faults."""
 
 
 @dataclass(slots=True)
@@ -336,6 +367,8 @@ class ModelProcessor:
     devices: tuple[str, ...] = ()
     blocked: bool = False
     unfinished: bool = False
+    clients: list[bytes] = field(default_factory=list)
+    """Those that its tasks have made, for all the agent knows."""
     front_since: float = inf
     """Since when, for all the agent knows, its first task is the first."""
 
@@ -452,7 +485,8 @@ class ModelProcessor:
 
     def is_quiet(self) -> bool:
         """Whether it has nothing to do or to say."""
-        return not (self.inbox or self.outbox or self.pipe or self.unsent or self.running) and self.state == "up"
+        is_busy = self.inbox or self.outbox or self.pipe or self.unsent or self.running or self.clients
+        return not is_busy and self.state == "up"
 
 
 # --- programs
@@ -715,14 +749,14 @@ class Program:
         held = set(self.at_processors())
         for sent in some:
             self.tell(f"{'withdraws' if waiting_only else 'cancels'} {sent}")
-            self.record.cancel(sent, waiting_only=waiting_only, at_processor=sent in held)
+            self.record.cancel(sent, self.now, waiting_only=waiting_only, at_processor=sent in held)
         numbers, attempts = [sent.number for sent in some], [sent.attempt for sent in some]
         self.say(m.TaskCancel(chosen.client, numbers, attempts, waiting_only))
 
     def client_gone(self, client: bytes) -> None:
         """A client has ended."""
         self.tell(f"client {client[:1].decode()} is gone")
-        self.record.client_gone(client)
+        self.record.client_gone(client, self.now)
         self.defined.discard(client)
         self.say(m.ClientGone(client))
 
@@ -750,15 +784,25 @@ class Program:
                 self.step(events.Incoming(*self.peer.say_plain(m.Heartbeat())))
             self.step(events.Tick())
         self.now = until
+        if self.stopped:
+            return
         for processor in self.processors.values():
-            if processor.holds and processor.state == "up" and not self.stopped:
-                self._check_time_limit(processor)
+            if processor.holds and processor.state == "up":
+                self._check_time_limits(processor)
+        if self.linked:
+            for sent in self.record.open.values():
+                late = self.now - sent.read_at - HOLD_SECONDS
+                require(late < ROUNDING_SECONDS, f"the answer to {sent} is not told, {late} s after it may be held")
 
-    def _check_time_limit(self, processor: ModelProcessor) -> None:
+    def _check_time_limits(self, processor: ModelProcessor) -> None:
+        """What should end does so, or its processor is killed."""
         sent = next(iter(processor.holds.values()))
-        limits = [limit for limit in (sent.options.timeout_seconds, self.timeout_seconds) if limit]
-        over = self.now - processor.front_since - CANCEL_GRACE_SECONDS
-        require(not limits or over <= min(limits) + 0.001, f"{sent} is at its processor for {over} s, and may {limits}")
+        latest = max(processor.front_since, sent.ending_since)
+        for limit in (sent.options.timeout_seconds, self.timeout_seconds):
+            if limit:
+                latest = min(latest, processor.front_since + limit)
+        latest += CANCEL_GRACE_SECONDS + ROUNDING_SECONDS
+        require(self.now <= latest, f"{sent} should have ended at {latest:.3f} s")
 
     # --- processors
 
@@ -784,9 +828,12 @@ class Program:
             if processor.state == "up" and processor.running is None and processor.pipe:
                 can += [self._begins] * 2
             elif processor.state == "up" and processor.running is not None:
-                can += [self._answers] * 2
+                if calm or not processor.running.stubborn:
+                    can += [self._answers] * 2
                 if not calm:
-                    can += [self._blocks, self._is_unfinished]
+                    can += [self._blocks, self._is_unfinished, self._has_client]
+            elif calm and processor.clients and processor.state == "up":
+                can += [self._closes_client]
             elif processor.unfinished and (calm or chance < 0.3):
                 can += [lambda one: one.set_unfinished(False)]
             if not calm and chance < self.death_share:
@@ -806,11 +853,17 @@ class Program:
         event = processor.outbox.popleft()
         if isinstance(event, events.ProcessorResults):
             for _ in range(event.count):
-                del processor.holds[processor.unanswered.popleft().index]
+                sent = processor.holds.pop(processor.unanswered.popleft().index)
+                sent.read_at = inf if sent.object_id else self.now
             processor.front_since = self.now
         elif isinstance(event, events.ProcessorGaveBack | events.ProcessorBlocked):
             for index in [index for index in processor.holds if index >= event.next_index]:
                 del processor.holds[index]
+        elif isinstance(event, events.RelayOpened):
+            processor.clients.append(event.client)
+        elif isinstance(event, events.RelayClosed) and event.client in processor.clients:
+            processor.clients.remove(event.client)
+            self.record.client_inside_ended(event.client)
         self.step(event)
 
     def _begins(self, processor: ModelProcessor) -> None:
@@ -822,6 +875,7 @@ class Program:
         require(not sent.begun or not sent.is_once, f"{sent} begins a second time, and may not run twice")
         require(not sent.begun or sent.lost, f"{sent} begins a second time, and its answer was not lost")
         require(sent.end in ("", "gone"), f"{sent} begins, and has ended as {sent.end}")
+        row.stubborn = self.random.random() < 0.1
         sent.begun += 1
         sent.lost = False
         running = [one.running.sent.grant for one in self.processors.values() if one.running is not None]
@@ -859,6 +913,21 @@ class Program:
         if not processor.blocked:
             processor.set_unfinished(not processor.unfinished)
 
+    def _has_client(self, processor: ModelProcessor) -> None:
+        """The running task makes a client, or has one say something or end."""
+        chance = self.random.random()
+        if not processor.clients or chance < 0.2:
+            self.numbers += 1
+            processor.outbox.append(events.RelayOpened(processor.number, INSIDE + b"%010d" % self.numbers))
+        elif chance < 0.8:
+            client = self.random.choice(processor.clients)
+            processor.outbox.append(events.RelayFrames(processor.number, client, [b"envelope", b"message"]))
+        else:
+            self._closes_client(processor)
+
+    def _closes_client(self, processor: ModelProcessor) -> None:
+        processor.outbox.append(events.RelayClosed(processor.number, self.random.choice(processor.clients)))
+
     def _dies(self, processor: ModelProcessor) -> None:
         if processor.state == "starting":
             self.failed_starts += 1
@@ -880,6 +949,8 @@ class Program:
             return
         self.tell(f"processor {processor.number} ends, has begun {processor.begun_index}, exceeded {exceeded}")
         del self.processors[processor.number]
+        for client in processor.clients:
+            self.record.client_inside_ended(client)
         for row in processor.unanswered:
             row.sent.lost = bool(row.sent.begun)
             row.sent.excused.add(Status.PROCESSOR_DIED)
@@ -934,7 +1005,7 @@ class Program:
                 if self.processors and not self.stopped:
                     self.processor_acts(random.choice(list(self.processors.values())))
         elif chance < 0.8:
-            self.wait(random.choice([0.001, 0.01, 0.06, 0.3, 1.1]))
+            self.wait(random.choice([0.001, 0.01, 0.06, 0.3, 1.1, 2.5]))
         elif chance < 0.83:
             self.store()
             self.measure()
@@ -990,10 +1061,10 @@ class Program:
             while self.measures:
                 self.measure(calm=True)
             self.wait(0.05)
-            if not (self.record.open or self.record.left) and all(
-                map(ModelProcessor.is_quiet, self.processors.values())
-            ):
+            owed = self.record.open or self.record.left or self.record.ended_inside
+            if not owed and all(map(ModelProcessor.is_quiet, self.processors.values())):
                 return
+        require(not self.record.ended_inside, f"the agent does not say that {self.record.ended_inside} have ended")
         require(not self.record.left, f"grants of clients that are gone are never freed: {self.record.left}")
         raise Broken(f"it does not end: {_some(self.record.open.values())} are open")
 
@@ -1020,8 +1091,8 @@ def kept_of_clients(core: AgentCore) -> list[str]:
         if id(one) in seen or isinstance(one, type | FunctionType | KnownFunctions):
             continue
         seen.add(id(one))
-        if isinstance(one, bytes) and one in (*CLIENTS, FUNCTION):
-            found.add("the function" if one == FUNCTION else f"client {one[:1].decode()}")
+        if isinstance(one, bytes) and (one in (*CLIENTS, FUNCTION) or one.startswith(INSIDE)):
+            found.add("the function" if one == FUNCTION else f"client {one.decode()}")
         waiting += gc.get_referents(one)
     return sorted(found)
 

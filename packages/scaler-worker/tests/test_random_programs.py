@@ -2,8 +2,9 @@
 
 Each task ends once, with the attempt that it was given, with what its own processor said or for a reason that there was. A task
 that may not run twice never does; what goes back has not begun; chains stay together; what is cancelled or whose client is gone
-is handed to nobody; no more runs than the host offers; an inventory names what is held; and nothing is kept of clients that are
-gone. `random_programs` judges all this after every event.
+is handed to nobody; no more runs than the host offers; an inventory names what is held; what is to end does so in
+time; a client inside a task is said to be gone once; and nothing is kept of clients that are gone. `random_programs` judges all
+this after every event.
 """
 
 from __future__ import annotations
