@@ -127,6 +127,13 @@ def scheduler_programs(session: nox.Session) -> None:
 
 
 @nox.session
+def agent_programs(session: nox.Session) -> None:
+    """Random programs for the agent's core, likewise: nox -s agent_programs -- --seeds 1000."""
+    install_workspace(session, "test")
+    session.run("python", "packages/scaler-worker/tests/random_programs.py", *session.posargs)
+
+
+@nox.session
 def dask(session: nox.Session) -> None:
     """The tests that come with Dask on a local cluster, compared with Dask's own schedulers: nox -s dask -- dask.bag."""
     install_workspace(session, "test")

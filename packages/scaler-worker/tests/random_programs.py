@@ -53,6 +53,7 @@ TICKS_MAX = 20
 """So often may a deadline be due that a tick at this moment has not moved on."""
 
 ROUNDING_SECONDS = 0.001
+"""By so much a time may be missed that was added up in another order."""
 
 CALM_ROUNDS_MAX = 3000
 """After so many rounds without faults everything must have ended."""
@@ -1132,7 +1133,8 @@ def main() -> int:
         except Broken as error:
             failed.append(seed)
             if not arguments.keep_going:
-                print(error)
+                steps = "" if arguments.steps is None else f" --steps {arguments.steps}"
+                print(f"{error}\nreplay: python {sys.argv[0]} --seed {seed}{steps}")
                 return 1
             print(str(error).partition("\n")[0], flush=True)
     print(f"{arguments.seeds} seeds in {time.perf_counter() - started:.1f} s, {len(failed)} failed: {failed[:20]}")
