@@ -174,8 +174,6 @@ class ProgramLedger:
         is_announced = now > self.restarted_at + ANNOUNCED_SECONDS
         if now > entry.due + LATE_SECONDS and is_announced and not (self.lost or is_late):
             raise ProgramError(f"attempt {attempt} is handed out {now - entry.due:.1f} s after its deadline", key)
-        if now < entry.not_before - 1e-6 and not self.restarts:
-            raise ProgramError(f"attempt {attempt} is handed out {entry.not_before - now:.1f} s too early", key)
         if entry.answer is not None and not (self.lost or self.restarts or is_late):
             raise ProgramError(f"attempt {attempt} is handed out after it has ended", key)
 
@@ -184,6 +182,9 @@ class ProgramLedger:
         entry = self.entries[key]
         entry.begun += 1
         self.tell(key, f"begins at {where}")
+        early = entry.not_before - self._harness.now
+        if early > 1e-6 and not self.restarts:
+            raise ProgramError(f"it begins {early:.1f} s before it has waited after an error", key)
         wanted = [self.value((key[0], number)) for number in entry.needs]
         if list(inputs) != wanted:
             raise ProgramError(f"its inputs are {list(inputs)}, not {wanted}", key)
@@ -232,7 +233,8 @@ class ProgramLedger:
         entry = self.entries[key]
         retries = entry.options.retries
         self.tell(key, f"its client hears of error {count} in attempt {attempt}")
-        if retries is None or not entry.errors < count <= retries.times:
+        # A row whose result is lost begins to count anew.
+        if retries is None or count > retries.times or not (self.lost or entry.errors < count):
             raise ProgramError(f"error {count} comes after {entry.errors}, and it asks for {retries}", key)
         entry.errors, entry.error_attempt = count, attempt
         # Its client may hear of that late.
@@ -257,7 +259,8 @@ class ProgramLedger:
             value = payload
             if payload[:1] == b"O":
                 value = self.values[payload[1:]]
-                if payload[1:] not in self.stored and payload[1:] not in self.lost:
+                # A scheduler may have deleted it, and ended before its agent heard that it had the result.
+                if payload[1:] not in self.stored and payload[1:] not in self.lost and not self.restarts:
                     return "its result was deleted before its client had it"
             return "" if value == self.value(entry.key) else f"its result is not {self.value(entry.key)!r}"
         if status is m.Status.CANCELED:

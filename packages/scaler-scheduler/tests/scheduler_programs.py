@@ -313,7 +313,7 @@ class Program:
             (self._work, 60),
             (self._start_agent, 3),
             (self._start_client, 2),
-            (self._kill_agent, 3 if has("deaths") else 0),
+            (self._kill_agent, 4 if has("deaths") else 0),
             (self._lose_objects, 4 if has("objects_lost") else 0),
             (self._change_scheduler, 1.5 if has("restarts") else 0),
             (self._cut, 3 if has("cuts") else 0),
@@ -522,6 +522,8 @@ class Program:
         if len(self.agents) < 2:
             return
         agent = self.random.choice(self.agents)
+        if self.random.random() < 0.7:
+            agent = max(self.agents, key=lambda one: len(one.rows()))
         self._lost(agent)
         if agent.peer.reachable and self.random.random() < 0.4:
             agent.peer.connection.close("it ended")
