@@ -267,6 +267,8 @@ class Program:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         share = self.random.choice((0.3, 0.6, 1.0))
+        self.once_share = self.random.choice((0.1, 0.3, 0.9))
+        """How many of the tasks that ask for something and for no retries may not run twice."""
         self.features = {name for name in FEATURES if self.random.random() < share}
         self.config: dict[str, Any] = {
             "recovery_grace_seconds": GRACE_SECONDS,
@@ -438,9 +440,9 @@ class Program:
         if "options" not in self.features or random.random() < 0.4:
             return options
         given: dict[str, Any] = {}
-        if random.random() < 0.4:
+        if random.random() < (0.4 if self.once_share < 0.5 else 0.1):
             given["retries"] = Retries(random.randint(1, 3), wait_seconds=random.choice((0, 0, 1, 4)))
-        elif random.random() < 0.4:
+        elif random.random() < self.once_share:
             given["idempotent"] = False
         if random.random() < 0.2:
             given["deadline_seconds"] = random.choice((2, 6, 20))
