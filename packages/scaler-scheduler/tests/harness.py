@@ -15,6 +15,9 @@ FUNCTION = content_id(BODY)
 
 MessageType = TypeVar("MessageType")
 
+TICKS_MAX = 10_000
+"""At one moment: then the core would keep a processor busy."""
+
 
 def identity(name: str) -> bytes:
     return name.encode().ljust(16, b".")
@@ -102,8 +105,12 @@ class Agent(Peer):
         takes_chains: bool = True,
         resources: str = "",
         devices: tuple[str, ...] = (),
+        *,
+        announces: bool = False,
     ) -> None:
+        """`announces`: as a real one it wants nothing before it has said what it holds, which the caller does on each welcome."""
         self.capacity = 2 * workers if capacity is None else capacity
+        self.announces = announces
         hello = m.Hello(
             m.Role.AGENT,
             name,
@@ -112,13 +119,19 @@ class Agent(Peer):
             pid=77,
             worker_names=tuple(f"{name}-{index}" for index in range(workers)),
             capabilities=capabilities,
-            capacity=self.capacity,
+            capacity=0 if announces else self.capacity,
             queue_limit=1000,
             takes_chains=takes_chains,
             resources=resources,
             devices=devices,
         )
         super().__init__(harness, identity(name), hello)
+
+    @property
+    def wanted(self) -> int:
+        """How many tasks it wants in all, as it says now."""
+        is_new = any(isinstance(one, m.Welcome) and not one.resumed for one in self.received)
+        return 0 if self.announces and is_new else self.capacity
 
     def tasks(self) -> list[tuple[bytes, int, int]]:
         """(client, number, attempt) of every task received since the last call."""
@@ -173,6 +186,8 @@ class Harness:
         self.other_effects: list[effects.Effect] = []
         self.checks_each_step = True
         """False for tests with so many tasks that the checks would take most of their time."""
+        self.ticks_while_due = False
+        """Whether time goes on only when nothing is due, as a shell lets it. Else the core is asked once each step."""
 
     def settle(self) -> None:
         """Deliver until nothing is under way."""
@@ -226,11 +241,18 @@ class Harness:
             for peer in list(self.peers.values()):
                 for event in peer.connection.tick(self.now):
                     if isinstance(event, HeartbeatDue):
-                        capacity = getattr(peer, "capacity", 0)
+                        capacity = peer.wanted if isinstance(peer, Agent) else 0
                         states = [1] if isinstance(peer, Agent) else []
                         peer.connection.heartbeat(m.Heartbeat(capacity=capacity, processor_states=states), self.now)
             self.core.handle(events.Tick(), self.now)
             self.settle()
+            for _ in range(TICKS_MAX if self.ticks_while_due else 0):
+                if self.core.next_deadline() > self.now:
+                    break
+                self.core.handle(events.Tick(), self.now)
+                self.settle()
+            else:
+                assert not self.ticks_while_due, "something stays due"
 
     def vanish(self, peer: Peer) -> None:
         """The peer's host loses power: nothing more from it or to it."""

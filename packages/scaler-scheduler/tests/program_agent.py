@@ -94,7 +94,7 @@ class ProgramAgent:
         self.resources = f"gpu={gpus}" if gpus else ""
         devices = tuple(map(str, range(gpus)))
         chains = random.random() < 0.85
-        self.peer = Agent(harness, name, slots, capacity, (), chains, self.resources, devices)
+        self.peer = Agent(harness, name, slots, capacity, (), chains, self.resources, devices, announces=True)
         self.queue: deque[list[Row]] = deque()
         """Chains, and single rows."""
         self.processors = [Processor(slot) for slot in range(slots)]
@@ -175,6 +175,7 @@ class ProgramAgent:
             self.send(m.Inventory(client, numbers, attempts, [m.HeldState.QUEUED] * len(rows)))
             self.ledger.tell(None, f"{self.name} says that it has {list(rows)} of {client.decode()}")
         self.send(*untold)
+        self.peer.connection.heartbeat(m.Heartbeat(capacity=self.peer.capacity), self.peer.harness.now)
         if self.leaving:
             self.send(m.Drain())
 
@@ -182,10 +183,7 @@ class ProgramAgent:
         rows = self._read(batch)
         for row in rows:
             self.ledger.assigned(row.key, self.name, row.attempt, is_late=self.was_cut)
-            # After a restart, to one that says too late what it has.
-            if not self.ledger.restarts and any(
-                row.key == other.key and row.attempt == other.attempt for other in self.rows()
-            ):
+            if any(row.key == other.key and row.attempt == other.attempt for other in self.rows()):
                 raise ProgramError(f"attempt {row.attempt} comes to {self.name} twice", row.key)
         if not self.functions.get(batch.client, set()).issuperset(batch.functions):
             raise ProgramError(f"{self.name} does not know its function", rows[0].key)

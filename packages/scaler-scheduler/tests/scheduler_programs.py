@@ -281,6 +281,7 @@ class Program:
             "shares": SHARES if "groups" in self.features else (),
         }
         self.harness = Harness(**self.config)
+        self.harness.ticks_while_due = True
         self.ledger = ProgramLedger(self.harness, ATTEMPTS_MAX)
         self.ledger.refuses = "groups" in self.features
         self.clients: list[ProgramClient] = []

@@ -118,30 +118,6 @@ def test_should_it_come_back_what_it_needs_runs_before(how: str) -> None:
     assert graph.is_over()
 
 
-def test_one_that_its_agent_is_given_once_more_before_it_has_said_that_it_has_it_runs_once() -> None:
-    graph = Restart([[], [0]], [0, 1])
-    graph.agent.reachable = False
-    graph.restart(max_task_attempts=1)
-    graph.announce([0, 1])
-    graph.wait()
-    graph.agent.reachable = True
-    graph.harness.advance(3)
-    assert (graph.client.id, graph.first, 1) in graph.agent.tasks()
-    graph.claim(0, 1)
-    # Both have the same number: neither can be told from the other.
-    stopped = [
-        row for cancel in graph.agent.take(m.TaskCancel) for row in zip(cancel.numbers, cancel.attempts, strict=True)
-    ]
-    assert stopped == [(graph.first, 1), (graph.first + 1, 1)]
-    for row in (0, 1):
-        graph.answer(row, m.Status.CANCELED, b"")
-    tasks = graph.agent.tasks()
-    assert {attempt for _, _, attempt in tasks} == {2}
-    graph.agent.answer(tasks)
-    assert sorted(graph.rows_answered()) == [0, 1]
-    assert graph.is_over()
-
-
 def test_what_it_needs_runs_once_where_others_need_it_too() -> None:
     graph = Restart([[], [0], [0], [1, 2], [3]], [4])
     graph.restart()

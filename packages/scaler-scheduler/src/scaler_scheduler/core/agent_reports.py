@@ -190,7 +190,6 @@ class AgentReports:
         unwanted_numbers: list[int] = []
         unwanted_attempts: list[int] = []
         withdrawn: dict[int, int] = {}
-        given_twice: dict[Task, None] = {}
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
             task = client.tasks.get(number) if client is not None else None
             graph = client.graph_of(number) if client is not None else None
@@ -205,10 +204,6 @@ class AgentReports:
                 )
                 if self._recovery.claim(message.client, number, Claim(agent, attempt), deadline):
                     continue
-            elif task is not None and task.agent is agent and task.attempt == attempt:
-                # It came so late that it was given this task once more, under the same number. One cannot be told from the
-                # other, so both end, and the task runs under another number.
-                given_twice[task] = None
             elif task is not None and self._may_claim(agent, task, graph, attempt):
                 self._lifecycle.claim(task, agent, attempt)
                 if number in task.options.client.withdrawn:
@@ -227,13 +222,6 @@ class AgentReports:
             cancel = m.TaskCancel(message.client, list(withdrawn), list(withdrawn.values()), waiting_only=True)
             for portion in portions_of(cancel):
                 self._outbox.send(agent, portion)
-        for task in reversed(given_twice):
-            if task.agent is not agent:
-                # It has ended with one that it needed.
-                continue
-            self._lost_attempts.note(agent, task)
-            self._lifecycle.unassign(task)
-            self._answers.answer_or_requeue(task, f"agent {agent.name} had it before", now)
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)
 
