@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -120,16 +121,32 @@ def test_a_task_that_waits_for_its_own_shows_that_it_waits(combo: SchedulerClust
     assert shares(profile)["divided"] > 0.3
 
 
-def test_short_tasks_are_seen(combo: SchedulerClusterCombo) -> None:
-    futures: list[ScalerFuture] = []
+def run_short_tasks(client: Client, over: threading.Event) -> list[tuple[int, float, float]]:
+    """Run them, some at a time, until it is over; return what all of them say."""
+    said: list[tuple[int, float, float]] = []
+    while not over.is_set():
+        futures = [client.submit(profiled.few_milliseconds) for _ in range(200)]
+        said += [future.result(120) for future in futures]
+    return said
 
-    def submit(client: Client) -> list[ScalerFuture]:
-        futures.extend(client.submit(profiled.few_milliseconds) for _ in range(6_000))
-        return futures
 
-    with busy(combo, submit):
-        profile = take(combo.get_monitor_address(), 2)
-        ended = [future.result() for future in futures if future.done()]
+def test_short_tasks_are_seen() -> None:
+    over = threading.Event()
+    # Other tests leave threads in processes of theirs, with which the sampler does not take turns so often.
+    with (
+        SchedulerClusterCombo(n_workers=2) as combo,
+        Client(combo.get_address()) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # Whatever workers import is imported before; one of them had a client, and its threads stay.
+        client.run(profiled.outer, 0.0)
+        running = pool.submit(run_short_tasks, client, over)
+        try:
+            profile = take(combo.get_monitor_address(), 2)
+        finally:
+            over.set()
+        # Of all of them: those that have just ended may still be on their way here.
+        ended = running.result(120)
     # A sampler that waits as long for the interpreter's lock as threads usually do sees short tasks hardly ever: 23 % of their
     # time, but up to 80 % where all cores are busy, because each takes longer then. So the tasks themselves say whether it does.
     sampled = Counter[int]()
@@ -138,7 +155,8 @@ def test_short_tasks_are_seen(combo: SchedulerClusterCombo) -> None:
         if switch_seconds == SWITCH_SECONDS:
             sampled[pid] += 1
             seconds += took
-    assert len(sampled) == 2, sampled
+    # There may be more than workers, after tasks that have waited for others.
+    assert len(sampled) >= 2, sampled
     # Of the time of those tasks, not of the profile's: on a busy machine, workers wait for tasks, and the sampler for its turn.
     # It was 94 to 103 %, idle, beside 4 busy processes and beside 8 that came and went; the share of the profile's 70 to 92 %.
     seen = shares(profile)["few_milliseconds"] * sum(profile.microseconds) / 1e6

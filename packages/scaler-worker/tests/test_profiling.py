@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from scaler_protocol.session.profile_reports import LATE_SECONDS
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_worker.core import effects, events
+from scaler_worker.processor import sampler
 from scaler_worker.processor.channel import AgentGoneError
 from scaler_worker.processor.profile_records import profile_parts, read_profile, read_request, request_parts
 from scaler_worker.processor.records import Bytes
@@ -218,6 +220,27 @@ def test_how_a_task_has_threads_switched_is_its_own_and_ends_with_it(seconds: fl
         sampled.sampler.ask(0, 0)
     do_something(lambda: not sampled.sampler._is_alive)
     assert sys.getswitchinterval() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_of_task"), [(sampler._THREADS_OF_SCALER[0], False), ("their/", True)], ids=["kept", "own"]
+)
+def test_threads_are_switched_early_unless_a_task_has_some_of_its_own(folder: str, is_of_task: bool) -> None:
+    """Those of a client inside a task stay for the following ones, and are not theirs."""
+    over: list[bool] = []
+    names = {"sleep": time.sleep, "over": over}
+    exec(compile("def keep():\n    while not over:\n        sleep(0.005)\n", folder + "kept.py", "exec"), names)
+    thread = threading.Thread(target=cast(Callable[[], None], names["keep"]))
+    thread.start()
+    sampled = Sampled()
+    try:
+        sampled.run(60, lambda: sampled.samples > 20)
+        assert sampled.sampler._has_threads == is_of_task
+    finally:
+        over.append(True)
+        thread.join()
+        sampled.sampler.ask(0, 0)
+        do_something(lambda: not sampled.sampler._is_alive)
 
 
 def test_tasks_that_are_too_short_to_be_seen_are_not_forgotten() -> None:

@@ -112,15 +112,15 @@ class SampledStacks:
             self.add(root, theirs, _EVENT_LOOP if awaits else MACHINERY_ONLY, seconds)
         return True
 
-    def take_thread(self, root: SampledTree, frame: FrameType | None, seconds: float) -> None:
-        """Another thread is at `frame`. It is the task's, unless it waits for something to do, or is one of Scaler's."""
+    def take_thread(self, root: SampledTree, frame: FrameType | None, seconds: float) -> bool:
+        """Another thread is at `frame`. Return whether it is the task's: unless it waits for something to do, or is Scaler's."""
         if frame is None or (frame.f_code.co_filename, frame.f_code.co_name) in _WAITS:
-            return
+            return False
         line = frame.f_lineno or 0
         calls, _ = _calls(frame, None)
         if calls is None:
             self.add(root, [], _DEEPER, seconds)
-            return
+            return True
         is_theirs = False
         theirs: list[CodeType] = []
         for code in calls:
@@ -129,12 +129,13 @@ class SampledStacks:
                 if file.startswith(_THREADING_FILES):
                     continue
                 if file.startswith(self._threads_of_scaler):
-                    return
+                    return False
                 is_theirs = True
             if not code.co_filename.startswith(_IMPORT_SYSTEM):
                 theirs.append(code)
         if is_theirs:
             self.add(root, theirs, line, seconds)
+        return is_theirs
 
     def add(self, node: SampledTree, stack: list[CodeType], last: str | int, seconds: float) -> None:
         """Count time at the end of a stack: `last` is a line of the innermost call, or a word of ours."""

@@ -171,8 +171,9 @@ class Sampler:
                     stacks.take_short(seconds)
             elif ident != own and ident != self._control and count < THREADS_MAX:
                 count = count + 1
-                stacks.take_thread(root, frames[ident], seconds)
-        self._has_threads = count > 0
+                # Not those that Scaler has, and keeps: after a task that had a client, for its following ones.
+                if stacks.take_thread(root, frames[ident], seconds):
+                    self._has_threads = True
 
     def _report(self) -> None:
         stacks = self._stacks
