@@ -225,13 +225,19 @@ def test_how_a_task_has_threads_switched_is_its_own_and_ends_with_it(seconds: fl
 @pytest.mark.parametrize(
     ("folder", "is_of_task"), [(sampler._THREADS_OF_SCALER[0], False), ("their/", True)], ids=["kept", "own"]
 )
-def test_threads_are_switched_early_unless_a_task_has_some_of_its_own(folder: str, is_of_task: bool) -> None:
+def test_threads_are_switched_early_unless_a_task_has_some_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, folder: str, is_of_task: bool
+) -> None:
     """Those of a client inside a task stay for the following ones, and are not theirs."""
     over: list[bool] = []
     names = {"sleep": time.sleep, "over": over}
     exec(compile("def keep():\n    while not over:\n        sleep(0.005)\n", folder + "kept.py", "exec"), names)
     thread = threading.Thread(target=cast(Callable[[], None], names["keep"]))
     thread.start()
+    # Whoever runs this test may have threads, too.
+    here = (threading.main_thread().ident, thread.ident)
+    frames = sys._current_frames
+    monkeypatch.setattr(sampler, "_current_frames", lambda: {one: at for one, at in frames().items() if one in here})
     sampled = Sampled()
     try:
         sampled.run(60, lambda: sampled.samples > 20)
