@@ -130,7 +130,7 @@ def scheduler_programs(session: nox.Session) -> None:
 def agent_programs(session: nox.Session) -> None:
     """Random programs for the agent's core, likewise: nox -s agent_programs -- --seeds 1000."""
     install_workspace(session, "test")
-    session.run("python", "packages/scaler-worker/tests/random_programs.py", *session.posargs)
+    session.run("python", "packages/scaler-worker/tests/agent_programs.py", *session.posargs)
 
 
 @nox.session

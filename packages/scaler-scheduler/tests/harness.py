@@ -52,6 +52,14 @@ class Peer:
             self.connection.send(message)
         self.harness.settle()
 
+    def hear(self) -> list[m.Message | ConnectionEvent]:
+        """Remove and return what was received; of welcomes only that of a new session which is not over already."""
+        received, self.received = self.received, []
+        last = max((at for at, one in enumerate(received) if isinstance(one, m.Welcome)), default=-1)
+        return [
+            one for at, one in enumerate(received) if not isinstance(one, m.Welcome) or (at == last and not one.resumed)
+        ]
+
     def take(self, kind: type[MessageType]) -> list[MessageType]:
         """Remove and return what was received of one kind."""
         received: list[object] = [*self.received]

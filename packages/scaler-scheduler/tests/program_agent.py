@@ -122,13 +122,9 @@ class ProgramAgent:
 
     def listen(self) -> None:
         """Do what the scheduler says."""
-        received, self.peer.received = self.peer.received, []
-        welcomes = [message for message in received if isinstance(message, m.Welcome)]
-        for message in received:
+        for message in self.peer.hear():
             if isinstance(message, m.Welcome):
-                # Those before it are over already.
-                if message is welcomes[-1] and not message.resumed:
-                    self._announce()
+                self._announce()
             elif isinstance(message, m.FunctionDefine):
                 self.functions.setdefault(message.client, set()).update(message.ids)
             elif isinstance(message, m.TaskBatch):

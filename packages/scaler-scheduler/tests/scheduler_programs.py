@@ -9,11 +9,7 @@ A failing seed is run again: the program prints the story of the task concerned.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
@@ -25,6 +21,7 @@ from program_ledger import Entry, ProgramError, ProgramLedger
 from test_memory_of_departed import kept_of_clients
 
 from scaler_protocol.runtime.resources import parse_amounts
+from scaler_protocol.testing.seeded_programs import run_seeds
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, CallOptions, Retries, encode_record, join_records
 from scaler_protocol.wire.columns import Packed
@@ -100,13 +97,9 @@ class ProgramClient:
 
     def listen(self) -> None:
         """Take what the scheduler says."""
-        received, self.peer.received = self.peer.received, []
-        welcomes = [message for message in received if isinstance(message, m.Welcome)]
-        for message in received:
+        for message in self.peer.hear():
             if isinstance(message, m.Welcome):
-                # Those before it are over already.
-                if message is welcomes[-1] and not message.resumed:
-                    self._announce()
+                self._announce()
             elif isinstance(message, m.ResultBatch):
                 self._on_results(message)
 
@@ -655,11 +648,11 @@ class Program:
         return {name: known[name] for name in (*TABLES, *NOTES) if known[name]}
 
 
-def run_seed(seed: int, steps: int = STEPS) -> Counter[str]:
+def run_seed(seed: int, steps: int | None = None) -> Counter[str]:
     """Run one program; return how many tasks ended in which way. Raises ProgramError with the story of the task concerned."""
     program = Program(seed)
     try:
-        program.run(steps)
+        program.run(STEPS if steps is None else steps)
     except Exception as error:
         task = error.task if isinstance(error, ProgramError) else None
         lines = program.ledger.story(task).splitlines()[-STORY_LINES_MAX:]
@@ -668,35 +661,5 @@ def run_seed(seed: int, steps: int = STEPS) -> Counter[str]:
     return program.counts
 
 
-def main() -> int:
-    # Sets of ids iterate in the order of their hashes, which Python salts per process: without this, no replay.
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds to run, one after the other")
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps before everything heals")
-    parser.add_argument("--keep-going", action="store_true", help="run all seeds, and list those that failed")
-    arguments = parser.parse_args()
-    ends: Counter[str] = Counter()
-    failed: list[int] = []
-    started = time.perf_counter()
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        try:
-            ends += run_seed(seed, arguments.steps)
-        except ProgramError as error:
-            failed.append(seed)
-            if not arguments.keep_going:
-                traceback.print_exception(error.__cause__)
-                print(error)
-                print(f"replay: python {sys.argv[0]} --seed {seed} --steps {arguments.steps}")
-                break
-            print(str(error).partition("\n")[0][:300], flush=True)
-    print(f"{arguments.seeds} seeds in {time.perf_counter() - started:.1f} s, {len(failed)} failed: {failed}")
-    print(", ".join(f"{count} {how}" for how, count in ends.most_common()))
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_seeds(run_seed, ProgramError, __doc__.partition("\n")[0]))

@@ -10,7 +10,14 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import reported_of
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import EMPTY, Packed
-from scaler_protocol.wire.task_lists import PORTION_ROWS, RESULT_ROWS, portions_of, result_portions
+from scaler_protocol.wire.task_lists import (
+    PORTION_ROWS,
+    RESULT_ROWS,
+    pack_numbers,
+    portions_of,
+    read_numbers,
+    result_portions,
+)
 
 CLIENT = b"c" * 16
 
@@ -106,3 +113,9 @@ def test_portions_of_results_say_the_same(rows: int) -> None:
         ]
     before = iter(batch.objects)
     assert told == [(n, n % 9, b"x" * (n % 5), n, n % 4, [next(before) for _ in range(n % 3)]) for n in range(rows)]
+
+
+def test_numbers_in_a_payload_are_read_as_they_were() -> None:
+    assert pack_numbers([1]) == b"\x01" + bytes(7)
+    assert read_numbers(pack_numbers([])) == []
+    assert read_numbers(pack_numbers([7, 0, 2**64 - 1])) == [7, 0, 2**64 - 1]

@@ -12,6 +12,7 @@ from scaler.client.future import ScalerFuture, answer_futures
 from scaler.core import effects
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import FIGURES_START, NO_FIGURES
+from scaler_protocol.wire.task_lists import read_numbers
 
 
 class AnswerReceiver(Protocol):
@@ -67,8 +68,7 @@ def _complete_dependent(future: DependentFuture, completed: effects.Completed, p
         if future.number != completed.numbers[position]:
             # It is submitted anew already, with others of its graph.
             return
-        numbers = bytes(payload)  # type: ignore[arg-type]
-        call.send_values_of([int.from_bytes(numbers[at : at + 8], "little") for at in range(0, len(numbers), 8)])
+        call.send_values_of(read_numbers(bytes(payload)))  # type: ignore[arg-type]
         return
     if status == m.Status.UNREADABLE and call is not None:
         # A worker could not read a value where it lies: the client has, or gets, all of them.

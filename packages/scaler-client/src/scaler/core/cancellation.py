@@ -19,6 +19,7 @@ from scaler.errors import DisconnectedError, ScalerError
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.task_lists import pack_numbers
 
 
 class Cancellation:
@@ -212,7 +213,7 @@ class Cancellation:
         if before is not None and submit.options:
             history.move(before, first, submit.options)
         history.note_returned(range(first, first + len(submit.payloads)))
-        named: effects.Payload = b"".join(number.to_bytes(8, "little") for number in ended)
+        named: effects.Payload = pack_numbers(ended)
         numbers = [first + row for row in submit.wanted]
         reported = Reported([m.Status.SKIPPED] * len(numbers))
         self._outbox.add(effects.Completed(numbers, list(tokens), [named] * len(numbers), reported))

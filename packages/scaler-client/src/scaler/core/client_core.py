@@ -156,6 +156,8 @@ class ClientCore:
         self.note_result = self._uses.note_result
         self.waiting_detached = table.waiting_detached
         """Says that an object that is held is the result of a task: workers have stored it, and this client has no copy."""
+        self.may_run_once_only = table.may_run_once_only
+        """Whether an unanswered task may not run a second time (`idempotent=False`)."""
         self.leave: Callable[[int, object], bool] = self._answers.leave
         """See `Answers.leave`: in place of fetching an answer."""
         self.is_left: Callable[[int], bool] = self._answers.left.__contains__
@@ -214,10 +216,6 @@ class ClientCore:
     def is_unanswered(self, number: int) -> bool:
         """Whether a task was submitted and not answered."""
         return number in self._table.tasks or number in self._answers.fetching
-
-    def may_run_once_only(self, number: int) -> bool:
-        """Whether this is an unanswered task that may not run a second time (`idempotent=False`)."""
-        return self._table.may_run_once_only(number)
 
     def next_number(self) -> int:
         """Return the number that the next task gets, if no other thread submits one before."""

@@ -33,6 +33,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
 from scaler_protocol.wire.object_batches import rows_of
+from scaler_protocol.wire.task_lists import pack_numbers
 
 STUCK_SECONDS = 0.1
 WORKERS_MAX = 100
@@ -283,7 +284,7 @@ class InProcessCluster:
         assert set(submit.functions) <= client.functions.keys(), "a function is used before it is defined"
         unknown = [number for number in submit.earlier if number not in client.tasks]
         if unknown:
-            text = b"".join(number.to_bytes(8, "little") for number in unknown)
+            text = pack_numbers(unknown)
             for row in submit.wanted:
                 number, flags = submit.first_number + row, submit.flags
                 self._send_result(_Task(client, number, b"", b"", 0, b"", flags), m.Status.SKIPPED, text, 0)

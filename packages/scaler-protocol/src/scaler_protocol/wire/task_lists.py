@@ -1,8 +1,8 @@
-"""Cuts messages that name or answer many tasks into portions, so that none keeps whoever gets it busy for long. Pure."""
+"""Lists of tasks in messages: cut into portions, so that none keeps whoever gets it busy for long, and in payloads. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,6 +17,16 @@ PORTION_ROWS = 256
 RESULT_ROWS = 512
 """Most results in one message. Agents rarely collect more. Those of plain tasks take the scheduler 0.7 µs each, failures and
 those of graphs ten times as long."""
+
+
+def pack_numbers(numbers: Iterable[int]) -> bytes:
+    """Return the payload of a SKIPPED row: the tasks whose values the client is asked for, 8 bytes each, little-endian."""
+    return b"".join(number.to_bytes(8, "little") for number in numbers)
+
+
+def read_numbers(payload: bytes) -> list[int]:
+    """Return what `pack_numbers` was given."""
+    return [int.from_bytes(payload[at : at + 8], "little") for at in range(0, len(payload), 8)]
 
 
 def portions_of(message: TaskList) -> Iterator[TaskList]:

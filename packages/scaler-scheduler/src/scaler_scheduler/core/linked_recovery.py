@@ -16,6 +16,7 @@ from dataclasses import replace
 from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.task_lists import pack_numbers
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, ReleasedRow
@@ -112,7 +113,7 @@ class LinkedRecovery:
                 continue
             for number, needs in links.take_returned():
                 # So do those that need it: by the time they ask for it, it has another number.
-                payload = b"".join(need.to_bytes(8, "little") for need in needs)
+                payload = pack_numbers(needs)
                 self._rows.fail(client, links, number, m.Status.SKIPPED, payload, 0, now)
 
     def cancel(self, client: ClientRecord, numbers: Sequence[int], reason: bytes = b"") -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.task_lists import pack_numbers
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph, ReleasedRow, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
@@ -97,7 +98,7 @@ class LinkedRows:
         """The client is to submit these rows anew, with the values of tasks that are not known any more."""
         count = len(message.wanted)
         numbers = [message.first_number + row for row in message.wanted]
-        payloads = Packed.of([b"".join(number.to_bytes(8, "little") for number in unknown)] * count)
+        payloads = Packed.of([pack_numbers(unknown)] * count)
         skipped = [m.Status.SKIPPED] * count
         first = message.first_number
         self._lifecycle.forget_failures(client, range(first, first + len(message.payloads)))

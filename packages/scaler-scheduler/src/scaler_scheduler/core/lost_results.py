@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from scaler_protocol.runtime.counted import counted
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.task_lists import pack_numbers
 from scaler_scheduler.core import events
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
@@ -111,7 +112,7 @@ class LostResults:
                     and not graph.may_run_once_only(row)
                 ):
                     # The client has what it needs.
-                    payload = b"".join(number.to_bytes(8, "little") for number in client.links.needs_of(row))
+                    payload = pack_numbers(client.links.needs_of(row))
                     self._rows.fail(client, graph, row, m.Status.SKIPPED, payload, 0, now)
                     continue
                 text = self._hopeless_text(graph, row, ids.get(row, ()), event.host)

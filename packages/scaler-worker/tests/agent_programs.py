@@ -3,16 +3,13 @@
 `Program` plays the scheduler and the clock, `ModelProcessor` a child process with a pipe in each direction. `Record` keeps what
 the agent was sent, and judges what it says and does: see `tests/test_random_programs.py` for the promises.
 
-    python packages/scaler-worker/tests/random_programs.py --seed 1 --seeds 1000
+    python packages/scaler-worker/tests/agent_programs.py --seed 1 --seeds 1000
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import os
 import sys
-import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +21,7 @@ from types import FunctionType
 from scaler_protocol.capabilities import pin_to
 from scaler_protocol.ids import content_id
 from scaler_protocol.runtime.resources import GPU, ONE, parse_amounts
+from scaler_protocol.testing.seeded_programs import run_seeds
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
@@ -1113,34 +1111,5 @@ def run(seed: int, steps: int | None = None) -> Program:
     return program
 
 
-def main() -> int:
-    # Sets of ids iterate in the order of their hashes, which Python salts per process: without this, no replay.
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds to run, one after the other")
-    parser.add_argument("--steps", type=int, help="random steps before everything comes to rest; else the seed decides")
-    parser.add_argument("--keep-going", action="store_true", help="run all seeds, and list those that failed")
-    arguments = parser.parse_args()
-    failed: list[int] = []
-    ends: Counter[str] = Counter()
-    started = time.perf_counter()
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        try:
-            ends += run(seed, arguments.steps).record.ends
-        except Broken as error:
-            failed.append(seed)
-            if not arguments.keep_going:
-                steps = "" if arguments.steps is None else f" --steps {arguments.steps}"
-                print(f"{error}\nreplay: python {sys.argv[0]} --seed {seed}{steps}")
-                return 1
-            print(str(error).partition("\n")[0], flush=True)
-    print(f"{arguments.seeds} seeds in {time.perf_counter() - started:.1f} s, {len(failed)} failed: {failed[:20]}")
-    print(", ".join(f"{count} {how}" for how, count in ends.most_common()))
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_seeds(lambda seed, steps: run(seed, steps).record.ends, Broken, __doc__))
