@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 from synthetic_cluster import ALICE, BOB, FUNCTIONS, UNIX, SyntheticScheduler, events, snapshot
+from textual.containers import VerticalScroll
 from textual.events import Key
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Input
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static
 from top_at_work import column, text_of, use_top
 
 from scaler_protocol.monitoring.kept_output import ARGUMENTS, LOG, STDERR, STDOUT, KeptPart, Piece, write_parts
@@ -256,18 +258,32 @@ def test_the_output_of_a_failed_task_as_it_comes(scheduler: SyntheticScheduler, 
     use_top(scheduler, look, size=size)
 
 
-@pytest.mark.parametrize("keys", [(), ("3", "o"), ("3", "k")])
-def test_the_clock_ticks_while_it_closes(scheduler: SyntheticScheduler, keys: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("keys", [(), ("6", "o"), ("down", "o"), ("down", "k"), ("question_mark",)], ids=" ".join)
+@pytest.mark.parametrize("closing", ["escape", "ctrl+c"])
+def test_clocks_that_tick_while_it_closes(
+    scheduler: SyntheticScheduler, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], closing: str
+) -> None:
+    ticks: list[object] = []
+
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press(*keys)
         screen = application.screen
-        assert isinstance(screen, OutputScreen | CancelScreen) is bool(keys)
-        # So it is for a moment, when it closes.
-        await screen.remove_children()
-        tick = screen._look if isinstance(screen, OutputScreen | CancelScreen) else application.redraw
-        tick()
+        typed = Input.Submitted(screen.query_one(Input), "17 carol") if isinstance(screen, Prompt) else None
+
+        def tick(part: Widget) -> None:
+            ticks.append(part)
+            application.redraw()
+            if isinstance(screen, OutputScreen | CancelScreen):
+                screen.look()
+            if isinstance(screen, Prompt) and typed is not None:
+                screen.on_input_submitted(typed)
+
+        for kind in (Static, DataTable, VerticalScroll):
+            monkeypatch.setattr(kind, "on_unmount", tick, raising=False)
+        await pilot.press(closing)
 
     use_top(scheduler, look)
+    assert len(ticks) > 5
 
 
 def test_the_output_of_a_task_by_its_number(scheduler: SyntheticScheduler) -> None:

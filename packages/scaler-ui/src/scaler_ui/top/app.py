@@ -26,7 +26,7 @@ from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.top.details import describe_row
 from scaler_ui.top.keys import HELP
 from scaler_ui.top.questions import Questions
-from scaler_ui.top.screens import CancelScreen, Detail, OutputScreen, Overlay, Prompt
+from scaler_ui.top.screens import CancelScreen, Detail, OutputScreen, Overlay, Prompt, is_open
 from scaler_ui.top.settings import TopSettings
 from scaler_ui.top.speed import Speeds
 from scaler_ui.top.subjects import Subject, read_task
@@ -214,8 +214,8 @@ class TopApplication(App[int]):
         with self.feed.model() as model:
             if model.snapshot is not None:
                 self._speeds.note(model.snapshot)
-            # When it closes, what it shows goes first, and the clock still ticks.
-            if len(self.screen_stack) != 1 or not self.screen.children:
+            # What is under another screen is drawn once that one has gone.
+            if len(self.screen_stack) != 1 or not is_open(self.screen):
                 return
             text, problem = status_line(model, silent_s, self._timeout_s, str(self.feed.monitor_address))
             if self.feed.refusal:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from scaler_protocol.monitoring.topics import ANY_CLIENT, OutputTopic
@@ -29,6 +29,14 @@ ANSWER_SECONDS = 0.1
 """How often it is looked whether there is an answer."""
 
 TYPED_MAX = 200
+
+
+def is_open(screen: Screen[Any]) -> bool:
+    """Return whether a screen has all it consists of. When it closes, or the program does, its clock may tick once more.
+
+    By then some of its parts are gone, the inner ones first.
+    """
+    return screen.app.is_running and screen in screen.app.screen_stack
 
 
 class Overlay(ModalScreen[Subject | None]):
@@ -94,16 +102,16 @@ class OutputScreen(Overlay):
     def on_mount(self) -> None:
         """Look now, and again and again."""
         self.query_one("#output-scroll").focus()
-        self.set_interval(LOOK_SECONDS, self._look)
-        self._look()
+        self.set_interval(LOOK_SECONDS, self.look)
+        self.look()
 
     def action_cancel(self) -> None:
         """Close it, and ask whether the task is to be cancelled."""
         self.dismiss(self._subject)
 
-    def _look(self) -> None:
-        # When it closes, what it shows goes first, and the clock still ticks.
-        if not self.children:
+    def look(self) -> None:
+        """Show what has come."""
+        if not is_open(self):
             return
         topic = OutputTopic(self._subject.number, self._subject.client or ANY_CLIENT)
         message = self._questions.outputs.look(topic)
@@ -158,7 +166,7 @@ class Prompt(ModalScreen[None]):
 
     def on_input_submitted(self, submitted: Input.Submitted) -> None:
         """Take what was typed, or say what is wrong with it."""
-        wrong = self._take(submitted.value)
+        wrong = self._take(submitted.value) if is_open(self) else ""
         if wrong:
             self.query_one("#prompt-error", Static).update(harmless_cell(wrong))
 
@@ -203,7 +211,7 @@ class CancelScreen(Overlay):
             self._say(f"Asking the scheduler whose task {self._subject.number} is…")
         else:
             self._ask()
-        self.set_interval(ANSWER_SECONDS, self._look)
+        self.set_interval(ANSWER_SECONDS, self.look)
 
     def on_unmount(self) -> None:
         """Nobody waits for answers any more."""
@@ -236,8 +244,9 @@ class CancelScreen(Overlay):
             "y  cancel    n, Esc  leave it",
         )
 
-    def _look(self) -> None:
-        if not self.children:
+    def look(self) -> None:
+        """Go on with what is answered."""
+        if not is_open(self):
             return
         if self._owners is not None and self._owners.done:
             pending, self._owners = self._owners, None
