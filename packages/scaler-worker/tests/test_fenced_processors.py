@@ -393,9 +393,10 @@ def test_what_cannot_be_applied_ends_the_agent_with_the_flag(start: Start) -> No
 
 
 def _go_on_for_ever(path: str) -> None:
-    Path(path).write_text("begun")
     while True:
         with contextlib.suppress(BaseException):
+            # In here, as it may be cancelled as soon as that can be read.
+            Path(path).write_text("begun")
             time.sleep(60.0)  # sleeps: the task is to be killed
 
 
