@@ -122,8 +122,9 @@ def wait_in_task(path: str) -> None:
         # Its session has begun then: whoever says hello to a scheduler that stops is refused instead.
         client.submit(abs, -1).result()
         future = client.submit(time.sleep, 300)
-        Path(path + ".waits").touch()
         try:
+            # In here, as it may be ended as soon as that can be seen.
+            Path(path + ".waits").touch()
             future.result()
         except BaseException as error:
             Path(path).write_text(json.dumps([type(error).__name__, str(error), time.time()]))
