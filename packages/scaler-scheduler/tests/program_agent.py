@@ -179,7 +179,9 @@ class ProgramAgent:
         rows = self._read(batch)
         for row in rows:
             self.ledger.assigned(row.key, self.name, row.attempt, is_late=self.was_cut)
-            if any(row.key == other.key and row.attempt == other.attempt for other in self.rows()):
+            # Of a client that was gone, and is back, there may be another one that ends here.
+            held = (other for other in self.rows() if not other.abandoned)
+            if any(row.key == other.key and row.attempt == other.attempt for other in held):
                 raise ProgramError(f"attempt {row.attempt} comes to {self.name} twice", row.key)
         if not self.functions.get(batch.client, set()).issuperset(batch.functions):
             raise ProgramError(f"{self.name} does not know its function", rows[0].key)
@@ -385,7 +387,8 @@ class ProgramAgent:
 
     def send_results(self) -> None:
         """Tell the scheduler what has ended."""
-        if not self.peer.connection.established:
+        if not self.peer.connection.established or any(isinstance(one, m.Welcome) for one in self.peer.received):
+            # In a new session it says first what it has.
             return
         results, self.results = self.results, []
         by_client: dict[bytes, list[Outcome]] = {}

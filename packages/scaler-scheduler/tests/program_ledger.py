@@ -22,7 +22,7 @@ LATE_SECONDS = 1.0
 """So long after its deadline the core may still hand a task out: it looks at deadlines when it is told that time has passed."""
 
 ANNOUNCED_SECONDS = 10.0
-"""Until so long after a change of the scheduler, tasks may come to it whose deadlines are over: they end when it looks next."""
+"""Until so long after its client has told another scheduler of it, a task whose deadline is over may be handed out there."""
 
 LOSSES = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
 """These end a task where it was lost too often."""
@@ -53,6 +53,8 @@ class Entry:
     submitted_at: float
     first: int
     """The number of the first task of its message."""
+    announced_at: float = -inf
+    """When its client last told another scheduler of it."""
     is_single: bool = False
     """Whether it is in no graph."""
     is_linked: bool = False
@@ -107,7 +109,6 @@ class ProgramLedger:
         """Whether groups have limits."""
         self.agents_lost = 0
         self.restarts = 0
-        self.restarted_at = -inf
         self.values: dict[bytes, bytes] = {}
         """What each object holds, also after it was deleted."""
         self.stored: dict[bytes, bytes] = {}
@@ -165,14 +166,19 @@ class ProgramLedger:
             if entry.is_open and entry.client not in self.gone and client in (None, entry.client)
         ]
 
+    def announced_again(self, entry: Entry, what: str) -> None:
+        """A client tells another scheduler of a task."""
+        self.tell(entry.key, f"its client announces {what} again")
+        entry.announced_at = self._harness.now
+
     # --- at agents
 
     def assigned(self, key: Key, where: str, attempt: int, *, is_late: bool) -> None:
         """An agent was given a task. `is_late`: perhaps some time ago, as it could not be reached."""
         self.tell(key, f"attempt {attempt} at {where}")
         entry, now = self.entries[key], self._harness.now
-        is_announced = now > self.restarted_at + ANNOUNCED_SECONDS
-        if now > entry.due + LATE_SECONDS and is_announced and not (self.lost or is_late):
+        latest = max(entry.due + LATE_SECONDS, entry.announced_at + ANNOUNCED_SECONDS)
+        if now > latest and not (self.lost or is_late):
             raise ProgramError(f"attempt {attempt} is handed out {now - entry.due:.1f} s after its deadline", key)
         if entry.answer is not None and not (self.lost or self.restarts or is_late):
             raise ProgramError(f"attempt {attempt} is handed out after it has ended", key)

@@ -237,7 +237,7 @@ class ProgramClient:
         singles = {entry.number: entry for entry in entries if entry.number not in in_graph}
         for number in sorted([*linked, *singles]):
             if number in singles:
-                self.ledger.tell((self.id, number), "its client announces it again")
+                self.ledger.announced_again(singles[number], "it")
                 self._send_tasks([singles[number]], m.TaskFlag.REANNOUNCED)
                 if singles[number].withdrawn:
                     self.withdraw([singles[number]])
@@ -247,7 +247,7 @@ class ProgramClient:
     def _announce_graph(self, first: int) -> None:
         entries = self.graphs[first]
         for entry in entries:
-            self.ledger.tell(entry.key, "its client announces its graph again")
+            self.ledger.announced_again(entry, "its graph")
         self._send_graph(entries, m.TaskFlag.REANNOUNCED)
         canceled = [entry for entry in entries if entry.canceled and entry.answer is None]
         if canceled:
@@ -570,7 +570,6 @@ class Program:
     def _change_scheduler(self) -> None:
         """Another scheduler takes over, which knows nothing. Its peers come to it one after another."""
         self.ledger.restarts += 1
-        self.ledger.restarted_at = self.harness.now
         self.ledger.tell(None, "another scheduler takes over")
         config = SchedulerConfig(incarnation=identity(f"scheduler{self.ledger.restarts}"), **self.config)
         self.harness.core = SchedulerCore(config, self.harness.now)
