@@ -28,7 +28,7 @@ WRITERS = {
     "Graph.stopped Graph.with_inputs Graph._taken_over",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
-    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.overdue ClientRecord.retried "
+    "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.overdue ClientRecord.refused ClientRecord.retried "
     "ClientRecord.reasons ClientRecord.retried_before ClientRecord.tasks "
     "ClientRecord.withdrawn "
     "Task.agent Task.attempt Task.canceled Task.chain Task.failures Task.graph Task.state",

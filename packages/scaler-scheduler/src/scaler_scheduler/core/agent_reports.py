@@ -209,10 +209,8 @@ class AgentReports:
                 if number in task.options.client.withdrawn:
                     withdrawn[number] = attempt
                 continue
-            elif graph is not None:
-                graph.note_attempt(attempt)
-            elif links is not None:
-                links.note_attempt_of(number, attempt)
+            if client is not None:
+                self._lifecycle.note_refused_attempt(client, number, attempt)
             unwanted_numbers.append(number)
             unwanted_attempts.append(attempt)
         if unwanted_numbers:

@@ -318,6 +318,7 @@ class Answers:
                 self._outbox.send(client, result)
                 if claim is not None:
                     # Another attempt of it.
+                    self._lifecycle.note_refused_attempt(client, task.number, claim.attempt)
                     self._outbox.send(claim.agent, m.TaskCancel(client.id, [task.number], [claim.attempt]))
                 continue
             if result is not None:

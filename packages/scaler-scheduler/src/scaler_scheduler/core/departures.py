@@ -144,7 +144,7 @@ class Departures:
             claims = self._recovery.drop_client(client_id)
             if client is not None:
                 # It is back, and did not announce these: they were answered before.
-                self._stop_claimed(client_id, claims)
+                self._stop_claimed(client, claims)
                 continue
             self._outbox.log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
             self._tell_agents(client_id)
@@ -153,12 +153,13 @@ class Departures:
             del self._retained[client_id]
             self._outbox.to_store(m.ClientGone(client_id))
 
-    def _stop_claimed(self, client_id: bytes, claims: Mapping[int, Claim]) -> None:
+    def _stop_claimed(self, client: ClientRecord, claims: Mapping[int, Claim]) -> None:
         by_agent: dict[AgentRecord, dict[int, int]] = {}
         for number, claim in claims.items():
+            self._lifecycle.note_refused_attempt(client, number, claim.attempt)
             by_agent.setdefault(claim.agent, {})[number] = claim.attempt
         for agent, attempts in by_agent.items():
-            for portion in portions_of(m.TaskCancel(client_id, list(attempts), list(attempts.values()))):
+            for portion in portions_of(m.TaskCancel(client.id, list(attempts), list(attempts.values()))):
                 self._outbox.send(agent, portion)
 
 

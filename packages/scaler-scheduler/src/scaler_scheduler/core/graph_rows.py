@@ -342,6 +342,7 @@ class GraphRows:
         self._ended_well(client, graph, row, result, graph.settle(row, result), options, self._now)
 
     def _stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
+        self._lifecycle.note_refused_attempt(client, number, claim.attempt)
         self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
 
     def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
@@ -350,7 +351,6 @@ class GraphRows:
             number = graph.first_number + row
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
-                graph.note_attempt(claim.attempt)
                 self._stop(client, number, claim)
 
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:

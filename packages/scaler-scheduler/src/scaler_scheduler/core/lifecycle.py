@@ -26,6 +26,9 @@ COMPACT_ABOVE_BYTES = 1024 * 1024
 RECOVERED_MAX = 500
 """How many tasks that no agent has claimed are queued at once."""
 
+REFUSED_MAX = 10_000
+"""Of how many tasks of a client refused attempts are remembered, the latest ones."""
+
 
 class TaskLifecycle:
     """Moves tasks between the tables of `SchedulerState`."""
@@ -76,14 +79,16 @@ class TaskLifecycle:
     ) -> list[Task]:
         """File tasks for released rows of a graph; the caller queues or assigns them in the same step."""
         first = graph.first_number
+        # What came back from an agent and waited again was reported before.
+        new_rows = [row for row in rows if row not in graph.returned] if self._monitor.listening else []
         tasks = []
         for row in rows:
             function, payload, objects, carried, attempt, failures = graph.content(row)
             tasks.append(Task(first + row, function, payload, options, objects, carried, graph, attempt, failures))
         self.enter(options.client, tasks)
-        if self._monitor.listening:
-            # What came back from an agent and waited again was reported before.
-            new = [task for task in tasks if task.attempt == graph.attempts_before]
+        if new_rows:
+            known = options.client.tasks
+            new = [known[first + row] for row in new_rows]
             self._monitor.record(m.TaskEvent.SUBMITTED, new, [task.number for task in new], "", now)
         return tasks
 
@@ -130,15 +135,19 @@ class TaskLifecycle:
         groups: dict[TaskOptions, list[Task]] = {}
         options: TaskOptions | None = None
         for task in tasks:
-            task.state = _ASSIGNED
-            task.agent = agent
-            task.attempt += 1
-            held[task] = None
             # Nearly always those of the task before.
             if task.options is not options:
                 options = task.options
                 group = groups.setdefault(options.bare, [])
+                refused = options.client.refused
             group.append(task)
+            if refused:
+                # Not before: an agent that comes back with the last attempt goes on with it as long as no other one has the task.
+                task.attempt = max(task.attempt, refused.get(task.number, 0))
+            task.state = _ASSIGNED
+            task.agent = agent
+            task.attempt += 1
+            held[task] = None
         for options, group in groups.items():
             options.client.assigned_count += len(group)
         return groups
@@ -221,6 +230,14 @@ class TaskLifecycle:
         """An earlier scheduler has assigned the task, which no agent has, under this number."""
         task.attempt = max(task.attempt, attempt)
 
+    def note_refused_attempt(self, client: ClientRecord, number: int, attempt: int) -> None:
+        """An agent is told to stop an attempt that it came back with in vain: those that follow are numbered after it."""
+        if attempt < ATTEMPT_MAX:
+            refused = client.refused
+            refused[number] = max(attempt, refused.pop(number, 0))
+            if len(refused) > REFUSED_MAX:
+                refused.popitem(last=False)
+
     def is_counted(self, task: Task, attempt: int) -> bool:
         """Whether an earlier scheduler has counted the failure of this attempt already."""
         before = task.options.client.retried_before.get(task.number)
@@ -267,6 +284,7 @@ class TaskLifecycle:
         if task.attempt >= ATTEMPT_MAX:
             # It travels in two bytes. Results of that long ago are not on their way any more.
             task.attempt = 0
+            task.options.client.refused.pop(task.number, None)
         graph = task.graph
         if graph is not None and graph.take_back(task.number - graph.first_number, task.attempt, task.failures):
             del task.options.client.tasks[task.number]

@@ -196,6 +196,7 @@ class LinkedRecovery:
         for number in numbers:
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
+                self._lifecycle.note_refused_attempt(client, number, claim.attempt)
                 self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
             result = self._recovery.take_result(client.id, number)
             if result is not None:

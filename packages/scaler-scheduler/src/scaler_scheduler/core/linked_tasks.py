@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival
+from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, LostRows, ReleasedRow, RowResult, RowState
 from scaler_scheduler.core.meeting_places import MeetingPlaces
 
@@ -326,12 +326,6 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         """Return adopted rows that came back and wait now, with what they need. The caller ends them."""
         came_back, self._came_back = self._came_back, []
         return [(row, self._adopted.pop(row)) for row in came_back if self.states[row] == _WAITING]
-
-    def note_attempt_of(self, row: int, attempt: int) -> None:
-        """An earlier scheduler gave this attempt to a row: those that follow are numbered after it."""
-        if self.states[row] == _WAITING and attempt < ATTEMPT_MAX:
-            before, failures = self.returned.get(row, (0, 0))
-            self.returned[row] = (max(before, attempt), failures)
 
     def lose_stand_in(self, number: int) -> None:
         """The result of a row that has a stand-in here is lost, and the row runs again. What has begun may have the result."""

@@ -16,6 +16,7 @@ predecessors are done, a new task stands for the row.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -354,6 +355,7 @@ class ClientRecord(_SessionRecord):
         "places",
         "reasons",
         "recent",
+        "refused",
         "retried",
         "retried_before",
         "tasks",
@@ -407,6 +409,8 @@ class ClientRecord(_SessionRecord):
         """How often unfinished tasks have been tried again after an error of their own."""
         self.retried_before: dict[int, Failures] = {}
         """The same of tasks that it has announced again, as an earlier scheduler had counted."""
+        self.refused: OrderedDict[int, int] = OrderedDict()
+        """Attempts that agents came back with in vain, the highest of each task: they may run there for a while."""
         self.overdue: set[int] = set()
         """Tasks at agents whose deadline is over: they are cancelled, and the client is told why."""
         self.reasons: dict[int, bytes] = {}
