@@ -480,9 +480,10 @@ def test_what_is_submitted_anew_counts_on(
     gate.set()
     assert future.result(10) == 7
     wait_until(lambda: len(sent) > 1)
-    (waited,) = [read_history(message.options, 1).waited for message in sent[1:]]
-    assert waited
-    assert waited[0] > 0
+    # Perhaps twice: what it needs may end, and be forgotten, while it is on its way again.
+    for message in sent[1:]:
+        (waited,) = read_history(message.options, 1).waited
+        assert waited > 0
 
 
 @pytest.mark.parametrize("is_done", [False, True])
