@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -466,6 +467,8 @@ def test_what_is_submitted_anew_counts_on(
 
     def give_back_once(self: InProcessCluster, of: Any, message: m.GraphSubmit) -> None:
         sent.append(message)
+        if len(sent) == 1:
+            time.sleep(0.05)  # sleeps: what is counted is time, by turns of the client
         # As if those that it needs were not known.
         take(self, of, message if len(sent) > 1 else replace(message, earlier=[99]))
 
