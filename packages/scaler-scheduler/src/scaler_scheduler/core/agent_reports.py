@@ -233,7 +233,7 @@ class AgentReports:
         if task.agent is not None:
             return False
         is_reannounced = graph.is_reannounced if graph is not None else task.options.flags & m.TaskFlag.REANNOUNCED
-        before = graph.attempts_before if graph is not None else 0
+        before = graph.attempts_before if isinstance(graph, Graph) else 0
         if is_reannounced and (task.attempt in (0, before) or attempt > task.attempt):
             return True
         return task.attempt == attempt and self._lost_attempts.held(agent, task.options.client.id, task.number, attempt)

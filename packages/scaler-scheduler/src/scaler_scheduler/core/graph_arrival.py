@@ -59,8 +59,6 @@ class GraphArrival:
         """About how much memory they take."""
         self.is_reannounced = bool(message.flags & TaskFlag.REANNOUNCED)
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
-        self.attempts_before = 0
-        """Highest attempt that an earlier scheduler gave to one of its rows, as far as it is known."""
         self.canceled: dict[int, None] = {}
         """Rows that its client has cancelled meanwhile, in their order."""
         self.followed: set[int] = set()
@@ -167,8 +165,3 @@ class GraphArrival:
             some_rows = range(start, min(start + STEP_ROWS, rows))
             readers.extend([starts[row + 1] - starts[row] + wanted[row] for row in some_rows])
             yield len(some_rows)
-
-    def note_attempt(self, attempt: int) -> None:
-        """An earlier scheduler gave this attempt to a row: the tasks made from now on are numbered after it."""
-        if attempt < ATTEMPT_MAX:
-            self.attempts_before = max(self.attempts_before, attempt)

@@ -139,7 +139,7 @@ class Graph(Generic[Holder]):
         """About how much memory it takes, results apart."""
         self.is_reannounced = arrival.is_reannounced
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
-        self.attempts_before = arrival.attempts_before
+        self.attempts_before = 0
         """Highest attempt that an earlier scheduler gave to a row. The attempts of this scheduler follow it."""
         self.unfinished = rows
         self.waiting = rows
