@@ -1119,6 +1119,57 @@ def test_a_nested_client_is_reached_through_its_agent() -> None:
     assert list(nested.results()) == [number]
 
 
+@pytest.mark.parametrize("status", [m.Status.PROCESSOR_DIED, m.Status.SKIPPED, m.Status.RETRY])
+@pytest.mark.parametrize("kind", ["single", "graph", "linked"])
+def test_a_task_that_died_at_two_agents_before_its_client_is_back_is_at_neither(kind: str, status: m.Status) -> None:
+    harness = Harness(recovery_grace_seconds=10)
+    one, other = Agent(harness, "one", capacity=0), Agent(harness, "other", capacity=0)
+    task = (identity("client"), 1)
+    # It was given to the other one when the first could not be reached.
+    one.answer([(*task, 1)], status, b"1")
+    other.send(m.Inventory(task[0], [1], [2], [1]))
+    other.answer([(*task, 2)], status, b"2")
+    client = Client(harness, "client")
+    client.define()
+    if kind == "single":
+        client.submit(1, flags=m.TaskFlag.REANNOUNCED)
+    elif kind == "graph":
+        client.next_number = 2
+        client.send(
+            m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [0], [], [0], flags=m.TaskFlag.REANNOUNCED)
+        )
+    else:
+        client.next_number = 50
+        (needed,) = client.submit(1)
+        client.next_number = 1
+        link(client, needed, flags=m.TaskFlag.REANNOUNCED)
+    other.capacity = 9
+    harness.advance(12)
+    given = [number for _, number, _ in other.tasks()]
+    if status is m.Status.RETRY and kind == "single":
+        # Without retries it has failed, and its error is the last one.
+        assert (client.results(), given) == ({1: (m.Status.FAILED, b"2")}, [])
+    else:
+        # One that needs another goes with it.
+        assert (client.results(), given) == ({}, [50, 1] if kind == "linked" else [1])
+
+
+def test_a_result_gives_way_only_to_that_of_a_later_attempt() -> None:
+    harness = Harness(recovery_grace_seconds=10)
+    one, other = Agent(harness, "one", capacity=0), Agent(harness, "other", capacity=0)
+    client_id = identity("client")
+    for number in (1, 2):
+        other.answer([(client_id, number, 2)], m.Status.SUCCESS if number == 1 else m.Status.SKIPPED, b"Pother")
+        one.answer([(client_id, number, 3 if number == 1 else 1)], payload=b"Pone")
+    client = Client(harness, "client")
+    client.define()
+    client.submit(2, flags=m.TaskFlag.REANNOUNCED)
+    assert client.results() == {1: (0, b"Pother")}
+    other.capacity = 9
+    harness.advance(12)
+    assert other.tasks() == [(client.id, 2, 1)]
+
+
 def test_a_client_that_comes_back_is_not_ended_at_the_object_storage_server() -> None:
     harness = Harness()
     client = Client(harness, "client")

@@ -84,7 +84,9 @@ class AgentReports:
         self._marks.placement_due = True
         client = self._clients.get(batch.client)
         if client is None:
-            self._recovery.keep_result(agent, batch, now + self._config.client_timeout_seconds)
+            unread = self._recovery.keep_result(agent, batch, now + self._config.client_timeout_seconds)
+            if unread:
+                self._outbox.to_store(m.ObjectDelete(0, batch.client, tuple(unread)))
             return
         # Only who waits takes turns.
         take_turns = self._ready.count > 0

@@ -134,7 +134,8 @@ class Answers:
                 client.recent.note(answer)
             self._outbox.send(client, answer)
         if early:
-            self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
+            unread = self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
+            self._rows.free_objects(client, unread)
         return held
 
     def _waits_for_lost(self, task: Task) -> bool:

@@ -2,7 +2,8 @@
 
 After a restart agents and clients come back in any order. An agent's claim ("I hold task n, attempt k") and results that
 arrive before their client are kept here until the client announces the task, or until the client has been away too long.
-No agent can take the place of another one: the first to claim a task, or to send its result, is the one that counts.
+No agent can take the place of another one: the first to claim a task, or to send its result, is the one that counts. Only
+a result after which the task runs again gives way to that of a later attempt.
 """
 
 from __future__ import annotations
@@ -87,22 +88,33 @@ class Recovery:
         self._count(absent, claim.agent.id, CLAIM_BYTES)
         return True
 
-    def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> None:
-        """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task."""
+    def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> list[bytes]:
+        """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task.
+
+        A result that calls for another attempt, whatever the task asks for, gives way to that of a later attempt: so a task that
+        died at two agents has ended at both. Returns objects of results that gave way: nobody reads them any more.
+        """
         pick_row = row_picker(batch)
+        unread: list[bytes] = []
         for row, number in enumerate(batch.numbers):
             absent = self._absent.get(batch.client)
             if absent is not None:
                 claim, before = absent.claims.get(number), absent.results.get(number)
-                if (claim is not None and claim.agent is not agent) or before is not None:
+                if claim is not None and claim.agent is not agent:
                     continue
                 if claim is not None:
                     self._drop_claim(absent, number)
+                if before is not None:
+                    if status_of(before.batch) not in _UNFINISHED or batch.attempts[row] <= before.batch.attempts[0]:
+                        continue
+                    unread += before.batch.objects
+                    self._drop_result(absent, number)
             size = RESULT_BYTES + batch.payloads.lengths[row]
             if self._fits(absent, agent.id, size):
                 absent = self._of(batch.client, deadline)
                 absent.results[number] = _Result(pick_row(row), agent.id, size)
                 self._count(absent, agent.id, size)
+        return unread
 
     def take_claim(self, client_id: bytes, number: int) -> Claim | None:
         """Remove and return the claim to a task; None if there is none."""
@@ -138,11 +150,9 @@ class Recovery:
     def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:
         """Remove and return the result of a task; None if there is none."""
         absent = self._absent.get(client_id)
-        result = absent.results.pop(number, None) if absent is not None else None
-        if absent is None or result is None:
+        if absent is None or number not in absent.results:
             return None
-        self._count(absent, result.agent_id, -result.size_bytes)
-        return result.batch
+        return self._drop_result(absent, number).batch
 
     def drop_agent(self, agent: AgentRecord) -> None:
         """An agent is gone: drop its claims. Its results stay valid."""
@@ -213,6 +223,11 @@ class Recovery:
         claim = absent.claims.pop(number)
         self._count(absent, claim.agent.id, -CLAIM_BYTES)
         return claim
+
+    def _drop_result(self, absent: _Absent, number: int) -> _Result:
+        result = absent.results.pop(number)
+        self._count(absent, result.agent_id, -result.size_bytes)
+        return result
 
 
 def status_of(batch: ResultBatch) -> Status:
