@@ -32,6 +32,11 @@ def note(mark: str) -> int:
     return os.path.getsize(mark)
 
 
+def take(value: int, mark: str) -> int:
+    note(mark)
+    return value
+
+
 def fail_twice(mark: str, item: int = 0) -> int:
     if note(f"{mark}{item}") <= 2:
         raise OurError("not yet")
@@ -239,6 +244,26 @@ def test_retries_and_deadlines_outlive_the_scheduler(deployment: Deployment, tmp
             waiting.result()
         # It would end 15 s after that, if it were not known how long it has waited.
         assert time.monotonic() - restarted < 14.5
+
+
+def test_what_waits_for_workers_after_a_restart_ends_at_its_deadline(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    marks = [str(tmp_path / name) for name in ("single", "graph", "behind", "linked")]
+    with Client(str(scheduler.addresses["scheduler"])) as client:
+        asks = client.with_options(deadline_seconds=5)
+        single = asks.submit(note, marks[0])
+        rows = {"first": (note, marks[1]), "second": (take, "first", marks[2])}
+        graph = asks.get(rows, ["first", "second"], block=False)
+        linked = asks.submit(take, single, marks[3])
+        scheduler.kill()
+        scheduler = deployment.scheduler(address=scheduler.address)
+        deployment.workers(scheduler, count=1)
+        for future in (single, *(graph[name] for name in rows), linked):
+            with pytest.raises(TaskTimeoutError, match=r"\(deadline_seconds\); it waited for"):
+                future.result(timeout=60)
+        # By then tasks are handed out again.
+        assert client.submit(abs, -3).result(timeout=60) == 3
+    assert [runs(mark) for mark in marks] == [0] * 4
 
 
 def ended(future: object) -> str:

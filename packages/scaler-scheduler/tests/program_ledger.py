@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
@@ -19,10 +19,13 @@ Key = tuple[bytes, int]
 NAMES_TASK = re.compile(rb"task (\d+)")
 
 LATE_SECONDS = 1.0
-"""So long after its deadline the core may still hand a task out: it looks at deadlines when it is told that time has passed."""
+"""So long after its deadline a task may be handed out, or wait: the core looks when it is told that time has passed."""
 
-ANNOUNCED_SECONDS = 10.0
-"""Until so long after its client has told another scheduler of it, a task whose deadline is over may be handed out there."""
+RESENT_SECONDS = 5.0
+"""Peers that can be reached again have said by then what did not arrive."""
+
+FOUND_LOST_SECONDS = 30.0
+"""Agents that are lost have been found to be by then. Only the core knows what was on its way to them."""
 
 LOSSES = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
 """These end a task where it was lost too often."""
@@ -53,8 +56,14 @@ class Entry:
     submitted_at: float
     first: int
     """The number of the first task of its message."""
-    announced_at: float = -inf
-    """When its client last told another scheduler of it."""
+    sent_at: float = -inf
+    """When its client last sent it."""
+    sent_to: int = 0
+    """How many schedulers there had been before that one."""
+    reached_at: float = inf
+    """When it had arrived for certain."""
+    assigned_at: float = -inf
+    """When an agent was last given it."""
     is_single: bool = False
     """Whether it is in no graph."""
     is_linked: bool = False
@@ -95,6 +104,11 @@ class Entry:
         seconds = self.options.deadline_seconds
         return self.submitted_at + seconds if seconds else inf
 
+    @property
+    def latest_due(self) -> float:
+        """When the scheduler takes its deadline to be over, at the latest: it does not count the way of the message."""
+        return self.due + (self.reached_at - self.sent_at)
+
 
 class ProgramLedger:
     """All tasks and objects of one program."""
@@ -108,6 +122,8 @@ class ProgramLedger:
         self.refuses = False
         """Whether groups have limits."""
         self.agents_lost = 0
+        self.lost_at = -inf
+        """When an agent was last lost, or could not be reached."""
         self.restarts = 0
         self.values: dict[bytes, bytes] = {}
         """What each object holds, also after it was deleted."""
@@ -166,10 +182,26 @@ class ProgramLedger:
             if entry.is_open and entry.client not in self.gone and client in (None, entry.client)
         ]
 
-    def announced_again(self, entry: Entry, what: str) -> None:
-        """A client tells another scheduler of a task."""
-        self.tell(entry.key, f"its client announces {what} again")
-        entry.announced_at = self._harness.now
+    def sent(self, entry: Entry, *, arrives: bool) -> None:
+        """Its client sends it. `arrives`: at once; else `arrived` says when."""
+        entry.sent_at, entry.sent_to = self._harness.now, self.restarts
+        entry.reached_at = self._harness.now if arrives else inf
+
+    def arrived(self, client: bytes) -> None:
+        """All that a client has sent has arrived."""
+        for entry in self.open_entries(client):
+            entry.reached_at = min(entry.reached_at, self._harness.now)
+
+    def check_deadlines(self, client: bytes, back_at: float, held: Container[Key]) -> None:
+        """Nothing waits whose deadline is over. `back_at`: when the client could be reached again; `held`: what agents have."""
+        now = self._harness.now
+        if self.lost or now <= max(back_at + RESENT_SECONDS, self.lost_at + FOUND_LOST_SECONDS):
+            return
+        for entry in self.open_entries(client):
+            knows = entry.sent_to == self.restarts and not entry.canceled
+            is_elsewhere = entry.key in held or entry.assigned_at >= entry.sent_at or entry.reported
+            if knows and now > entry.latest_due + LATE_SECONDS and not is_elsewhere:
+                raise ProgramError(f"it waits {now - entry.latest_due:.1f} s after its deadline", entry.key)
 
     # --- at agents
 
@@ -177,8 +209,8 @@ class ProgramLedger:
         """An agent was given a task. `is_late`: perhaps some time ago, as it could not be reached."""
         self.tell(key, f"attempt {attempt} at {where}")
         entry, now = self.entries[key], self._harness.now
-        latest = max(entry.due + LATE_SECONDS, entry.announced_at + ANNOUNCED_SECONDS)
-        if now > latest and not (self.lost or is_late):
+        entry.assigned_at = now
+        if now > entry.latest_due + LATE_SECONDS and not (self.lost or is_late):
             raise ProgramError(f"attempt {attempt} is handed out {now - entry.due:.1f} s after its deadline", key)
         if entry.answer is not None and not (self.lost or self.restarts or is_late):
             raise ProgramError(f"attempt {attempt} is handed out after it has ended", key)
@@ -209,6 +241,7 @@ class ProgramLedger:
     def lost_with(self, keys: Iterable[Key], where: str) -> None:
         """An agent that has these tasks is lost, or cannot be reached for a while."""
         self.agents_lost += 1
+        self.lost_at = self._harness.now
         for key in keys:
             self.entries[key].losses += 1
             self.tell(key, f"is lost with {where}")

@@ -156,7 +156,12 @@ class ProgramClient:
         self.ledger.submitted(entry)
         return entry
 
+    def _sent(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.ledger.sent(entry, arrives=self.is_connected)
+
     def _send_tasks(self, entries: Sequence[Entry], flags: int) -> None:
+        self._sent(entries)
         waited = [self.harness.now - entry.submitted_at for entry in entries]
         records = [encode_record(entry.options) for entry in entries]
         options = join_records(records)
@@ -168,6 +173,7 @@ class ProgramClient:
         self.peer.send(m.TaskBatch(self.id, numbers, (FUNCTION,), payloads, flags=flags, options=options))
 
     def _send_graph(self, entries: Sequence[Entry], flags: int) -> None:
+        self._sent(entries)
         first, rows = entries[0].number, len(entries)
         earlier = sorted({number for entry in entries for number in entry.needs if number < first})
         places = {number: rows + place for place, number in enumerate(earlier)}
@@ -237,7 +243,7 @@ class ProgramClient:
         singles = {entry.number: entry for entry in entries if entry.number not in in_graph}
         for number in sorted([*linked, *singles]):
             if number in singles:
-                self.ledger.announced_again(singles[number], "it")
+                self.ledger.tell(singles[number].key, "its client announces it again")
                 self._send_tasks([singles[number]], m.TaskFlag.REANNOUNCED)
                 if singles[number].withdrawn:
                     self.withdraw([singles[number]])
@@ -247,7 +253,7 @@ class ProgramClient:
     def _announce_graph(self, first: int) -> None:
         entries = self.graphs[first]
         for entry in entries:
-            self.ledger.announced_again(entry, "its graph")
+            self.ledger.tell(entry.key, "its client announces its graph again")
         self._send_graph(entries, m.TaskFlag.REANNOUNCED)
         canceled = [entry for entry in entries if entry.canceled and entry.answer is None]
         if canceled:
@@ -281,6 +287,8 @@ class Program:
         self.agents: list[ProgramAgent] = []
         self.away: list[tuple[float, Peer]] = []
         """Peers that cannot be reached, and until when."""
+        self.back_at: dict[Peer, float] = {}
+        """When peers could be reached again."""
         self.names = 0
         self.counts: Counter[str] = Counter()
         self._start_client()
@@ -329,6 +337,7 @@ class Program:
             self.ledger.delete(store)
             if not store and not any(one.peer.received for one in self._peers):
                 self._check_limits()
+                self._check_deadlines()
                 return
             for one in self._peers:
                 if one.peer.reachable:
@@ -347,6 +356,16 @@ class Program:
             if used[name] > most:
                 raise ProgramError(f"tasks have {used[name]} thousandths of {name}, and the cluster has {most}")
 
+    def _check_deadlines(self) -> None:
+        held = {row.key for agent in self.agents for row in agent.rows()}
+        for client in self.clients:
+            if not client.peer.reachable:
+                continue
+            if not client.peer.connection.session.unacknowledged_count:
+                self.ledger.arrived(client.id)
+            back_at = self.back_at.get(client.peer, 0.0)
+            self.ledger.check_deadlines(client.id, back_at, held)
+
     def _advance(self, seconds: float) -> None:
         end = self.harness.now + seconds
         while self.harness.now < end:
@@ -355,6 +374,7 @@ class Program:
             for due, peer in self.away:
                 if due <= self.harness.now:
                     peer.reachable = True
+                    self.back_at[peer] = self.harness.now
             self.away = [pair for pair in self.away if pair[0] > self.harness.now]
             self._forget_left()
 
@@ -589,6 +609,7 @@ class Program:
         self.ledger.tell(None, "everything heals")
         for _, peer in self.away:
             peer.reachable = True
+            self.back_at[peer] = self.harness.now
         self.away.clear()
         self._add_agent(slots=4, gpus=2)
         begun = self.harness.now
@@ -619,8 +640,8 @@ class Program:
             self.harness.settle()
             self.harness.vanish(client.peer)
         self.clients.clear()
-        for _ in range(3):
-            self.harness.advance(CLIENT_TIMEOUT_SECONDS / 2, step=2.0)
+        for _ in range(int(1.5 * CLIENT_TIMEOUT_SECONDS)):
+            self.harness.advance(1.0, step=1.0)
             self._settle()
         snapshot = self.harness.snapshot()
         counts = {name: snapshot["counts"][name] for name in ("ready", "recovering", "absent_clients", "functions")}

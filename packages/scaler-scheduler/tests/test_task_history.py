@@ -100,8 +100,9 @@ def test_the_deadline_of_a_graph_counts_from_its_submission() -> None:
             **again(waited=9, deadline_seconds=10),
         )
     )
-    # What comes back waits for workers that may have it, and is looked for again a second later.
-    harness.advance(2.5, step=0.1)
+    harness.advance(0.9, step=0.1)
+    assert client.results() == {}
+    harness.advance(0.2, step=0.1)
     assert client.results()[2][0] == m.Status.TIMED_OUT
 
 

@@ -12,6 +12,7 @@ from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.recovery import NAMED, covers_timeout, is_answer, status_of
+from scaler_scheduler.core.row_answers import WAITED_FOR_AGENTS, overdue_text
 from scaler_scheduler.core.state import SchedulerState
 
 _OWN_ERRORS = frozenset({m.Status.RETRY, m.Status.TIMED_OUT})
@@ -82,7 +83,11 @@ class Answers:
             task = client.tasks.get(number)
             if len(batch.statuses):
                 status = m.Status(batch.statuses[row])
-            if task is None and self.may_still_announce(client, now):
+            if (
+                task is None
+                and self.may_still_announce(client, now)
+                and not self._lost_attempts.held(agent, client.id, number, attempt)
+            ):
                 early.append(row)
                 continue
             if task is None or task.agent is not agent or task.attempt != attempt:
@@ -267,10 +272,11 @@ class Answers:
         if task.state is TaskState.DELAYED:
             errors = task.options.client.retried.get(task.number, 0)
             state += f" for its next attempt, after {errors} error{'s' if errors != 1 else ''}"
+        elif task.state is TaskState.RECOVERING:
+            state = WAITED_FOR_AGENTS
         elif state == "waited":
             state += reason or " for a worker"
-        text = f"{self._described(task)}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
-        return text.encode()
+        return overdue_text(self._described(task), seconds, state)
 
     def end_once(self, task: Task, lost: str, now: float) -> None:
         """End an unassigned task that may have begun and must not begin again."""
@@ -319,8 +325,7 @@ class Answers:
                 self._outbox.send(client, result)
                 if claim is not None:
                     # Another attempt of it.
-                    self._lifecycle.note_refused_attempt(client, task.number, claim.attempt)
-                    self._outbox.send(claim.agent, m.TaskCancel(client.id, [task.number], [claim.attempt]))
+                    self._rows.stop(client, task.number, claim)
                 continue
             if result is not None:
                 self._rows.free_objects(client, result.objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from math import inf
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +17,7 @@ from scaler_protocol.wire.call_options import CallOptions, read_records, tags_te
 from scaler_protocol.wire.task_history import NO_HISTORY, History, read_history
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.credits import Credits
-from scaler_scheduler.core.deadlines import Deadlines
+from scaler_scheduler.core.deadlines import NO_TIMES, Deadlines
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.group_limits import GroupLimits
@@ -125,7 +126,7 @@ class ClientRequests:
             self._credits.use(client, len(tasks), now)
         if self._group_limits is not None and not batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._group_limits.admit(client, tasks, now)
-        history = NO_HISTORY
+        history, waited = NO_HISTORY, NO_TIMES
         if batch.options:
             # One may have left before and be announced for the first time: where a worker could not read what was sent with it.
             history = self._history_of(client, batch.options, len(numbers))
@@ -133,7 +134,8 @@ class ClientRequests:
                 self._lifecycle.note_failures_before(client, history.failures, {task.number for task in tasks})
         self._lifecycle.enter(client, tasks)
         if client.has_asks:
-            waited = dict(zip(numbers, history.waited, strict=True)) if history.waited else {}
+            if history.waited:
+                waited = dict(zip(numbers, history.waited, strict=True))
             self._deadlines.note(client, tasks, now, waited)
         if self._monitor.listening:
             # The batch's own column wherever no task of it was dropped.
@@ -147,6 +149,8 @@ class ClientRequests:
                     self._monitor.record(m.TaskEvent.SUBMITTED, alike, [task.number for task in alike], "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._answers.recover(client, tasks, now)
+        if waited:
+            tasks = self._deadlines.without_overdue(tasks, now, waited)
         if several is None:
             self._lifecycle.queue(tasks)
             return
@@ -165,6 +169,7 @@ class ClientRequests:
             options = self._options(client, message, m.TaskKind.CALL, flags)
         client.places.note_sizes(message.objects, message.object_sizes)
         limits = None if message.flags & m.TaskFlag.REANNOUNCED else self._group_limits
+        due = inf
         if len(message.earlier):
             if self._is_limited:
                 self._credits.use(client, len(message.wanted), now)
@@ -174,17 +179,27 @@ class ClientRequests:
             first = message.first_number + message.first_row
             here = range(first, first + len(message.payloads))
             history = self._history_of(client, message.options, 1) if message.options else NO_HISTORY
+            due = self._due_of(message, options, now - sum(history.waited))
             whole = range(message.first_number, message.first_number + max(message.row_count, len(message.payloads)))
             self._lifecycle.note_failures_before(client, history.failures, whole)
-            self._deadlines.note_rows(options, here, now - sum(history.waited))
+            self._deadlines.note_rows(client, here, due)
         if len(message.earlier):
-            self._linked_recovery.take(message, options, now)
+            self._linked_recovery.take(message, options, now, due)
             return
         refusal = b""
         if limits is not None and not message.first_row:
             rows = message.row_count or len(message.payloads)
             refusal = limits.refusal_of_graph(client, rows)
-        self._rows.take(message, options, now, refusal)
+        self._rows.take(message, options, now, refusal, due)
+
+    def _due_of(self, message: m.GraphSubmit, options: TaskOptions, submitted_at: float) -> float:
+        """Return when the deadline of rows is over; `inf`: they have none. All portions of a graph have that of the first one."""
+        if options.asks is None or not options.asks.deadline_seconds:
+            return inf
+        arriving = options.client.arriving
+        if message.first_row and arriving and arriving[-1].first_number == message.first_number:
+            return arriving[-1].due
+        return submitted_at + options.asks.deadline_seconds
 
     def _options_of_records(
         self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int

@@ -14,12 +14,14 @@ from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, LineKey, Task, TaskOptions
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, LineKey, Task
+from scaler_scheduler.core.row_answers import WAITED_FOR_AGENTS
 from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.timers import PORTION
 from scaler_scheduler.core.unservable import UnservableTasks
 
 LOOK_AGAIN_SECONDS = 1.0
-"""When tasks are looked for again that have come back after a restart and not begun."""
+"""When tasks are looked for again that have not begun, or that run on although nobody needs them so far."""
 
 
 NO_TIMES: Mapping[int, float] = {}
@@ -59,48 +61,67 @@ class Deadlines:
         for seconds, numbers in by_seconds.items():
             self._timers.set_deadline(client.id, numbers, now + seconds)
 
-    def note_rows(self, options: TaskOptions, numbers: range, now: float) -> None:
-        """Rows of a graph have arrived, all with these options, as if it had been `now`."""
-        if options.asks is not None and options.asks.deadline_seconds:
-            self._timers.set_deadline(options.client.id, numbers, now + options.asks.deadline_seconds)
+    def note_rows(self, client: ClientRecord, numbers: range, due: float) -> None:
+        """Rows have arrived, all of which are to end when it is `due`; `inf`: they have no deadline."""
+        if due < inf:
+            self._timers.set_deadline(client.id, numbers, due)
 
-    def end_overdue(self, now: float) -> None:
-        """End tasks whose deadline is over. Of very many, the next ones with each call."""
-        overdue = self._timers.take_overdue(now)
-        if overdue is None:
-            return
-        client_id, numbers = overdue
-        client = self._clients.get(client_id)
-        if client is None:
-            return
+    def without_overdue(self, tasks: list[Task], now: float, waited: Mapping[int, float]) -> list[Task]:
+        """End those of these tasks, which are in no queue, whose deadline was over when they arrived. Return the others."""
+        left = []
+        for task in tasks:
+            asks = task.options.asks
+            if asks is not None and 0 < asks.deadline_seconds <= waited.get(task.number, 0.0):
+                text = self._answers.overdue(task, "waited")
+                self._answers.answer(task, m.Status.TIMED_OUT, text, now)
+            else:
+                left.append(task)
+        return left
+
+    def end_overdue(self, now: float) -> bool:
+        """End tasks whose deadline is over. Of very many, the next ones with each call: return whether that was all."""
+        left = PORTION
+        reasons: dict[LineKey, str] = {}
+        with self._rows.answered_together():
+            while left > 0:
+                overdue = self._timers.take_overdue(now)
+                if overdue is None:
+                    return True
+                client_id, numbers = overdue
+                left -= len(numbers)
+                client = self._clients.get(client_id)
+                if client is not None:
+                    self._end(client, numbers, now, reasons)
+        return self._timers.next_overdue() > now
+
+    def _end(self, client: ClientRecord, numbers: Sequence[int], now: float, reasons: dict[LineKey, str]) -> None:
+        """End tasks of a client. `reasons`: what is known by now of why tasks wait."""
         to_agents: dict[AgentRecord, list[Task]] = {}
         not_begun: list[int] = []
         not_ended: list[int] = []
-        reasons: dict[LineKey, str] = {}
-        with self._rows.answered_together():
-            for number in numbers:
-                task = client.tasks.get(number)
-                if task is None:
-                    if not self._end_row(client, number, now):
-                        not_begun.append(number)
-                elif task.agent is None:
-                    line = task.options.line
-                    if line not in reasons:
-                        reasons[line] = self._unservable.reason(line, now)
-                    text = self._answers.overdue(task, "waited", reasons[line])
-                    self._answers.withdraw(task, m.Status.TIMED_OUT, text, now)
-                elif not task.canceled:
-                    self._lifecycle.note_cancellation(task, overdue=True)
-                    to_agents.setdefault(task.agent, []).append(task)
-                elif task.graph is not None and number - task.graph.first_number in task.graph.stopped:
-                    # Nobody needs it, so far.
-                    not_ended.append(number)
+        for number in numbers:
+            task = client.tasks.get(number)
+            if task is None:
+                if not self._end_row(client, number, now):
+                    not_begun.append(number)
+            elif task.agent is None:
+                line = task.options.line
+                if line not in reasons:
+                    reasons[line] = self._unservable.reason(line, now)
+                text = self._answers.overdue(task, "waited", reasons[line])
+                self._answers.withdraw(task, m.Status.TIMED_OUT, text, now)
+            elif not task.canceled:
+                self._lifecycle.note_cancellation(task, overdue=True)
+                to_agents.setdefault(task.agent, []).append(task)
+            elif task.graph is not None and number - task.graph.first_number in task.graph.stopped:
+                # Nobody needs it, so far.
+                not_ended.append(number)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)
-        if not_begun and (client.arriving or client in self._linked_recovery.held):
-            self._timers.set_deadline(client_id, not_begun, now + LOOK_AGAIN_SECONDS)
+        if not_begun:
+            self._timers.set_deadline(client.id, not_begun, now + LOOK_AGAIN_SECONDS)
         if not_ended:
-            self._timers.set_deadline(client_id, not_ended, now + LOOK_AGAIN_SECONDS)
+            self._timers.set_deadline(client.id, not_ended, now + LOOK_AGAIN_SECONDS)
 
     def forget_ended(self) -> None:
         """Forget the deadlines of tasks that have ended, once they are many."""
@@ -132,15 +153,26 @@ class Deadlines:
         self._timers.forget_ended(is_open, lambda: sum(len(client.tasks) for client in self._clients.values()))
 
     def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
-        """End a row that waits for others. Return whether its graph is known; else it has ended, or not begun."""
+        """End a row that no task stands for, or that waits for agents. Return whether it need not be looked for again."""
         where = client.graph_of(number)
         if where is None and client.links is not None and client.links.knows(number):
             # Looked for there last: what only stands in there for a row ends with that row.
             where = client.links
-        if not isinstance(where, Graph):
+        if where is None:
+            self._linked_recovery.begin_overdue(client, number)
+            return True
+        if isinstance(where, GraphArrival):
+            self._rows.begin_overdue(where)
+            return False
+        if where in self._rows.taking_up:
             return False
         row = number - where.first_number
         if where.states[row] == RowState.WAITING:
-            text = f"task {number}: it was not done when its deadline was over (deadline_seconds); it waited for other tasks"
+            state = "waited for other tasks"
+            if where.is_reannounced and now < self._rows.agents_are_back_at:
+                state = WAITED_FOR_AGENTS
+            elif where.is_unreleased_root(row):
+                state = "waited for a worker"
+            text = f"task {number}: it was not done when its deadline was over (deadline_seconds); it {state}"
             self._rows.fail(client, where, row, m.Status.TIMED_OUT, text.encode(), 0, now)
         return True

@@ -85,7 +85,7 @@ class Departures:
             if task.agent is not agent:
                 # It was released behind one that has just failed, and ended with that.
                 continue
-            self._lost_attempts.note(agent, task)
+            self._lost_attempts.note(agent, task.options.client.id, task.number, task.attempt)
             self._lifecycle.unassign(task)
             self._answers.answer_or_requeue(task, lost, now)
         # What its tasks had of the cluster's limits, and of the limits of their groups, is free for others.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, groupby, islice, repeat
+from math import inf
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -47,9 +48,11 @@ class Portion(NamedTuple):
 class GraphArrival:
     """One graph that is not there as a whole, or not ready to begin."""
 
-    def __init__(self, message: GraphSubmit, refusal: bytes = b"") -> None:
+    def __init__(self, message: GraphSubmit, refusal: bytes = b"", due: float = inf) -> None:
         self.refusal = refusal
         """Why its rows end as soon as it is there, without having run; empty: they run."""
+        self.due = due
+        """When the deadline of its rows is over; `inf`: they have none."""
         self.first_number = message.first_number
         self.row_count = message.row_count or len(message.payloads)
         """Rows of the whole graph, as its client says."""

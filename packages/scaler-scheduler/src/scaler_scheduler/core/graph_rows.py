@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import NamedTuple
 
 from scaler_protocol.errors import SessionError
@@ -20,7 +21,7 @@ from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.recovery import NAMED, Claim, is_answer, status_of
-from scaler_scheduler.core.row_answers import RowAnswers, batch_of
+from scaler_scheduler.core.row_answers import RowAnswers, answer_to_all, batch_of
 from scaler_scheduler.core.state import SchedulerState
 
 WORK_PER_TURN = 5000
@@ -45,13 +46,6 @@ class _Beginning(NamedTuple):
     client: ClientRecord
     steps: Iterator[int]
     """Does a little of what is left with each element, which says how much that was."""
-
-
-class _Held(NamedTuple):
-    """A graph of an earlier scheduler that waits until agents are back."""
-
-    arrival: GraphArrival
-    options: TaskOptions
 
 
 class _Ended:
@@ -97,10 +91,12 @@ class GraphRows:
 
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
         self.agents_are_back_at = state.started_at + state.config.recovery_grace_seconds
-        self.held: list[_Held] = []
-        """Until then. Call `begin_held` each turn while there are any."""
+        self.held: dict[GraphArrival, TaskOptions] = {}
+        """Graphs of an earlier scheduler that wait until then, or until their deadline. Call `begin_held` while there are any."""
         self._beginning: deque[_Beginning] = deque()
         """They take turns."""
+        self.taking_up: dict[Graph[AgentRecord], ClientRecord] = {}
+        """Those of which it is not known yet what agents have, and have sent. No deadline ends their rows until it is."""
         self.adopting: dict[Graph[AgentRecord], ClientRecord] = {}
         """Graphs of which agents have rows that may come back, and for whose inputs others would have to run then."""
         self._options: dict[Graph[AgentRecord], TaskOptions] = {}
@@ -114,6 +110,7 @@ class GraphRows:
         self._now = 0.0
         """When graphs were last worked on."""
         self._outbox = state.outbox
+        self._timers = state.timers
         self._functions = state.functions
         self._marks = state.marks
         self._pressure = state.pressure
@@ -128,8 +125,13 @@ class GraphRows:
         self._holds_answers = False
         """Whether answers wait for others."""
 
-    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float, refusal: bytes = b"") -> None:
-        """Take in a portion of a graph, which begins with the last one. `refusal`: why its rows do not run, if they do not."""
+    def take(
+        self, message: m.GraphSubmit, options: TaskOptions, now: float, refusal: bytes = b"", due: float = inf
+    ) -> None:
+        """Take in a portion of a graph, which begins with the last one.
+
+        The first one says `refusal`: why its rows do not run, if they do not; and `due`: when their deadline is over.
+        """
         client = options.client
         if not message.first_row:
             # One that is not there as a whole was given up by its client.
@@ -142,14 +144,14 @@ class GraphRows:
                     number = arrival.first_number + row
                     if _stands_in(client, number):
                         self._fail_stand_in(client, number, m.Status.CANCELED, b"", 0, (), _Ended(), now)
-            client.arriving.append(GraphArrival(message, refusal))
+            client.arriving.append(GraphArrival(message, refusal, due))
         if not client.arriving or client.arriving[-1].first_number != message.first_number:
             raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
         arrival = client.arriving[-1]
         arrival.take(message)
         if arrival.is_complete:
-            if arrival.is_reannounced and now < self.agents_are_back_at:
-                self.held.append(_Held(arrival, options))
+            if arrival.is_reannounced and now < min(self.agents_are_back_at, arrival.due):
+                self.held[arrival] = options
                 return
             self._beginning.append(_Beginning(client, self._begin(arrival, options)))
             # A small one is ready at once.
@@ -158,13 +160,21 @@ class GraphRows:
     def begin_held(self, now: float) -> None:
         """Agents have had the time to say what they have of graphs: these begin."""
         if now >= self.agents_are_back_at:
-            for arrival, options in self.held:
-                self._beginning.append(_Beginning(options.client, self._begin(arrival, options)))
-            self.held.clear()
+            for arrival in list(self.held):
+                self._begin_held(arrival)
+
+    def begin_overdue(self, arrival: GraphArrival) -> None:
+        """The deadline of a graph is over that has not begun. It waits for agents no longer: what they have not claimed ends."""
+        if arrival in self.held:
+            self._begin_held(arrival)
+
+    def _begin_held(self, arrival: GraphArrival) -> None:
+        options = self.held.pop(arrival)
+        self._beginning.append(_Beginning(options.client, self._begin(arrival, options)))
 
     def takes_up(self, client: ClientRecord) -> bool:
         """Whether a graph of a client has come again and not begun: what agents have of it has still to be looked for."""
-        return any(one.options.client is client for one in self.held) or any(
+        return any(options.client is client for options in self.held.values()) or any(
             one.client is client for one in self._beginning
         )
 
@@ -212,6 +222,7 @@ class GraphRows:
         if client.links is not None:
             client.links.begin_graph(graph)
         self._options[graph] = options
+        self.taking_up[graph] = client
         if options.runs_once:
             graph.let_run_once()
         for row in arrival.canceled:
@@ -223,23 +234,40 @@ class GraphRows:
                 rows = range(start, min(start + STEP_ROWS, graph.row_count))
                 found = self._recover(client, graph, rows, options)
                 yield len(rows) + ROOT_WORK * found
-            if options.runs_once:
-                for row in range(graph.row_count):
-                    if graph.states[row] == RowState.WAITING:
-                        self.fail(client, graph, row, m.Status.WORKER_DIED, NOT_RUN_AGAIN, 0, self._now)
-                        yield ROOT_WORK
+            # Before that, those whose deadline is over may still be claimed.
+            if options.runs_once and self._now >= self.agents_are_back_at:
+                yield from self._fail_waiting(client, graph, m.Status.WORKER_DIED, NOT_RUN_AGAIN)
         if arrival.refusal:
-            for row in range(graph.row_count):
-                if graph.states[row] == RowState.WAITING:
-                    self.fail(client, graph, row, m.Status.GROUP_LIMIT, arrival.refusal, 0, self._now)
-                    yield ROOT_WORK
+            yield from self._fail_waiting(client, graph, m.Status.GROUP_LIMIT, arrival.refusal)
         yield from graph.end_unread()
         self._forget_failures(client, graph)
         self._deliver(client, graph, ())
+        self.taking_up.pop(graph, None)
+        if self._now >= arrival.due:
+            # It was over while the rows were not there, or not to be ended. None of them is handed out any more.
+            for start in range(0, graph.row_count, STEP_ROWS):
+                end = min(start + STEP_ROWS, graph.row_count)
+                numbers = range(graph.first_number + start, graph.first_number + end)
+                self._timers.set_deadline(client.id, numbers, arrival.due)
+                yield STEP_ROWS
+            return
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)
             self.queue(graph, roots, options, self._now)
             yield ROOT_ROWS + ROOT_WORK * len(roots)
+
+    def _fail_waiting(
+        self, client: ClientRecord, graph: Graph[AgentRecord], status: m.Status, payload: bytes
+    ) -> Iterator[int]:
+        """All rows of a graph fail that have not been released. Yields as `_Beginning` says."""
+        for start in range(0, graph.row_count, ROOT_ROWS):
+            rows = range(start, min(start + ROOT_ROWS, graph.row_count))
+            with self.answered_together():
+                waiting = [row for row in rows if graph.states[row] == RowState.WAITING]
+                for row in waiting:
+                    if graph.states[row] == RowState.WAITING:
+                        self.fail(client, graph, row, status, payload, 0, self._now)
+            yield ROOT_ROWS + ROOT_WORK * len(waiting)
 
     def _forget_failures(self, client: ClientRecord, graph: Graph[AgentRecord]) -> None:
         """Forget what an earlier scheduler has counted of rows that have ended, some of them without a task."""
@@ -304,13 +332,13 @@ class GraphRows:
                     self._settle(client, graph, row, result, options)
                     if claim is not None:
                         # Another attempt of it.
-                        self._stop(client, number, claim)
+                        self.stop(client, number, claim)
                     continue
                 if result is not None:
                     self.free_objects(client, result.objects)
                 if claim is not None and not is_waiting:
                     # Cancelled meanwhile, or it needs what was.
-                    self._stop(client, number, claim)
+                    self.stop(client, number, claim)
                 elif claim is not None:
                     graph.note_attempt(claim.attempt)
                     graph.take_over(row)
@@ -341,8 +369,11 @@ class GraphRows:
         self._lifecycle.forget_failures(client, batch.numbers)
         self._ended_well(client, graph, row, result, graph.settle(row, result), options, self._now)
 
-    def _stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
+    def stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
+        """Nobody wants the attempt that an agent has claimed."""
         self._lifecycle.note_refused_attempt(client, number, claim.attempt)
+        # It may be done all the same, and what it has made is deleted then.
+        self._lost_attempts.note(claim.agent, client.id, number, claim.attempt)
         self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
 
     def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
@@ -351,7 +382,7 @@ class GraphRows:
             number = graph.first_number + row
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
-                self._stop(client, number, claim)
+                self.stop(client, number, claim)
 
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
@@ -377,7 +408,8 @@ class GraphRows:
         client.graphs.clear()
         self.linked.forget_all(client)
         client.arriving.clear()
-        self.held = [one for one in self.held if one.options.client is not client]
+        self.held = {arrival: options for arrival, options in self.held.items() if options.client is not client}
+        self.taking_up = {graph: one for graph, one in self.taking_up.items() if one is not client}
         self.adopting = {graph: one for graph, one in self.adopting.items() if one is not client}
         self._beginning = deque(one for one in self._beginning if one.client is not client)
         self._failing = deque(one for one in self._failing if one.client is not client)
@@ -403,18 +435,12 @@ class GraphRows:
             here = ordered[bisect_left(ordered, first) : bisect_left(ordered, first + arrival.rows_here)]
             wanted = [number for number in here if arrival.cancel(number - first)]
             if wanted:
-                self._answer_cancelled(client, wanted, reason)
+                self._outbox.send(client, answer_to_all(client.id, wanted, m.Status.CANCELED, [reason]))
         for graph in list(client.graphs):
             first = graph.first_number
             for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:
                 if graph.states[number - first] == RowState.WAITING:
                     self.fail(client, graph, number - first, m.Status.CANCELED, reason, 0, now)
-
-    def _answer_cancelled(self, client: ClientRecord, numbers: list[int], reason: bytes) -> None:
-        count = len(numbers)
-        said = Packed.of([reason] * count)
-        statuses = [m.Status.CANCELED] * count
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, said, statuses))
 
     def finish(
         self,
@@ -528,7 +554,7 @@ class GraphRows:
             if behind is not None:
                 # Its agent skips it, or runs it in vain where what failed is only the storing of this row's result.
                 if behind.agent is not None:
-                    self._lost_attempts.note(behind.agent, behind)
+                    self._lost_attempts.note(behind.agent, client.id, behind.number, behind.attempt)
                     self._lifecycle.unassign(behind)
                 elif behind.state is TaskState.DELAYED:
                     # What it read was lost while it waits for its next attempt, or before, and will not come back.

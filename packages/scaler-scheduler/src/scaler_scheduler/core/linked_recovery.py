@@ -4,14 +4,17 @@ What an agent holds it has with its inputs, which this scheduler may not know: t
 announced row waits until an agent claims it, or until nobody can any more; then it begins as a new one. A claimed row that comes
 back without a result is its client's again, which submits it with the values.
 
-Rows that come after others which wait do so too, for they may need them.
+Rows that come after others which wait do so too, for they may need them. At their deadline rows wait no longer: they end, but for
+those that an agent has claimed, which it is told to stop then, or of which it has sent the result.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from math import inf
+from typing import NamedTuple
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
@@ -25,36 +28,67 @@ from scaler_scheduler.core.limits import CLIENT_GRAPH_BYTES_MAX, CLIENT_TASKS_MA
 from scaler_scheduler.core.linked_tasks import LINKED_BYTES
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.recovery import NAMED, is_answer, status_of
+from scaler_scheduler.core.row_answers import WAITED_FOR_AGENTS, answer_to_all, overdue_text
 from scaler_scheduler.core.state import SchedulerState
 
 HELD_PER_TURN = 500
 """So many rows that have waited begin in a turn."""
 
 
+class _Rows(NamedTuple):
+    """The rows of one message."""
+
+    message: m.GraphSubmit
+    options: TaskOptions
+    due: float
+    """When their deadline is over; `inf`: they have none."""
+
+    @property
+    def size_bytes(self) -> int:
+        return LINKED_BYTES * len(self.message.payloads) + len(self.message.payloads.data)
+
+
 class _Held:
     """What waits of one client."""
 
-    __slots__ = ("messages", "size_bytes")
+    __slots__ = ("overdue", "size_bytes", "waiting")
 
     def __init__(self) -> None:
-        self.messages: deque[tuple[m.GraphSubmit, TaskOptions]] = deque()
+        self.waiting: OrderedDict[int, _Rows] = OrderedDict()
+        """By the number of the first row, in the order in which they came."""
+        self.overdue: deque[_Rows] = deque()
+        """Those whose deadline is over: they begin as soon as there is time."""
         self.size_bytes = 0
 
-    def append(self, message: m.GraphSubmit, options: TaskOptions) -> None:
-        """These rows wait too."""
-        self.messages.append((message, options))
-        self.size_bytes += _size_of(message)
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.overdue)
 
-    def keep(self, messages: deque[tuple[m.GraphSubmit, TaskOptions]]) -> None:
-        """Only these wait by now."""
-        self.messages = messages
-        self.size_bytes = sum(_size_of(message) for message, _ in messages)
+    def append(self, rows: _Rows) -> None:
+        """These rows wait too. Of several messages with the same number, a mistake of their client, the first one stands."""
+        if self.waiting.setdefault(rows.message.first_number, rows) is rows:
+            self.size_bytes += rows.size_bytes
 
-    def popleft(self) -> tuple[m.GraphSubmit, TaskOptions]:
-        """Return the first ones, which wait no more."""
-        message, options = self.messages.popleft()
-        self.size_bytes -= _size_of(message)
-        return message, options
+    def note_overdue(self, number: int) -> None:
+        """If a message that waits begins with the row of this number, its deadline is over."""
+        rows = self.waiting.pop(number, None)
+        if rows is not None:
+            self.overdue.append(rows)
+
+    def keep(self, waiting: OrderedDict[int, _Rows], overdue: deque[_Rows]) -> None:
+        """Only these are left."""
+        self.waiting, self.overdue = waiting, overdue
+        self.size_bytes = sum(rows.size_bytes for rows in (*waiting.values(), *overdue))
+
+    @property
+    def first(self) -> _Rows:
+        """Those that have waited longest."""
+        return next(iter(self.waiting.values()))
+
+    def popleft(self) -> _Rows:
+        """Return the first ones, which wait no more: of those whose deadline is over, else of all."""
+        rows = self.overdue.popleft() if self.overdue else self.waiting.popitem(last=False)[1]
+        self.size_bytes -= rows.size_bytes
+        return rows
 
 
 class LinkedRecovery:
@@ -65,6 +99,7 @@ class LinkedRecovery:
         self._functions = state.functions
         self._recovery = state.recovery
         self._outbox = state.outbox
+        self._timers = state.timers
         self._lifecycle = lifecycle
         self._rows = rows
         self._linked = rows.linked
@@ -76,8 +111,8 @@ class LinkedRecovery:
         self.is_busy = False
         """Whether more may begin at once: call `go_on`."""
 
-    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
-        """Take in rows that need earlier tasks. Raises SessionError where too many wait."""
+    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float, due: float = inf) -> None:
+        """Take in rows that need earlier tasks, and that are to end when it is `due`. Raises SessionError where too many wait."""
         client = options.client
         held = self.held.get(client)
         if held is None:
@@ -85,27 +120,32 @@ class LinkedRecovery:
                 self._rows.link(message, options, now)
                 return
             held = self.held[client] = _Held()
-        held.append(message, options)
-        if len(held.messages) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
-            raise SessionError(
-                f"{len(held.messages)} tasks with earlier ones as arguments, of {held.size_bytes} bytes, wait"
-            )
+        held.append(_Rows(message, options, due))
+        if len(held) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
+            raise SessionError(f"{len(held)} tasks with earlier ones as arguments, of {held.size_bytes} bytes, wait")
+        if now >= due:
+            held.note_overdue(message.first_number)
         self.go_on(now)
+
+    def begin_overdue(self, client: ClientRecord, number: int) -> None:
+        """The deadline of a task is over, which may wait here: it waits no longer. Call `go_on`."""
+        held = self.held.get(client)
+        if held is not None:
+            held.note_overdue(number)
 
     def go_on(self, now: float) -> None:
         """Begin what need not wait any more, and give back what came back."""
         left = HELD_PER_TURN
         for client, held in list(self.held.items()):
-            messages = held.messages
             if self._clients.get(client.id) is not client:
-                messages.clear()
-            while messages and left and (now >= self.ends_at or self._is_known(client, messages[0][0])):
-                message, options = held.popleft()
-                left -= 1
-                self._begin(message, options, now)
-            if not messages:
                 del self.held[client]
-        self.is_busy = not left
+                continue
+            while held and left and (held.overdue or now >= self.ends_at or self._is_known(client, held.first)):
+                left -= 1
+                self._begin(held.popleft(), now)
+            if not held:
+                del self.held[client]
+        self.is_busy = not left and bool(self.held)
         for client in list(self.adopting):
             links = client.links
             if links is None or not links.has_adopted:
@@ -122,33 +162,44 @@ class LinkedRecovery:
         if held is None:
             return
         canceled = set(numbers)
-        kept: deque[tuple[m.GraphSubmit, TaskOptions]] = deque()
-        for message, options in held.messages:
-            mine = [row for row in message.wanted if message.first_number + row in canceled]
-            if mine:
-                message = replace(message, wanted=[row for row in message.wanted if row not in mine])
-                numbers_here = [message.first_number + row for row in mine]
-                self._lifecycle.forget_failures(client, numbers_here)
-                self._answer_cancelled(client, numbers_here, reason)
-                if not message.wanted:
-                    self._stop(client, message)
-                    continue
-            kept.append((message, options))
-        held.keep(kept)
+        waiting = [self._without(rows, canceled, reason) for rows in held.waiting.values()]
+        overdue = [self._without(rows, canceled, reason) for rows in held.overdue]
+        held.keep(
+            OrderedDict((rows.message.first_number, rows) for rows in waiting if rows is not None),
+            deque(rows for rows in overdue if rows is not None),
+        )
 
-    def _is_known(self, client: ClientRecord, message: m.GraphSubmit) -> bool:
+    def _without(self, rows: _Rows, canceled: Collection[int], reason: bytes) -> _Rows | None:
+        """Return these rows without those of them that are cancelled; None: none is wanted any more."""
+        message, client = rows.message, rows.options.client
+        mine = [row for row in message.wanted if message.first_number + row in canceled]
+        if not mine:
+            return rows
+        numbers = [message.first_number + row for row in mine]
+        self._lifecycle.forget_failures(client, numbers)
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.CANCELED, [reason]))
+        message = replace(message, wanted=[row for row in message.wanted if row not in mine])
+        if message.wanted:
+            return rows._replace(message=message)
+        self._stop(client, message)
+        return None
+
+    def _is_known(self, client: ClientRecord, rows: _Rows) -> bool:
+        message = rows.message
         if not message.flags & m.TaskFlag.REANNOUNCED:
             return True
         last = message.first_number + len(message.payloads) - 1
         return len(message.wanted) == 1 and self._recovery.knows(client.id, last)
 
-    def _begin(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
+    def _begin(self, rows: _Rows, now: float) -> None:
+        message, options, due = rows
         client = options.client
         last = len(message.payloads) - 1
         number = message.first_number + last
         others = range(message.first_number, number)
+        is_reannounced = bool(message.flags & m.TaskFlag.REANNOUNCED)
         if (
-            message.flags & m.TaskFlag.REANNOUNCED
+            is_reannounced
             and list(message.wanted) == [last]
             and self._recovery.knows(client.id, number)
             and not any(self._recovery.knows(client.id, other) for other in others)
@@ -168,8 +219,29 @@ class LinkedRecovery:
                 self.adopting[client] = None
                 (task,) = self._lifecycle.enter_rows(links, [number], options, now)
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)
+                if now >= due:
+                    # It was over while nothing of the row was here.
+                    self._timers.set_deadline(client.id, [number], due)
                 return
-        self._rows.link(message, options, now)
+        # Of those that may not run twice it is certain by then that no agent has them.
+        is_lost = is_reannounced and options.runs_once and now >= self.ends_at
+        if now < due or is_lost:
+            self._rows.link(message, options, now)
+            return
+        self._stop(client, message)
+        state = WAITED_FOR_AGENTS if is_reannounced and now < self.ends_at else "waited for other tasks"
+        self._end_overdue(message, options, state)
+
+    def _end_overdue(self, message: m.GraphSubmit, options: TaskOptions, state: str) -> None:
+        """Answer rows that have not begun when their deadline is over; `state` says what they did."""
+        client, functions, indexes = options.client, message.functions, message.function_indexes
+        seconds = 0.0 if options.asks is None else options.asks.deadline_seconds
+        numbers = [message.first_number + row for row in message.wanted]
+        texts = []
+        for row, number in zip(message.wanted, numbers, strict=True):
+            function = functions[indexes[row] if len(indexes) else 0]
+            texts.append(overdue_text(self._functions.described(number, function), seconds, state))
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.TIMED_OUT, texts))
 
     def _answer_with(self, message: m.GraphSubmit, options: TaskOptions, result: m.ResultBatch, now: float) -> None:
         """An agent has sent the result before its client was back."""
@@ -184,11 +256,6 @@ class LinkedRecovery:
         self._linked.note_answer(client, result)
         self._outbox.send(client, result)
 
-    def _answer_cancelled(self, client: ClientRecord, numbers: list[int], reason: bytes) -> None:
-        count = len(numbers)
-        said = Packed.of([reason] * count)
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, said, [m.Status.CANCELED] * count))
-
     def _stop(self, client: ClientRecord, message: m.GraphSubmit) -> None:
         """Nobody wants these rows any more: stop what agents say they hold. Those that have yet to say so are told then."""
         numbers = range(message.first_number, message.first_number + len(message.payloads))
@@ -196,15 +263,10 @@ class LinkedRecovery:
         for number in numbers:
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
-                self._lifecycle.note_refused_attempt(client, number, claim.attempt)
-                self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
+                self._rows.stop(client, number, claim)
             result = self._recovery.take_result(client.id, number)
             if result is not None:
                 self._rows.free_objects(client, result.objects)
-
-
-def _size_of(message: m.GraphSubmit) -> int:
-    return LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
 
 
 def _content(message: m.GraphSubmit, row: int) -> ReleasedRow:

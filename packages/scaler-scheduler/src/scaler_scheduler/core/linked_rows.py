@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.task_lists import pack_numbers
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph, ReleasedRow, RowResult, RowState
@@ -18,6 +17,7 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.recent_answers import RecentAnswers
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, TaskOptions
+from scaler_scheduler.core.row_answers import answer_to_all
 from scaler_scheduler.core.state import SchedulerState
 
 
@@ -96,23 +96,16 @@ class LinkedRows:
 
     def ask_for_values(self, client: ClientRecord, message: m.GraphSubmit, unknown: Sequence[int]) -> None:
         """The client is to submit these rows anew, with the values of tasks that are not known any more."""
-        count = len(message.wanted)
         numbers = [message.first_number + row for row in message.wanted]
-        payloads = Packed.of([pack_numbers(unknown)] * count)
-        skipped = [m.Status.SKIPPED] * count
         first = message.first_number
         self._lifecycle.forget_failures(client, range(first, first + len(message.payloads)))
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.SKIPPED, [pack_numbers(unknown)]))
 
     def end_unclaimed(self, client: ClientRecord, message: m.GraphSubmit, text: bytes) -> None:
         """These rows came back after a restart, no agent has them, and they may not run a second time."""
-        count = len(message.wanted)
         numbers = [message.first_number + row for row in message.wanted]
-        payloads = Packed.of([text] * count)
         self._lifecycle.forget_failures(client, numbers)
-        self._outbox.send(
-            client, m.ResultBatch(client.id, numbers, [0] * count, payloads, [m.Status.WORKER_DIED] * count)
-        )
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.WORKER_DIED, [text]))
 
     def note_answer(self, client: ClientRecord, answer: m.ResultBatch) -> None:
         """The client is sent this: it may name these tasks soon."""

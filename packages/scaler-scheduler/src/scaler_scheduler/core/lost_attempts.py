@@ -6,7 +6,7 @@ holds, is an agent believed: any other task is none of its business.
 
 from __future__ import annotations
 
-from scaler_scheduler.core.records import AgentRecord, Task
+from scaler_scheduler.core.records import AgentRecord
 
 ATTEMPTS_MAX = 100_000
 """Most attempts that are remembered, of all agents together. Those of the agent that was lost first are forgotten first."""
@@ -22,11 +22,11 @@ class LostAttempts:
         self._by_agent: dict[bytes, dict[_Attempt, None]] = {}
         self._count = 0
 
-    def note(self, agent: AgentRecord, task: Task) -> None:
-        """The agent loses the task that it holds."""
+    def note(self, agent: AgentRecord, client_id: bytes, number: int, attempt: int) -> None:
+        """The agent loses the attempt that it holds, or says that it holds."""
         attempts = self._by_agent.setdefault(agent.id, {})
         before = len(attempts)
-        attempts[task.options.client.id, task.number, task.attempt] = None
+        attempts[client_id, number, attempt] = None
         self._count += len(attempts) - before
         while self._count > ATTEMPTS_MAX:
             oldest_agent, oldest = next(iter(self._by_agent.items()))

@@ -1,8 +1,11 @@
-"""Results of graph rows on their way to their clients: those that one message of an agent brings leave together."""
+"""Results of graph rows on their way to their clients: those that one message of an agent brings leave together.
+
+And how it is told that tasks have ended for one reason, or at their deadline.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scaler_protocol.wire import messages as m
@@ -13,6 +16,9 @@ from scaler_scheduler.core.records import ClientRecord
 
 BATCH_BYTES_MAX = 1024 * 1024
 """Payload bytes after which a message ends. A single result may have more."""
+
+WAITED_FOR_AGENTS = "waited for the workers to be back after a restart of the scheduler; one of them may have begun it"
+"""What a task did at its deadline that no agent has said to hold, as long as agents may still say so."""
 
 
 class RowAnswers:
@@ -65,3 +71,18 @@ def batch_of(client_id: bytes, rows: list[tuple[int, RowResult]]) -> m.ResultBat
         objects=tuple(objects),
         **columns,
     )
+
+
+def overdue_text(described: str, seconds: float, state: str) -> bytes:
+    """Return the error of a task that is not done `seconds` after it was submitted, its deadline; `state` says what it did."""
+    text = f"{described}: it was not done {seconds:g} s after it was submitted (deadline_seconds); it {state}"
+    return text.encode()
+
+
+def answer_to_all(
+    client_id: bytes, numbers: Sequence[int], status: m.Status, payloads: Sequence[bytes]
+) -> m.ResultBatch:
+    """Return the message for tasks that have ended in the same way without having run; one payload is for all of them."""
+    count = len(numbers)
+    said = Packed.of(payloads if len(payloads) == count else [*payloads] * count)
+    return m.ResultBatch(client_id, numbers, [0] * count, said, [status] * count)

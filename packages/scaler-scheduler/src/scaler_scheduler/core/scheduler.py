@@ -307,12 +307,13 @@ class SchedulerCore:
 
     def _on_tick(self, tick: events.Tick, now: float) -> None:
         self._monitor_reports.on_tick(tick, now)
-        if self._state.recovering and now >= self._recovery_ends_at:
-            self._answers.end_unclaimed(self._lifecycle.end_recovery(), now)
-        if now >= self._state.timers.next_deadline():
-            self._deadlines.end_overdue(now)
-            for task in self._state.timers.take_due(now):
-                self._lifecycle.end_delay(task)
+        # What is to end begins no more, however much that is.
+        if now < self._state.timers.next_overdue() or self._deadlines.end_overdue(now):
+            if self._state.recovering and now >= self._recovery_ends_at:
+                self._answers.end_unclaimed(self._lifecycle.end_recovery(), now)
+            if now >= self._state.timers.next_deadline():
+                for task in self._state.timers.take_due(now):
+                    self._lifecycle.end_delay(task)
         if now >= self._maintenance_at:
             self._maintenance_at, round_is_over = self._rounds.go_on(now)
             if self._state.pressure.should_ask():

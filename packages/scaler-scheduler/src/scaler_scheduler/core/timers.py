@@ -91,6 +91,10 @@ class TaskTimers:
             heappush(heap, (due, entry, client_id, numbers[PORTION:]))
         return client_id, numbers[:PORTION]
 
+    def next_overdue(self) -> float:
+        """When the next deadline is over; inf for never."""
+        return self._deadlines[0][0] if self._deadlines else inf
+
     def next_deadline(self) -> float:
         """When there is something to take; inf for never."""
         heap = self._retries
@@ -99,7 +103,7 @@ class TaskTimers:
             heapify(heap)
         while heap and self.delayed.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
-        return min(heap[0][0] if heap else inf, self._deadlines[0][0] if self._deadlines else inf)
+        return min(heap[0][0] if heap else inf, self.next_overdue())
 
     def with_deadline(self) -> dict[bytes, set[int]]:
         """Return by client the numbers of which a deadline has still to come. For checks."""
