@@ -516,6 +516,23 @@ def test_tasks_with_deadlines_of_their_own_end_together() -> None:
     assert {at for at, _, _ in cluster.answers.values()} == {1.0}
 
 
+@pytest.mark.parametrize("kind", ["single", "linked"])
+def test_others_may_submit_what_tasks_whose_deadline_was_over_do_not_keep_waiting(kind: str) -> None:
+    cluster = Cluster(max_number_of_tasks_waiting=5)
+    cluster.run(2 * GRACE)
+    client, other = cluster.client, Client(cluster.harness, "other")
+    client.send(m.CreditRequest(5))
+    other.send(m.CreditRequest(4))
+    assert other.take(m.CreditGrant) == []
+    if kind == "single":
+        waited = History((11.0,) * 5)
+        client.submit(5, flags=AGAIN, options=asking(waited, deadline_seconds=SECONDS))
+    else:
+        for _ in range(5):
+            cluster.announce_linked(11.0)
+    assert sum(grant.count for grant in other.take(m.CreditGrant)) == 4
+
+
 def test_objects_of_a_result_that_gives_way_are_deleted() -> None:
     harness = Harness()
     client_id = identity("client")

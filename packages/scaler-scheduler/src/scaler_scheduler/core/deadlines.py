@@ -41,6 +41,7 @@ class Deadlines:
     ) -> None:
         self._clients = state.clients
         self._timers = state.timers
+        self._marks = state.marks
         self._lifecycle = lifecycle
         self._rows = rows
         self._answers = answers
@@ -76,6 +77,8 @@ class Deadlines:
                 self._answers.answer(task, m.Status.TIMED_OUT, text, now)
             else:
                 left.append(task)
+        # Others may submit what these would have kept waiting.
+        self._marks.credit_due |= len(left) < len(tasks)
         return left
 
     def end_overdue(self, now: float) -> bool:

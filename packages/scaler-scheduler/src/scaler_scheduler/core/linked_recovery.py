@@ -100,6 +100,7 @@ class LinkedRecovery:
         self._recovery = state.recovery
         self._outbox = state.outbox
         self._timers = state.timers
+        self._marks = state.marks
         self._lifecycle = lifecycle
         self._rows = rows
         self._linked = rows.linked
@@ -242,6 +243,7 @@ class LinkedRecovery:
             function = functions[indexes[row] if len(indexes) else 0]
             texts.append(overdue_text(self._functions.described(number, function), seconds, state))
         self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.TIMED_OUT, texts))
+        self._marks.credit_due = True
 
     def _answer_with(self, message: m.GraphSubmit, options: TaskOptions, result: m.ResultBatch, now: float) -> None:
         """An agent has sent the result before its client was back."""
