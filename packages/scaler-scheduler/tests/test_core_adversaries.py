@@ -466,10 +466,10 @@ class TestRecovery:
             assert recovery.claim(client, number, Claim(agent, 2), 1.0)
         assert recovery.size_bytes == 4 * CLAIM_BYTES
         for _ in range(3):
-            recovery.keep_result(agent, m.ResultBatch(client, [0, 9], [1, 1], Packed.of([b"P", b"P"])), 1.0)
+            recovery.keep_result(agent, m.ResultBatch(client, [0, 9], [2, 1], Packed.of([b"P", b"P"])), 1.0)
         recovery.take_result(client, 9)
         recovery.take_claim(client, 1)
-        recovery.withdraw_claims(client, [2], agent)
+        recovery.withdraw_claims(client, [2], [2], agent)
         recovery.drop_agent(agent)
         recovery.drop_client(client)
         assert recovery.size_bytes == 0

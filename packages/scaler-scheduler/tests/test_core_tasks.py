@@ -1154,6 +1154,18 @@ def test_a_task_that_died_at_two_agents_before_its_client_is_back_is_at_neither(
         assert (client.results(), given) == ({}, [50, 1] if kind == "linked" else [1])
 
 
+@pytest.mark.parametrize("status", [m.Status.TIMED_OUT, m.Status.PROCESSOR_DIED, m.Status.RETRY])
+def test_a_later_attempt_may_have_succeeded_before_its_client_is_back(status: m.Status) -> None:
+    harness = Harness(recovery_grace_seconds=10)
+    one, other = Agent(harness, "one", capacity=0), Agent(harness, "other", capacity=0)
+    one.answer([(identity("client"), 1, 1)], status, b"first")
+    other.answer([(identity("client"), 1, 2)], payload=b"Psecond")
+    client = Client(harness, "client")
+    client.define()
+    client.submit(1, flags=m.TaskFlag.REANNOUNCED)
+    assert client.results() == {1: (0, b"Psecond")}
+
+
 def test_a_result_gives_way_only_to_that_of_a_later_attempt() -> None:
     harness = Harness(recovery_grace_seconds=10)
     one, other = Agent(harness, "one", capacity=0), Agent(harness, "other", capacity=0)

@@ -84,6 +84,43 @@ def test_so_has_a_task_whose_result_had_come_when_it_was_claimed() -> None:
     assert other.tasks() == [(client.id, 1, 3)]
 
 
+def test_so_has_a_task_that_two_agents_claimed_while_its_client_was_away() -> None:
+    harness = Harness(recovery_grace_seconds=5)
+    one, other = Agent(harness, "one", capacity=0), Agent(harness, "other", capacity=0)
+    assert claim(one, 1, 1) == []
+    assert claim(other, 1, 2) == [(1, 2)]
+    client = Client(harness, "client")
+    client.define()
+    client.submit(1, flags=m.TaskFlag.REANNOUNCED)
+    other.capacity = 1
+    harness.advance(3)
+    one.send(m.TaskReturn(client.id, [1], [1]))
+    assert other.tasks() == [(client.id, 1, 3)]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("how", ["result", "return"])
+def test_an_agent_that_has_an_earlier_attempt_too_goes_on_with_the_later_one(order: tuple[int, int], how: str) -> None:
+    harness = Harness(recovery_grace_seconds=5)
+    agent = Agent(harness, "agent", capacity=0)
+    client_id = identity("client")
+    for attempt in order:
+        # What it has of the later one is not to be stopped.
+        assert claim(agent, 1, attempt) == ([(1, 1)] if order == (2, 1) and attempt == 1 else [])
+    if how == "result":
+        agent.answer([(client_id, 1, 1)], m.Status.CANCELED, b"")
+    else:
+        agent.send(m.TaskReturn(client_id, [1], [1]))
+    client = Client(harness, "client")
+    client.define()
+    client.submit(1, flags=m.TaskFlag.REANNOUNCED)
+    agent.capacity = 9
+    harness.advance(10)
+    assert (agent.tasks(), stops(agent)) == ([], [])
+    agent.answer([(client_id, 1, 2)])
+    assert list(client.results()) == [1]
+
+
 def test_so_has_a_task_that_its_client_did_not_announce_in_time() -> None:
     harness = Harness(recovery_grace_seconds=5, client_timeout_seconds=5)
     agent = Agent(harness, "agent", capacity=0)

@@ -125,7 +125,7 @@ class AgentReports:
         self._agents.changed(agent)
         # Rows behind others in their chain wait for these again: the room that they leave is for whatever is ready.
         self._marks.placement_due = True
-        self._recovery.withdraw_claims(message.client, message.numbers, agent)
+        self._recovery.withdraw_claims(message.client, message.numbers, message.attempts, agent)
         if agent.resources.granted:
             self._release(agent, message.client, message.numbers, message.attempts)
         client = self._clients.get(message.client)

@@ -134,6 +134,11 @@ class Departures:
         """Clients that have ended, and whose end object storage is to hear later."""
         return self._retained.keys()
 
+    def note_back(self, client: ClientRecord) -> None:
+        """A client has a session, which may have had one with an earlier scheduler."""
+        for number, attempt in self._recovery.take_refused(client.id).items():
+            self._lifecycle.note_refused_attempt(client, number, attempt)
+
     def expire(self, now: float) -> None:
         """Give up what is kept for clients that did not come back in time."""
         for client_id in self._recovery.expired(now):

@@ -3,7 +3,7 @@
 After a restart agents and clients come back in any order. An agent's claim ("I hold task n, attempt k") and results that
 arrive before their client are kept here until the client announces the task, or until the client has been away too long.
 No agent can take the place of another one: the first to claim a task, or to send its result, is the one that counts. Only
-a result after which the task runs again gives way to that of a later attempt.
+a result after which the task may run again gives way to that of a later attempt.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ KEPT_BYTES_MAX = 256 * 1024 * 1024
 SHARE_BYTES_MAX = KEPT_BYTES_MAX // 2
 """How much of this may be for one client, and how much may come from one agent."""
 
+REFUSED_MAX = 10_000
+"""Of how many tasks of an absent client refused claims are remembered."""
+
 CLAIM_BYTES = 300
 RESULT_BYTES = 1_000
 """Memory that a claim, and a result without its payload, use at most."""
@@ -31,6 +34,9 @@ RESULT_BYTES = 1_000
 
 _UNFINISHED = frozenset({Status.PROCESSOR_DIED, Status.SKIPPED, Status.CANCELED, Status.RETRY})
 """An agent's answers that call for another attempt."""
+
+_GIVES_WAY = _UNFINISHED | {Status.TIMED_OUT}
+"""Those that do, and one that may, as its task asks."""
 
 NAMED = frozenset({Status.TIMED_OUT, Status.LIMIT_EXCEEDED})
 """It took too much. The agent's text is completed by what only the scheduler knows: the function's name."""
@@ -56,12 +62,14 @@ class _Result(NamedTuple):
 class _Absent:
     """What is kept for one client."""
 
-    __slots__ = ("claims", "deadline", "results", "size_bytes")
+    __slots__ = ("claims", "deadline", "refused", "results", "size_bytes")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.claims: dict[int, Claim] = {}
         self.results: dict[int, _Result] = {}
+        self.refused: dict[int, int] = {}
+        """Highest attempt of tasks that agents were told to stop. No later attempt may have its number."""
         self.size_bytes = 0
 
 
@@ -74,13 +82,16 @@ class Recovery:
         self.size_bytes = 0
 
     def claim(self, client_id: bytes, number: int, claim: Claim, deadline: float) -> bool:
-        """Keep an agent's claim to a task of an absent client. Return False if another agent has claimed it, or if too much
-        is kept already."""
+        """Keep an agent's claim to a task of an absent client. Return False if another agent has claimed it, or this one for
+        a later attempt, or if too much is kept already."""
         absent = self._absent.get(client_id)
         if absent is not None and (before := absent.claims.get(number)) is not None:
-            if before.agent is claim.agent:
-                absent.claims[number] = claim
-            return before.agent is claim.agent
+            if before.agent is not claim.agent or before.attempt > claim.attempt:
+                if number in absent.refused or len(absent.refused) < REFUSED_MAX:
+                    absent.refused[number] = max(claim.attempt, absent.refused.get(number, 0))
+                return False
+            absent.claims[number] = claim
+            return True
         if not self._fits(absent, claim.agent.id, CLAIM_BYTES):
             return False
         absent = self._of(client_id, deadline)
@@ -91,8 +102,8 @@ class Recovery:
     def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> list[bytes]:
         """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task.
 
-        A result that calls for another attempt, whatever the task asks for, gives way to that of a later attempt: so a task that
-        died at two agents has ended at both. Returns objects of results that gave way: nobody reads them any more.
+        A result after which the task may run again gives way to that of a later attempt: so a task that died at two agents has
+        ended at both. Returns objects of results that gave way: nobody reads them any more.
         """
         pick_row = row_picker(batch)
         unread: list[bytes] = []
@@ -100,12 +111,12 @@ class Recovery:
             absent = self._absent.get(batch.client)
             if absent is not None:
                 claim, before = absent.claims.get(number), absent.results.get(number)
-                if claim is not None and claim.agent is not agent:
+                if claim is not None and (claim.agent is not agent or claim.attempt > batch.attempts[row]):
                     continue
                 if claim is not None:
                     self._drop_claim(absent, number)
                 if before is not None:
-                    if status_of(before.batch) not in _UNFINISHED or batch.attempts[row] <= before.batch.attempts[0]:
+                    if status_of(before.batch) not in _GIVES_WAY or batch.attempts[row] <= before.batch.attempts[0]:
                         continue
                     unread += before.batch.objects
                     self._drop_result(absent, number)
@@ -123,6 +134,14 @@ class Recovery:
             return None
         return self._drop_claim(absent, number)
 
+    def take_refused(self, client_id: bytes) -> dict[int, int]:
+        """Remove and return the highest attempts of tasks that were claimed in vain while their client was away."""
+        absent = self._absent.get(client_id)
+        if absent is None:
+            return {}
+        refused, absent.refused = absent.refused, {}
+        return refused
+
     def knows(self, client_id: bytes, number: int) -> bool:
         """Whether an agent has claimed a task, or has sent its result."""
         absent = self._absent.get(client_id)
@@ -138,13 +157,14 @@ class Recovery:
         claim = absent.claims.get(number) if absent is not None else None
         return claim is not None and claim.agent is agent
 
-    def withdraw_claims(self, client_id: bytes, numbers: Iterable[int], agent: AgentRecord) -> None:
-        """An agent no longer holds these tasks, so their client must not wait for it."""
+    def withdraw_claims(
+        self, client_id: bytes, numbers: Iterable[int], attempts: Iterable[int], agent: AgentRecord
+    ) -> None:
+        """An agent no longer holds these attempts, so the client must not wait for it."""
         absent = self._absent.get(client_id)
         if absent is not None:
-            for number in numbers:
-                claim = absent.claims.get(number)
-                if claim is not None and claim.agent is agent:
+            for number, attempt in zip(numbers, attempts, strict=False):
+                if absent.claims.get(number) == (agent, attempt):
                     self._drop_claim(absent, number)
 
     def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:

@@ -246,6 +246,7 @@ class PeerSessions:
             self._groups.admit(client, self._clients)
         self._peers[peer] = client
         self._departures.keep(client.id)
+        self._departures.note_back(client)
         self._outbox.add(effects.KeepOwner(client.id))
         if not isinstance(peer, RelayedPeer):
             self._outbox.log("info", f"client {hello.name} connected from {hello.hostname}")
