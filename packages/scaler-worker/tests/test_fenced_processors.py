@@ -725,6 +725,9 @@ def _leave_a_folder_that_never_ends() -> str:
             number += 1
             with contextlib.suppress(OSError):
                 os.mkdir(str(number), dir_fd=inside)
+            # As the agent ends, it removes the rest, which so takes no longer the longer all of this has taken.
+            while number % 1000 == 0 and len(os.listdir(inside)) > 5000:
+                time.sleep(0.001)  # sleeps: until some of them are removed
     wait_until(lambda: len(os.listdir(folder)) > 1000, 20)
     return folder
 
