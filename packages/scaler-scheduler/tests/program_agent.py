@@ -140,8 +140,9 @@ class ProgramAgent:
         self._check_grants()
 
     def send(self, *messages: m.Message) -> None:
-        """Tell the scheduler, if there is a session; what matters is announced in the next one."""
-        if self.peer.connection.established:
+        """Tell the scheduler, if there is a session; what matters is announced in the next one, before anything else."""
+        is_new = any(isinstance(one, m.Welcome) and not one.resumed for one in self.peer.received)
+        if self.peer.connection.established and not is_new:
             self.peer.send(*messages)
 
     def _announce(self) -> None:

@@ -200,7 +200,7 @@ class ProgramLedger:
         for entry in self.open_entries(client):
             knows = entry.sent_to == self.restarts and not entry.canceled
             is_elsewhere = entry.key in held or entry.assigned_at >= entry.sent_at or entry.reported
-            if knows and now > entry.latest_due + LATE_SECONDS and not is_elsewhere:
+            if knows and now > max(entry.latest_due, entry.reached_at) + LATE_SECONDS and not is_elsewhere:
                 raise ProgramError(f"it waits {now - entry.latest_due:.1f} s after its deadline", entry.key)
 
     # --- at agents

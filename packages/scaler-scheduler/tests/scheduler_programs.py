@@ -268,6 +268,8 @@ class Program:
         share = self.random.choice((0.3, 0.6, 1.0))
         self.once_share = self.random.choice((0.1, 0.3, 0.9))
         """How many of the tasks that ask for something and for no retries may not run twice."""
+        self.deadline_share = self.random.choice((0.2, 0.2, 0.8))
+        self.restart_weight = self.random.choice((1.5, 1.5, 7.0))
         self.features = {name for name in FEATURES if self.random.random() < share}
         self.config: dict[str, Any] = {
             "recovery_grace_seconds": GRACE_SECONDS,
@@ -319,7 +321,7 @@ class Program:
             (self._start_client, 2),
             (self._kill_agent, 4 if has("deaths") else 0),
             (self._lose_objects, 4 if has("objects_lost") else 0),
-            (self._change_scheduler, 1.5 if has("restarts") else 0),
+            (self._change_scheduler, self.restart_weight if has("restarts") else 0),
             (self._cut, 3 if has("cuts") else 0),
             (self._drain, 2 if has("drains") else 0),
             (self._end_client, 1 if has("clients_leave") else 0),
@@ -458,8 +460,8 @@ class Program:
             given["retries"] = Retries(random.randint(1, 3), wait_seconds=random.choice((0, 0, 1, 4)))
         elif random.random() < self.once_share:
             given["idempotent"] = False
-        if random.random() < 0.2:
-            given["deadline_seconds"] = random.choice((2, 6, 20))
+        if random.random() < self.deadline_share:
+            given["deadline_seconds"] = random.choice((1, 2, 4, 6, 20))
         if random.random() < 0.2:
             given["timeout_seconds"] = 5
         if random.random() < 0.2:

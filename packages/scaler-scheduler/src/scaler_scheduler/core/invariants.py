@@ -251,6 +251,7 @@ def _check_graphs(state: SchedulerState) -> None:
                 if graph.stands_in(row) or row in graph.with_inputs:
                     continue
                 task = client.tasks[graph.first_number + row]
+                in_chain = task.agent is not None and task.chain is not None
                 lacking = 0
                 for dependency in graph.dependencies_of(row):
                     if graph.states[dependency] == RowState.DONE:
@@ -264,11 +265,12 @@ def _check_graphs(state: SchedulerState) -> None:
                     # Or it is cancelled, or needs one that is: what it needed has come back, to wait for others or for an agent,
                     # and word of the end is under way.
                     # Or that row has come back and waits, because the result of one before it was lost: this one comes back too.
+                    # Or it has come back and was handed out once more, before word has come that this one was skipped behind it.
                     # Or it waits for its next attempt, and looks then.
                     require(
                         (task.agent is not None and dependency in graph.losses)
                         or (row in ending and (dependency in graph.returned or before is not None))
-                        or (task.agent is not None and task.chain is not None and dependency in graph.returned)
+                        or (in_chain and (dependency in graph.returned or (before is not None and before.attempt > 1)))
                         or row in doomed
                         or task.state is TaskState.DELAYED
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
