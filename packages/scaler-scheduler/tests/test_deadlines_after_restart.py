@@ -12,7 +12,8 @@ from test_task_history import again, asking
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.task_history import History
-from scaler_scheduler.core import SchedulerConfig, SchedulerCore
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, events
+from scaler_scheduler.core.graph_arrival import STEP_ROWS
 from scaler_scheduler.core.graph_rows import NOT_RUN_AGAIN
 from scaler_scheduler.core.linked_recovery import HELD_PER_TURN
 from scaler_scheduler.core.timers import PORTION
@@ -141,7 +142,8 @@ def test_a_graph_ends_at_its_deadline(shape: str, waited: float, agents_want: bo
     due = max(0.0, SECONDS - waited)
     cluster.run(due - 0.15)
     early = due > GRACE
-    assert cluster.answers == {}
+    # What is over on arrival ends at once.
+    assert due == 0 or cluster.answers == {}
     # By then all agents are back, and what none has is handed out.
     handed_out = cluster.agent.tasks()
     assert bool(handed_out) == (early and agents_want)
@@ -226,6 +228,93 @@ def test_a_cancelled_task_that_is_done_just_as_it_is_stopped_leaves_no_object(ki
     assert cluster.stopped() == [number]
     made = cluster.answer_with_object(number)
     assert cluster.deleted() == [made]
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("rows", [2, 3000])
+@pytest.mark.parametrize("status", [m.Status.SUCCESS, m.Status.SKIPPED, m.Status.PROCESSOR_DIED])
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_what_is_told_of_a_row_in_the_moment_of_the_deadline_releases_no_other(
+    turns: int, status: m.Status, rows: int, idempotent: bool
+) -> None:
+    cluster = Cluster()
+    cluster.harness.checks_each_step = rows < 100
+    numbers = cluster.announce_graph([[]] + [[0]] * (rows - 1), 7.0, idempotent=idempotent)
+    cluster.claim(numbers[0])
+    cluster.run(2.9)
+    cluster.agents_want_tasks()
+    cluster.harness.now += 0.1
+    cluster.harness.core.handle(events.Tick(), cluster.harness.now)
+    for _ in range(turns):
+        cluster.harness.turn()
+    cluster.agent.answer([(cluster.client.id, numbers[0], 1)], status)
+    cluster.run(0.2)
+    assert cluster.agent.tasks() == []
+    assert sorted(cluster.answers) == numbers
+    assert {cluster.answers[number][1] for number in numbers[1:]} == {TIMED_OUT}
+    # A result counts that comes before the graph has begun.
+    if status is not m.Status.SUCCESS or (turns == 2 and rows == 2):
+        assert cluster.answers[numbers[0]][1] == TIMED_OUT
+    assert cluster.is_over()
+
+
+@pytest.mark.parametrize("status", [m.Status.CANCELED, m.Status.PROCESSOR_DIED, m.Status.SKIPPED])
+@pytest.mark.parametrize("kind", ["single", "graph", "linked"])
+def test_what_comes_back_before_time_has_passed_is_not_handed_out(kind: str, status: m.Status) -> None:
+    cluster = Cluster()
+    cluster.agents_want_tasks()
+    cluster.claim(1)
+    if kind == "single":
+        cluster.client.submit(1, **again(11.0, deadline_seconds=SECONDS))
+    elif kind == "graph":
+        cluster.announce_graph([[]], 11.0)
+    else:
+        cluster.announce_linked(11.0)
+    cluster.agent.answer([(cluster.client.id, 1, 1)], status)
+    cluster.listen()
+    assert cluster.agent.tasks() == []
+    assert cluster.answers[1][1] == TIMED_OUT
+    assert cluster.is_over()
+
+
+def test_no_row_is_released_before_all_that_agents_have_is_known() -> None:
+    cluster = Cluster()
+    cluster.agents_want_tasks()
+    cluster.harness.checks_each_step = False
+    rows = 3 * STEP_ROWS
+    numbers = cluster.announce_graph([[] for _ in range(rows - 1)] + [[0]], 0.0, deadline_seconds=3600)
+    first, last = numbers[0], numbers[-1]
+    cluster.claim(first, last)
+    harness, graph_rows = cluster.harness, cluster.harness.core._rows
+    harness.advance(GRACE - 0.1, step=0.1)
+    harness.now += 0.1
+    harness.core.handle(events.Tick(), harness.now)
+    while not graph_rows.taking_up:
+        assert harness.turn()
+    harness.turn()
+    cluster.agent.connection.send(m.ResultBatch(cluster.client.id, [first], [1], Packed.of([b"Pone"])))
+    while graph_rows.taking_up:
+        assert harness.turn()
+    harness.settle()
+    given = [number for _, number, _ in cluster.agent.tasks()]
+    assert given
+    assert last not in given
+    assert cluster.stopped() == []
+    assert list(cluster.client.results()) == [first]
+
+
+def test_a_graph_that_does_not_come_as_a_whole_keeps_nobody_waiting() -> None:
+    cluster = Cluster()
+    cluster.harness.checks_each_step = False
+    whole = graph_of(cluster.client, 100, [[] for _ in range(2000)], waited=11.0)
+    whole.row_count = 4000
+    cluster.client.send(whole)
+    cluster.agents_want_tasks()
+    (number,) = cluster.client.submit(1, flags=AGAIN)
+    cluster.run(GRACE + 0.1)
+    assert cluster.agent.tasks() == [(cluster.client.id, number, 1)]
+    # Nothing looks for its rows again and again.
+    assert cluster.harness.core._state.timers.next_overdue() == float("inf")
 
 
 def test_an_agent_that_comes_back_after_the_deadline_stops_what_it_has() -> None:
@@ -362,6 +451,22 @@ def test_linked_tasks_end_at_their_deadline_and_others_wait_on() -> None:
     assert {number: cluster.answers[number][1] for number in (before, after)} == dict.fromkeys(
         (before, after), m.Status.SKIPPED
     )
+    assert cluster.is_over()
+
+
+def test_a_linked_task_ends_before_a_row_that_it_needs_is_passed_on() -> None:
+    cluster = Cluster()
+    cluster.agents_want_tasks()
+    cluster.harness.checks_each_step = False
+    rows = 3 * PORTION
+    numbers = cluster.announce_graph([[] for _ in range(rows)], waited=7.0)
+    cluster.agent.answer([(cluster.client.id, numbers[0], 1)], payload=b"Pone")
+    number = link(cluster.client, numbers[0], options=asking(History((7.0,)), deadline_seconds=SECONDS))
+    cluster.run(3.1)
+    assert cluster.agent.tasks() == []
+    assert cluster.answers[numbers[0]][1] == m.Status.SUCCESS
+    assert cluster.answers[number][1] == TIMED_OUT
+    assert len(cluster.answers) == rows + 1
     assert cluster.is_over()
 
 

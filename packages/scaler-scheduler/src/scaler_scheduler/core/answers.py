@@ -278,6 +278,20 @@ class Answers:
             state += reason or " for a worker"
         return overdue_text(self._described(task), seconds, state)
 
+    def end_late(self, tasks: Sequence[Task], now: float) -> None:
+        """End tasks of one client, none of which an agent has or is queued: their deadline was over when they arrived."""
+        if not tasks:
+            return
+        client = tasks[0].options.client
+        texts = [self.overdue(task, "waited") for task in tasks]
+        for task, text in zip(tasks, texts, strict=True):
+            if task.state is TaskState.RECOVERING:
+                self._lifecycle.withdraw(task)
+            self._lifecycle.drop(task, m.Status.TIMED_OUT, now, text)
+        numbers, attempts = [task.number for task in tasks], [task.attempt & 0xFFFF for task in tasks]
+        statuses = [m.Status.TIMED_OUT] * len(tasks)
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, attempts, Packed.of(texts), statuses))
+
     def end_once(self, task: Task, lost: str, now: float) -> None:
         """End an unassigned task that may have begun and must not begin again."""
         text = f"{self._described(task)}: it may have begun, and is not run again (idempotent=False); {lost}"

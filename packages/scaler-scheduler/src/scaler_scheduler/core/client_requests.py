@@ -147,10 +147,12 @@ class ClientRequests:
                 for _, same in groupby(tasks, key=lambda task: id(task.options)):
                     alike = list(same)
                     self._monitor.record(m.TaskEvent.SUBMITTED, alike, [task.number for task in alike], "", now)
+        new = tasks
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self._answers.recover(client, tasks, now)
         if waited:
-            tasks = self._deadlines.without_overdue(tasks, now, waited)
+            self._deadlines.end_late(client, new, now, waited)
+            tasks = [task for task in tasks if task.state is not TaskState.DROPPED]
         if several is None:
             self._lifecycle.queue(tasks)
             return

@@ -15,13 +15,12 @@ from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, LineKey, Task
-from scaler_scheduler.core.row_answers import WAITED_FOR_AGENTS
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.timers import PORTION
 from scaler_scheduler.core.unservable import UnservableTasks
 
 LOOK_AGAIN_SECONDS = 1.0
-"""When tasks are looked for again that have not begun, or that run on although nobody needs them so far."""
+"""When tasks are looked for again that nobody needs so far, and that agents were told to stop."""
 
 
 NO_TIMES: Mapping[int, float] = {}
@@ -67,19 +66,20 @@ class Deadlines:
         if due < inf:
             self._timers.set_deadline(client.id, numbers, due)
 
-    def without_overdue(self, tasks: list[Task], now: float, waited: Mapping[int, float]) -> list[Task]:
-        """End those of these tasks, which are in no queue, whose deadline was over when they arrived. Return the others."""
-        left = []
+    def end_late(self, client: ClientRecord, tasks: Sequence[Task], now: float, waited: Mapping[int, float]) -> None:
+        """End those of a client's new tasks whose deadline was over when they arrived, before any of them is queued."""
+        late = []
         for task in tasks:
             asks = task.options.asks
             if asks is not None and 0 < asks.deadline_seconds <= waited.get(task.number, 0.0):
-                text = self._answers.overdue(task, "waited")
-                self._answers.answer(task, m.Status.TIMED_OUT, text, now)
-            else:
-                left.append(task)
-        # Others may submit what these would have kept waiting.
-        self._marks.credit_due |= len(left) < len(tasks)
-        return left
+                late.append(task)
+        if late:
+            self._rows.stop_overdue(late)
+            self._answers.end_late(
+                [task for task in late if client.tasks.get(task.number) is task and not task.agent], now
+            )
+            # Others may submit what these would have kept waiting.
+            self._marks.credit_due = True
 
     def end_overdue(self, now: float) -> bool:
         """End tasks whose deadline is over. Of very many, the next ones with each call: return whether that was all."""
@@ -100,13 +100,11 @@ class Deadlines:
     def _end(self, client: ClientRecord, numbers: Sequence[int], now: float, reasons: dict[LineKey, str]) -> None:
         """End tasks of a client. `reasons`: what is known by now of why tasks wait."""
         to_agents: dict[AgentRecord, list[Task]] = {}
-        not_begun: list[int] = []
         not_ended: list[int] = []
         for number in numbers:
             task = client.tasks.get(number)
             if task is None:
-                if not self._end_row(client, number, now):
-                    not_begun.append(number)
+                self._end_row(client, number, now)
             elif task.agent is None:
                 line = task.options.line
                 if line not in reasons:
@@ -121,8 +119,6 @@ class Deadlines:
                 not_ended.append(number)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)
-        if not_begun:
-            self._timers.set_deadline(client.id, not_begun, now + LOOK_AGAIN_SECONDS)
         if not_ended:
             self._timers.set_deadline(client.id, not_ended, now + LOOK_AGAIN_SECONDS)
 
@@ -155,27 +151,20 @@ class Deadlines:
 
         self._timers.forget_ended(is_open, lambda: sum(len(client.tasks) for client in self._clients.values()))
 
-    def _end_row(self, client: ClientRecord, number: int, now: float) -> bool:
-        """End a row that no task stands for, or that waits for agents. Return whether it need not be looked for again."""
+    def _end_row(self, client: ClientRecord, number: int, now: float) -> None:
+        """End a row that no task stands for. What has not begun begins, to end or to be stopped where an agent has it."""
         where = client.graph_of(number)
         if where is None and client.links is not None and client.links.knows(number):
             # Looked for there last: what only stands in there for a row ends with that row.
             where = client.links
         if where is None:
             self._linked_recovery.begin_overdue(client, number)
-            return True
-        if isinstance(where, GraphArrival):
+        elif isinstance(where, GraphArrival):
             self._rows.begin_overdue(where)
-            return False
-        if where in self._rows.taking_up:
-            return False
-        row = number - where.first_number
-        if where.states[row] == RowState.WAITING:
-            state = "waited for other tasks"
-            if where.is_reannounced and now < self._rows.agents_are_back_at:
-                state = WAITED_FOR_AGENTS
-            elif where.is_unreleased_root(row):
-                state = "waited for a worker"
-            text = f"task {number}: it was not done when its deadline was over (deadline_seconds); it {state}"
+        elif where not in self._rows.taking_up and where.states[number - where.first_number] == RowState.WAITING:
+            row = number - where.first_number
+            state = "a worker" if where.is_unreleased_root(row) else "other tasks"
+            text = (
+                f"task {number}: it was not done when its deadline was over (deadline_seconds); it waited for {state}"
+            )
             self._rows.fail(client, where, row, m.Status.TIMED_OUT, text.encode(), 0, now)
-        return True

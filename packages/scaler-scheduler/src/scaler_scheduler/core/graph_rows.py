@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.recovery import NAMED, Claim, is_answer, status_of
-from scaler_scheduler.core.row_answers import RowAnswers, answer_to_all, batch_of
+from scaler_scheduler.core.row_answers import WAITED_FOR_AGENTS, RowAnswers, answer_to_all, batch_of, overdue_text
 from scaler_scheduler.core.state import SchedulerState
 
 WORK_PER_TURN = 5000
@@ -96,7 +96,8 @@ class GraphRows:
         self._beginning: deque[_Beginning] = deque()
         """They take turns."""
         self.taking_up: dict[Graph[AgentRecord], ClientRecord] = {}
-        """Those of which it is not known yet what agents have, and have sent. No deadline ends their rows until it is."""
+        """Those of which it is not known yet what agents have, and have sent, or whose deadline was over then: until their rows
+        have ended. They release no row so long, and deadlines leave their rows alone."""
         self.adopting: dict[Graph[AgentRecord], ClientRecord] = {}
         """Graphs of which agents have rows that may come back, and for whose inputs others would have to run then."""
         self._options: dict[Graph[AgentRecord], TaskOptions] = {}
@@ -110,7 +111,6 @@ class GraphRows:
         self._now = 0.0
         """When graphs were last worked on."""
         self._outbox = state.outbox
-        self._timers = state.timers
         self._functions = state.functions
         self._marks = state.marks
         self._pressure = state.pressure
@@ -232,32 +232,28 @@ class GraphRows:
         if graph.is_reannounced:
             for start in range(0, graph.row_count, STEP_ROWS):
                 rows = range(start, min(start + STEP_ROWS, graph.row_count))
-                found = self._recover(client, graph, rows, options)
+                found = self._recover(client, graph, rows, options, arrival.due)
                 yield len(rows) + ROOT_WORK * found
             # Before that, those whose deadline is over may still be claimed.
             if options.runs_once and self._now >= self.agents_are_back_at:
-                yield from self._fail_waiting(client, graph, m.Status.WORKER_DIED, NOT_RUN_AGAIN)
+                yield from self._fail_waiting(client, graph, m.Status.WORKER_DIED, lambda row: NOT_RUN_AGAIN)
         if arrival.refusal:
-            yield from self._fail_waiting(client, graph, m.Status.GROUP_LIMIT, arrival.refusal)
+            yield from self._fail_waiting(client, graph, m.Status.GROUP_LIMIT, lambda row: arrival.refusal)
         yield from graph.end_unread()
         self._forget_failures(client, graph)
         self._deliver(client, graph, ())
-        self.taking_up.pop(graph, None)
         if self._now >= arrival.due:
-            # It was over while the rows were not there, or not to be ended. None of them is handed out any more.
-            for start in range(0, graph.row_count, STEP_ROWS):
-                end = min(start + STEP_ROWS, graph.row_count)
-                numbers = range(graph.first_number + start, graph.first_number + end)
-                self._timers.set_deadline(client.id, numbers, arrival.due)
-                yield STEP_ROWS
-            return
+            yield from self._fail_waiting(
+                client, graph, m.Status.TIMED_OUT, lambda row: self._overdue_text(graph, row, options)
+            )
+        self.taking_up.pop(graph, None)
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)
             self.queue(graph, roots, options, self._now)
             yield ROOT_ROWS + ROOT_WORK * len(roots)
 
     def _fail_waiting(
-        self, client: ClientRecord, graph: Graph[AgentRecord], status: m.Status, payload: bytes
+        self, client: ClientRecord, graph: Graph[AgentRecord], status: m.Status, payload_of: Callable[[int], bytes]
     ) -> Iterator[int]:
         """All rows of a graph fail that have not been released. Yields as `_Beginning` says."""
         for start in range(0, graph.row_count, ROOT_ROWS):
@@ -266,8 +262,17 @@ class GraphRows:
                 waiting = [row for row in rows if graph.states[row] == RowState.WAITING]
                 for row in waiting:
                     if graph.states[row] == RowState.WAITING:
-                        self.fail(client, graph, row, status, payload, 0, self._now)
+                        self.fail(client, graph, row, status, payload_of(row), 0, self._now)
             yield ROOT_ROWS + ROOT_WORK * len(waiting)
+
+    def _overdue_text(self, graph: Graph[AgentRecord], row: int, options: TaskOptions) -> bytes:
+        """Return the error of a row that has not been released when its deadline is over."""
+        if graph.is_reannounced and self._now < self.agents_are_back_at:
+            state = WAITED_FOR_AGENTS
+        else:
+            state = f"waited for {'other tasks' if graph.is_behind(row) else 'a worker'}"
+        described = self._functions.described(graph.first_number + row, graph.function_of(row))
+        return overdue_text(described, 0.0 if options.asks is None else options.asks.deadline_seconds, state)
 
     def _forget_failures(self, client: ClientRecord, graph: Graph[AgentRecord]) -> None:
         """Forget what an earlier scheduler has counted of rows that have ended, some of them without a task."""
@@ -314,10 +319,14 @@ class GraphRows:
         self.queue(links, released, options, now)
 
     def _recover(
-        self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int], options: TaskOptions
+        self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int], options: TaskOptions, due: float
     ) -> int:
-        """Take up what agents have of these rows since before this scheduler, and their results. Return how many that are."""
+        """Take up what agents have of these rows since before this scheduler, and their results. Return how many that are.
+
+        Agents stop what they have if the deadline is over, which it is when it is `due`.
+        """
         found = 0
+        overdue: list[Task] = []
         recovery = self._recovery
         with self.answered_together():
             for row in rows if recovery.has_some_of(client.id) else ():
@@ -345,7 +354,20 @@ class GraphRows:
                     (task,) = self._lifecycle.enter_rows(graph, [row], options, self._now)
                     self._lifecycle.adopt(task, claim.agent, claim.attempt)
                     self.adopting[graph] = client
+                    if self._now >= due:
+                        overdue.append(task)
+        self.stop_overdue(overdue)
         return found
+
+    def stop_overdue(self, tasks: Iterable[Task]) -> None:
+        """Have agents stop tasks of one client that they turned out to have, and whose deadline was over by then."""
+        to_agents: dict[AgentRecord, list[Task]] = {}
+        for task in tasks:
+            if task.agent is not None and not task.canceled:
+                self._lifecycle.note_cancellation(task, overdue=True)
+                to_agents.setdefault(task.agent, []).append(task)
+        for agent, stopped in to_agents.items():
+            self._dispatch.cancel(agent, stopped)
 
     def _settle(
         self,
@@ -386,7 +408,10 @@ class GraphRows:
 
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
-        if isinstance(graph, LinkedTasks):
+        if graph in self.taking_up:
+            # Agents may have them, or their deadline is over.
+            graph.release_later(rows)
+        elif isinstance(graph, LinkedTasks):
             for shared, some in graph.by_shared(sorted(rows)).items():
                 self._lifecycle.queue(self._lifecycle.enter_rows(graph, some, shared, now))
         elif rows:

@@ -248,11 +248,14 @@ class Graph(Generic[Holder]):
         """
         self.waiting -= 1
         released, freed = self._end_done(row, result, [])
-        for following in released:
-            # `release_roots` does that.
-            self.states[following] = _WAITING
-        self.waiting += len(released)
+        self.release_later(released)
         return freed
+
+    def release_later(self, rows: Sequence[int]) -> None:
+        """Rows that have just been released, before `release_roots`, wait for that: no task stands for them yet."""
+        for row in rows:
+            self.states[row] = _WAITING
+        self.waiting += len(rows)
 
     def take_over(self, row: int) -> None:
         """An agent has a row since before this scheduler, with all its inputs. It is RELEASED, whatever it needs."""

@@ -99,7 +99,6 @@ class LinkedRecovery:
         self._functions = state.functions
         self._recovery = state.recovery
         self._outbox = state.outbox
-        self._timers = state.timers
         self._marks = state.marks
         self._lifecycle = lifecycle
         self._rows = rows
@@ -173,7 +172,7 @@ class LinkedRecovery:
     def _without(self, rows: _Rows, canceled: Collection[int], reason: bytes) -> _Rows | None:
         """Return these rows without those of them that are cancelled; None: none is wanted any more."""
         message, client = rows.message, rows.options.client
-        mine = [row for row in message.wanted if message.first_number + row in canceled]
+        mine = {row: None for row in message.wanted if message.first_number + row in canceled}
         if not mine:
             return rows
         numbers = [message.first_number + row for row in mine]
@@ -221,8 +220,7 @@ class LinkedRecovery:
                 (task,) = self._lifecycle.enter_rows(links, [number], options, now)
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)
                 if now >= due:
-                    # It was over while nothing of the row was here.
-                    self._timers.set_deadline(client.id, [number], due)
+                    self._rows.stop_overdue([task])
                 return
         # Of those that may not run twice it is certain by then that no agent has them.
         is_lost = is_reannounced and options.runs_once and now >= self.ends_at

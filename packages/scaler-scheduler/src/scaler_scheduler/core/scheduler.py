@@ -64,6 +64,9 @@ from scaler_scheduler.core.snapshot import describe
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.unservable import UnservableTasks
 
+OVERDUE_PORTIONS = 8
+"""So many portions of the tasks whose deadline is over end before others are placed."""
+
 MAINTENANCE_INTERVAL_SECONDS = 0.5
 """How often silence, retention and reports are looked at."""
 
@@ -194,6 +197,11 @@ class SchedulerCore:
             self._lost_results.take_up_returned(self._now)
         if self._rows.is_busy and not self._shutdown.announced:
             self._rows.end_turn(self._now)
+        if marks.placement_due and self._now >= self._state.timers.next_overdue():
+            # What has just come back, or was released, may be among them. Very many do not keep the others waiting.
+            for _ in range(OVERDUE_PORTIONS):
+                if self._deadlines.end_overdue(self._now):
+                    break
         if marks.placement_due and not self._shutdown.announced:
             marks.placement_due = self._placement.place_ready(self._now)
             marks.credit_due |= self._is_limited
