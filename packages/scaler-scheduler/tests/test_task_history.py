@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, identity
+from test_core_links import link
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.call_options import NO_OPTIONS, encode_record, join_records
@@ -115,6 +116,33 @@ def test_clients_are_told_of_each_failure_that_counts() -> None:
     assert list(said.statuses) == [m.Status.RETRY]
     agent.answer(agent.tasks(), m.Status.RETRY, b"failure")
     assert client.results() == {number: (m.Status.FAILED, b"failure")}
+
+
+@pytest.mark.parametrize("kind", ["single", "graph", "linked"])
+def test_an_error_that_an_earlier_scheduler_has_counted_is_not_counted_again(kind: str) -> None:
+    harness = Harness(recovery_grace_seconds=5)
+    agent = Agent(harness, "agent", capacity=0)
+    # It has not heard that an earlier scheduler had its result.
+    agent.send(m.Inventory(identity("client"), [1], [4], [1]))
+    client = Client(harness, "client")
+    client.define()
+    said = again(failures=1, attempt=4, retries=1)
+    if kind == "single":
+        client.submit(**said)
+    elif kind == "graph":
+        client.send(m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [0], [], [0], **said))
+    else:
+        link(client, 50, **said)
+    agent.capacity = 9
+    harness.advance(6)
+    agent.answer([(client.id, 1, 4)], m.Status.RETRY, b"first")
+    if kind == "linked":
+        # What it needs is not known here.
+        assert client.results()[1][0] == m.Status.SKIPPED
+        return
+    assert agent.tasks() == [(client.id, 1, 5)]
+    agent.answer([(client.id, 1, 5)], m.Status.RETRY, b"last")
+    assert client.results() == {1: (m.Status.FAILED, b"last")}
 
 
 def test_retries_are_counted_on() -> None:

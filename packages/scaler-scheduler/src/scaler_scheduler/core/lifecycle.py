@@ -61,9 +61,8 @@ class TaskLifecycle:
                 before = client.retried_before.get(task.number)
                 if before is not None:
                     client.retried[task.number] = max(before.times, client.retried.get(task.number, 0))
-                    if task.graph is None:
-                        # Attempts are told apart by their numbers: those that are counted, and those to come.
-                        task.attempt = max(task.attempt, before.attempt)
+                    # Attempts are told apart by their numbers: those that are counted, and those to come.
+                    task.attempt = max(task.attempt, before.attempt)
 
     def note_failures_before(
         self, client: ClientRecord, failures: Mapping[int, Failures], numbers: Collection[int]
@@ -241,7 +240,7 @@ class TaskLifecycle:
     def is_counted(self, task: Task, attempt: int) -> bool:
         """Whether an earlier scheduler has counted the failure of this attempt already."""
         before = task.options.client.retried_before.get(task.number)
-        return before is not None and task.graph is None and attempt <= before.attempt
+        return before is not None and attempt <= before.attempt
 
     def forget_failures(self, client: ClientRecord, numbers: Iterable[int]) -> None:
         """Tasks of these numbers have ended, or are not announced again after all. There need be no record of them."""
