@@ -414,20 +414,54 @@ def test_very_many_rows_end_in_few_messages() -> None:
     assert cluster.is_over()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("waits_for", ["agents", "turns"])
-def test_a_client_that_goes_meanwhile_leaves_nothing(shape: str, waits_for: str) -> None:
+@pytest.mark.parametrize("while_it", ["waits", "is begun", "is taken up", "ends"])
+def test_a_client_that_goes_meanwhile_leaves_nothing(while_it: str) -> None:
     cluster = Cluster()
-    dependencies = SHAPES[shape] if waits_for == "agents" else [[] for _ in range(20_000)]
-    numbers = cluster.announce_graph(dependencies, waited=9.0)
-    cluster.claim(numbers[0])
-    cluster.client.send(m.TaskCancel(cluster.client.id, numbers))
-    cluster.harness.core._rows.go_on(cluster.harness.now)
-    cluster.harness.vanish(cluster.client)
-    cluster.harness.advance(200, step=1.0)
-    rows = cluster.harness.core._rows
-    assert [rows.held, rows.taking_up, rows.adopting] == [{}, {}, {}]
-    assert not rows.is_busy
+    cluster.harness.checks_each_step = False
+    harness, rows = cluster.harness, cluster.harness.core._rows
+    numbers = cluster.announce_graph([[] for _ in range(4 * STEP_ROWS)], waited=7.0)
+    cluster.claim(numbers[0], numbers[-1])
+    harness.advance(2.9)
+    if while_it != "waits":
+        harness.now += 0.1
+        harness.core.handle(events.Tick(), harness.now)
+        while not (rows._beginning if while_it == "is begun" else rows.taking_up):
+            assert harness.turn()
+    if while_it == "ends":
+        while not cluster.client.received:
+            assert harness.turn()
+    assert bool(rows.held) == (while_it == "waits")
+    assert bool(rows.taking_up) == (while_it in ("is taken up", "ends"))
+    cluster.client.connection.close("done")
+    harness.turn()
+    assert (rows.held, rows.taking_up, rows.adopting, rows.is_busy) == ({}, {}, {}, False)
+    harness.settle()
+    harness.advance(20)
+    harness.core.check_invariants()
+    assert harness.snapshot()["clients"] == []
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_known_results_count_however_long_it_takes_to_look_for_them(idempotent: bool) -> None:
+    cluster = Cluster()
+    cluster.harness.checks_each_step = False
+    harness, count = cluster.harness, 3 * STEP_ROWS
+    numbers = cluster.announce_graph([[] for _ in range(count)], waited=7.0, idempotent=idempotent)
+    done = numbers[5::10]
+    tasks = [(cluster.client.id, number, 1) for number in done]
+    for start in range(0, len(tasks), 500):
+        cluster.agent.answer(tasks[start : start + 500])
+    harness.advance(2.9)
+    harness.now += 0.1
+    while len(cluster.answers) < count:
+        # Time passes between all turns.
+        harness.core.handle(events.Tick(), harness.now)
+        assert harness.turn() or len(cluster.answers) + 256 > count
+        cluster.listen()
+    ends = {number: status for number, (_, status, _) in cluster.answers.items()}
+    assert ends == {**dict.fromkeys(numbers, TIMED_OUT), **dict.fromkeys(done, m.Status.SUCCESS)}
+    harness.settle()
+    assert cluster.is_over()
 
 
 # --- tasks with earlier ones as arguments
@@ -568,16 +602,67 @@ def test_a_message_with_many_rows_is_read_once() -> None:
     assert cluster.is_over()
 
 
-def test_of_a_number_that_is_used_twice_the_first_use_stands() -> None:
+@pytest.mark.parametrize("second", [0.0, 30.0])
+def test_of_a_number_that_is_used_twice_the_first_use_stands(second: float) -> None:
     cluster = Cluster()
     number = cluster.announce_linked(7.0)
     cluster.client.next_number = number
-    cluster.announce_linked(0.0)
+    cluster.announce_linked(second)
     held = cluster.harness.core._linked_recovery.held
     assert [len(one) for one in held.values()] == [1]
-    cluster.run(3.1)
+    cluster.run(2.9)
+    assert cluster.answers == {}
+    cluster.run(0.2)
     assert cluster.answers[number][1] == TIMED_OUT
     assert cluster.is_over()
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_linked_tasks_are_cancelled_while_they_wait(wide: bool) -> None:
+    cluster = Cluster()
+    client = cluster.client
+    if wide:
+        client.next_number = 4
+        graph = graph_of(client, 1, [[], [], []], 7.0)
+        graph.earlier, graph.dependency_counts, graph.dependencies = [9000], [1, 1, 1], [3, 3, 3]
+        client.send(graph)
+    else:
+        for _ in range(3):
+            cluster.announce_linked(7.0)
+    (held,) = cluster.harness.core._linked_recovery.held.values()
+    size = held.size_bytes
+    client.send(m.TaskCancel(client.id, [2, 77]))
+    cluster.listen()
+    assert {number: status for number, (_, status, _) in cluster.answers.items()} == {2: m.Status.CANCELED}
+    assert held.size_bytes == (size if wide else size * 2 // 3)
+    cluster.run(3.1)
+    assert {number: status for number, (_, status, _) in cluster.answers.items()} == {
+        1: TIMED_OUT,
+        2: m.Status.CANCELED,
+        3: TIMED_OUT,
+    }
+    assert held.size_bytes == 0
+    assert cluster.is_over()
+
+
+def test_a_result_that_comes_back_with_its_lost_agent_and_client_counts() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit(1)
+    tasks = agent.tasks()
+    agent.reachable = False
+    harness.advance(200, step=1.0)
+    client.reachable = False
+    harness.advance(400, step=1.0)
+    client.reachable = agent.reachable = True
+    harness.advance(3)
+    assert harness.seen(client)["unfinished"] == 0
+    agent.answer(tasks)
+    client.define()
+    client.next_number = number
+    client.submit(1, flags=AGAIN)
+    assert client.results() == {number: (m.Status.SUCCESS, b"Presult")}
 
 
 # --- single tasks

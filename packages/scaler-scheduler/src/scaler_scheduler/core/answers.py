@@ -86,7 +86,7 @@ class Answers:
             if (
                 task is None
                 and self.may_still_announce(client, now)
-                and not self._lost_attempts.held(agent, client.id, number, attempt)
+                and not self._is_refused(agent, client, number, attempt)
             ):
                 early.append(row)
                 continue
@@ -142,6 +142,10 @@ class Answers:
             unread = self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
             self._rows.free_objects(client, unread)
         return held
+
+    def _is_refused(self, agent: AgentRecord, client: ClientRecord, number: int, attempt: int) -> bool:
+        """Whether the agent was told to stop this attempt, which it claimed in vain: its client has announced the task before."""
+        return client.refused.get(number) == attempt and self._lost_attempts.held(agent, client.id, number, attempt)
 
     def _waits_for_lost(self, task: Task) -> bool:
         """Whether a task that lacked an object may get it in another attempt.

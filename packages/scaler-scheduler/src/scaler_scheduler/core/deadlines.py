@@ -158,7 +158,7 @@ class Deadlines:
             # Looked for there last: what only stands in there for a row ends with that row.
             where = client.links
         if where is None:
-            self._linked_recovery.begin_overdue(client, number)
+            self._linked_recovery.begin_overdue(client, number, now)
         elif isinstance(where, GraphArrival):
             self._rows.begin_overdue(where)
         elif where not in self._rows.taking_up and where.states[number - where.first_number] == RowState.WAITING:

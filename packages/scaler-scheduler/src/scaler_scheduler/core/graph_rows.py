@@ -97,7 +97,7 @@ class GraphRows:
         """They take turns."""
         self.taking_up: dict[Graph[AgentRecord], ClientRecord] = {}
         """Those of which it is not known yet what agents have, and have sent, or whose deadline was over then: until their rows
-        have ended. They release no row so long, and deadlines leave their rows alone."""
+        have ended. So long they release no row, and no deadline ends one for which there is no task."""
         self.adopting: dict[Graph[AgentRecord], ClientRecord] = {}
         """Graphs of which agents have rows that may come back, and for whose inputs others would have to run then."""
         self._options: dict[Graph[AgentRecord], TaskOptions] = {}
@@ -234,7 +234,7 @@ class GraphRows:
                 rows = range(start, min(start + STEP_ROWS, graph.row_count))
                 found = self._recover(client, graph, rows, options, arrival.due)
                 yield len(rows) + ROOT_WORK * found
-            # Before that, those whose deadline is over may still be claimed.
+            # Until all agents are back, one of them may still have such a row.
             if options.runs_once and self._now >= self.agents_are_back_at:
                 yield from self._fail_waiting(client, graph, m.Status.WORKER_DIED, lambda row: NOT_RUN_AGAIN)
         if arrival.refusal:
@@ -392,7 +392,7 @@ class GraphRows:
         self._ended_well(client, graph, row, result, graph.settle(row, result), options, self._now)
 
     def stop(self, client: ClientRecord, number: int, claim: Claim) -> None:
-        """Nobody wants the attempt that an agent has claimed."""
+        """Nobody wants the attempt that an agent has claimed, of a task that its client has announced."""
         self._lifecycle.note_refused_attempt(client, number, claim.attempt)
         # It may be done all the same, and what it has made is deleted then.
         self._lost_attempts.note(claim.agent, client.id, number, claim.attempt)
@@ -460,7 +460,7 @@ class GraphRows:
             here = ordered[bisect_left(ordered, first) : bisect_left(ordered, first + arrival.rows_here)]
             wanted = [number for number in here if arrival.cancel(number - first)]
             if wanted:
-                self._outbox.send(client, answer_to_all(client.id, wanted, m.Status.CANCELED, [reason]))
+                self._outbox.send(client, answer_to_all(client.id, wanted, m.Status.CANCELED, reason))
         for graph in list(client.graphs):
             first = graph.first_number
             for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:

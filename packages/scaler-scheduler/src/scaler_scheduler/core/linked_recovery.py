@@ -51,13 +51,15 @@ class _Rows(NamedTuple):
 class _Held:
     """What waits of one client."""
 
-    __slots__ = ("overdue", "size_bytes", "waiting")
+    __slots__ = ("overdue", "size_bytes", "waiting", "wide")
 
     def __init__(self) -> None:
         self.waiting: OrderedDict[int, _Rows] = OrderedDict()
         """By the number of the first row, in the order in which they came."""
         self.overdue: deque[_Rows] = deque()
         """Those whose deadline is over: they begin as soon as there is time."""
+        self.wide: dict[int, None] = {}
+        """Those of `waiting`, by their numbers, that are several rows."""
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -65,28 +67,44 @@ class _Held:
 
     def append(self, rows: _Rows) -> None:
         """These rows wait too. Of several messages with the same number, a mistake of their client, the first one stands."""
-        if self.waiting.setdefault(rows.message.first_number, rows) is rows:
+        number = rows.message.first_number
+        if self.waiting.setdefault(number, rows) is rows:
             self.size_bytes += rows.size_bytes
+            if len(rows.message.payloads) > 1:
+                self.wide[number] = None
 
-    def note_overdue(self, number: int) -> None:
-        """If a message that waits begins with the row of this number, its deadline is over."""
-        rows = self.waiting.pop(number, None)
-        if rows is not None:
+    def note_overdue(self, number: int, now: float) -> None:
+        """The deadline of a task is over. A message whose first row it is waits no longer."""
+        rows = self.waiting.get(number)
+        if rows is not None and now >= rows.due:
+            del self.waiting[number]
+            self.wide.pop(number, None)
             self.overdue.append(rows)
 
-    def keep(self, waiting: OrderedDict[int, _Rows], overdue: deque[_Rows]) -> None:
-        """Only these are left."""
-        self.waiting, self.overdue = waiting, overdue
-        self.size_bytes = sum(rows.size_bytes for rows in (*waiting.values(), *overdue))
+    def replace(self, rows: _Rows, by: _Rows | None) -> None:
+        """Rows that wait have changed; None: they wait no more."""
+        number = rows.message.first_number
+        if by is not None:
+            self.waiting[number] = by
+        else:
+            del self.waiting[number]
+            self.wide.pop(number, None)
+            self.size_bytes -= rows.size_bytes
+
+    def put_back(self, rows: _Rows) -> None:
+        """Rows whose deadline is over have changed, and begin after the others."""
+        self.overdue.append(rows)
+        self.size_bytes += rows.size_bytes
 
     @property
     def first(self) -> _Rows:
-        """Those that have waited longest."""
+        """Those of `waiting` that have waited longest."""
         return next(iter(self.waiting.values()))
 
     def popleft(self) -> _Rows:
         """Return the first ones, which wait no more: of those whose deadline is over, else of all."""
         rows = self.overdue.popleft() if self.overdue else self.waiting.popitem(last=False)[1]
+        self.wide.pop(rows.message.first_number, None)
         self.size_bytes -= rows.size_bytes
         return rows
 
@@ -123,15 +141,14 @@ class LinkedRecovery:
         held.append(_Rows(message, options, due))
         if len(held) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
             raise SessionError(f"{len(held)} tasks with earlier ones as arguments, of {held.size_bytes} bytes, wait")
-        if now >= due:
-            held.note_overdue(message.first_number)
+        held.note_overdue(message.first_number, now)
         self.go_on(now)
 
-    def begin_overdue(self, client: ClientRecord, number: int) -> None:
+    def begin_overdue(self, client: ClientRecord, number: int, now: float) -> None:
         """The deadline of a task is over, which may wait here: it waits no longer. Call `go_on`."""
         held = self.held.get(client)
         if held is not None:
-            held.note_overdue(number)
+            held.note_overdue(number, now)
 
     def go_on(self, now: float) -> None:
         """Begin what need not wait any more, and give back what came back."""
@@ -161,13 +178,15 @@ class LinkedRecovery:
         held = self.held.get(client)
         if held is None:
             return
-        canceled = set(numbers)
-        waiting = [self._without(rows, canceled, reason) for rows in held.waiting.values()]
-        overdue = [self._without(rows, canceled, reason) for rows in held.overdue]
-        held.keep(
-            OrderedDict((rows.message.first_number, rows) for rows in waiting if rows is not None),
-            deque(rows for rows in overdue if rows is not None),
-        )
+        canceled = dict.fromkeys(numbers)
+        for number in [*(number for number in canceled if number in held.waiting), *held.wide]:
+            rows = held.waiting.get(number)
+            if rows is not None:
+                held.replace(rows, self._without(rows, canceled, reason))
+        for _ in range(len(held.overdue)):
+            left = self._without(held.popleft(), canceled, reason)
+            if left is not None:
+                held.put_back(left)
 
     def _without(self, rows: _Rows, canceled: Collection[int], reason: bytes) -> _Rows | None:
         """Return these rows without those of them that are cancelled; None: none is wanted any more."""
@@ -177,7 +196,7 @@ class LinkedRecovery:
             return rows
         numbers = [message.first_number + row for row in mine]
         self._lifecycle.forget_failures(client, numbers)
-        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.CANCELED, [reason]))
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.CANCELED, reason))
         message = replace(message, wanted=[row for row in message.wanted if row not in mine])
         if message.wanted:
             return rows._replace(message=message)
@@ -240,7 +259,9 @@ class LinkedRecovery:
         for row, number in zip(message.wanted, numbers, strict=True):
             function = functions[indexes[row] if len(indexes) else 0]
             texts.append(overdue_text(self._functions.described(number, function), seconds, state))
-        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.TIMED_OUT, texts))
+        count = len(numbers)
+        statuses = [m.Status.TIMED_OUT] * count
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, Packed.of(texts), statuses))
         self._marks.credit_due = True
 
     def _answer_with(self, message: m.GraphSubmit, options: TaskOptions, result: m.ResultBatch, now: float) -> None:

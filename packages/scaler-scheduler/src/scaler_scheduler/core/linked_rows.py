@@ -99,13 +99,13 @@ class LinkedRows:
         numbers = [message.first_number + row for row in message.wanted]
         first = message.first_number
         self._lifecycle.forget_failures(client, range(first, first + len(message.payloads)))
-        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.SKIPPED, [pack_numbers(unknown)]))
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.SKIPPED, pack_numbers(unknown)))
 
     def end_unclaimed(self, client: ClientRecord, message: m.GraphSubmit, text: bytes) -> None:
         """These rows came back after a restart, no agent has them, and they may not run a second time."""
         numbers = [message.first_number + row for row in message.wanted]
         self._lifecycle.forget_failures(client, numbers)
-        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.WORKER_DIED, [text]))
+        self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.WORKER_DIED, text))
 
     def note_answer(self, client: ClientRecord, answer: m.ResultBatch) -> None:
         """The client is sent this: it may name these tasks soon."""

@@ -100,7 +100,7 @@ class Recovery:
         return True
 
     def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> list[bytes]:
-        """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task.
+        """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task, or one is there.
 
         A result after which the task may run again gives way to that of a later attempt: so a task that died at two agents has
         ended at both. Returns objects of results that gave way: nobody reads them any more.

@@ -1,6 +1,6 @@
 """Results of graph rows on their way to their clients: those that one message of an agent brings leave together.
 
-And how it is told that tasks have ended for one reason, or at their deadline.
+Also what clients are told of tasks that have ended without having run.
 """
 
 from __future__ import annotations
@@ -79,10 +79,7 @@ def overdue_text(described: str, seconds: float, state: str) -> bytes:
     return text.encode()
 
 
-def answer_to_all(
-    client_id: bytes, numbers: Sequence[int], status: m.Status, payloads: Sequence[bytes]
-) -> m.ResultBatch:
-    """Return the message for tasks that have ended in the same way without having run; one payload is for all of them."""
+def answer_to_all(client_id: bytes, numbers: Sequence[int], status: m.Status, payload: bytes) -> m.ResultBatch:
+    """Return the message for tasks that have all ended for one reason."""
     count = len(numbers)
-    said = Packed.of(payloads if len(payloads) == count else [*payloads] * count)
-    return m.ResultBatch(client_id, numbers, [0] * count, said, [status] * count)
+    return m.ResultBatch(client_id, numbers, [0] * count, Packed.of([payload] * count), [status] * count)

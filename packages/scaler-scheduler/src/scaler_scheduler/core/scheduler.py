@@ -315,7 +315,7 @@ class SchedulerCore:
 
     def _on_tick(self, tick: events.Tick, now: float) -> None:
         self._monitor_reports.on_tick(tick, now)
-        # What is to end begins no more, however much that is.
+        # Tasks that are to end are not queued, however many they are.
         if now < self._state.timers.next_overdue() or self._deadlines.end_overdue(now):
             if self._state.recovering and now >= self._recovery_ends_at:
                 self._answers.end_unclaimed(self._lifecycle.end_recovery(), now)
