@@ -348,7 +348,8 @@ class ProgramLedger:
             if not origin.options.idempotent:
                 return origin.losses + self.agents_lost + self.restarts > 0 or origin.canceled or bool(self.lost)
             # What is sent to an agent that is gone already is lost as well, and only the core knows of that.
-            return origin.losses + self.agents_lost >= self._attempts_max
+            # A result that is lost counts as well.
+            return origin.losses + self.agents_lost + len(self.lost) >= self._attempts_max
         if status in OWN_ENDS:
             return status in reports or (status is m.Status.MISSING_OBJECT and bool(self.lost or self.restarts))
         return False
