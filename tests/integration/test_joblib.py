@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaler import Client, ObjectReference, SchedulerClusterCombo
+from scaler import Client, ObjectReference, ScalerExecutor, SchedulerClusterCombo
 from scaler.errors import DisconnectedError, SerializationError, WorkerRunError
 from scaler_protocol.testing.security_directory import make_security_directory
 from tests.integration.deployment import Deployment, is_gone, wait_for
@@ -398,6 +398,31 @@ def test_calls_that_begin_while_the_backend_is_closed(address: str) -> None:
             with pytest.raises(DisconnectedError, match="joblib backend is closed"):
                 call_on()
             timer.join()
+
+
+@pytest.mark.parametrize("kind", ["backend", "executor"])
+def test_what_is_collected_in_the_middle_of_anything_closes(
+    kind: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To start a thread takes locks of the module threading, which whoever allocates at that moment may hold."""
+    if kind == "backend":
+        with joblib.parallel_config(backend="scaler", n_jobs=2, address=address) as config:
+            session: Any = config["backend"]._session
+            later, closed = session.close_later, session._has_ended
+    else:
+        executor = ScalerExecutor(address)
+        assert executor.submit(abs, -3).result(timeout=20) == 3
+        session = executor._session
+        later, closed = session.finish_later, session._closed
+    here, start = threading.get_ident(), threading.Thread.start
+
+    def start_elsewhere(thread: threading.Thread) -> None:
+        assert threading.get_ident() != here, "a thread is started in a finalizer"
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_elsewhere)
+    later()
+    assert closed.wait(20)
 
 
 FORKING = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import functools
 import threading
@@ -77,10 +78,11 @@ class _Session:
             return []
 
     def finish_later(self) -> None:
-        """As `finish`, without keeping the caller. A finalizer may call it."""
+        """As `finish`, without keeping the caller. A finalizer may call it, on any thread, in the middle of anything."""
         self.is_shut = True
-        # The interpreter waits for this thread.
-        threading.Thread(target=self.finish, name="scaler-executor-end", daemon=False).start()
+        # Not a `threading.Thread`: to start one takes locks of that module, which the caller may hold, and waits for the thread.
+        # At exit `finish` waits for it.
+        _thread.start_new_thread(self.finish, ())
 
     def finish(self, *, cancel_waiting: bool = False) -> None:
         """Wait until everything is done that was submitted, and close. Also when others do the same meanwhile."""

@@ -171,8 +171,7 @@ class ScalerBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         # With the backend, or before the interpreter ends.
         finalizer = weakref.finalize(self, session.close_later)
         finalizer.atexit = False
-        atexit.register(session.close)
-        weakref.finalize(self, atexit.unregister, session.close).atexit = False
+        atexit.register(session.close_at_exit)
         return session
 
     def _open(self) -> Session:

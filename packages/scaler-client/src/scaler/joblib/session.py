@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextvars
 import logging
 import os
@@ -33,6 +35,9 @@ FORKED = (
     'begin another block of joblib.parallel_config(backend="scaler", …) here'
 )
 
+END_SECONDS = 60.0
+"""How long the interpreter waits, as it ends, for a thread that closes a session."""
+
 
 class Session:
     """See the module. It must not refer to the backend, with which it ends."""
@@ -44,6 +49,8 @@ class Session:
         self._is_own = is_own
         self._guard = threading.Lock()
         self._is_closed = False
+        self._has_ended = threading.Event()
+        """Set once it is closed."""
         self._under_way: UnderWay = {}
         """What joblib has not been told of."""
         self._sent: dict[object, tuple[Callable[[], Any], SentValues]] = {}
@@ -126,9 +133,16 @@ class Session:
                 return
 
     def close_later(self) -> None:
-        """As `close`, without keeping the caller. A finalizer may call it, on any thread."""
-        # The interpreter waits for this thread.
-        threading.Thread(target=self.close, name="scaler-joblib-end", daemon=False).start()
+        """As `close`, without keeping the caller. A finalizer may call it, on any thread, in the middle of anything."""
+        # Not a `threading.Thread`: to start one takes locks of that module, which the caller may hold, and waits for the thread.
+        # `close_at_exit` waits for it.
+        _thread.start_new_thread(self.close, ())
+
+    def close_at_exit(self) -> None:
+        """As `close`, but wait for another thread that closes it."""
+        self.close()
+        if os.getpid() == self._pid:
+            self._has_ended.wait(END_SECONDS)
 
     def close(self) -> None:
         """Cancel what is under way, disconnect, and end the cluster that was started. Idempotent."""
@@ -139,6 +153,13 @@ class Session:
             if self._is_closed:
                 return
             self._is_closed = True
+        try:
+            self._end()
+        finally:
+            self._has_ended.set()
+            atexit.unregister(self.close_at_exit)
+
+    def _end(self) -> None:
         self.cancel(lambda _: True)
         self._sent.clear()
         self._completed.put(None)
