@@ -47,6 +47,7 @@ class StorageWatch:
 
     def before(self, mail: list[events.Event]) -> None:
         """A turn begins, with these messages."""
+        known = dict(self._present)
         for event in mail:
             message = event.message if isinstance(event, events.Incoming) else None
             if isinstance(message, m.ObjectGet) and message.size:
@@ -56,8 +57,9 @@ class StorageWatch:
                 content = tuple(bytes(buffer) for buffer in message.buffers)
                 if self._contents.setdefault(message.id, content) != content:
                     raise SimulationError(f"object {short(message.id)} is sent with other bytes than before")
+                known[message.id] = message.owner
             elif isinstance(message, m.ObjectDelete):
-                self.deleted.update(message.ids or [one for one, o in self._present.items() if o == message.owner])
+                self.deleted.update(message.ids or [one for one, owner in known.items() if owner == message.owner])
 
     def after(self, core: StoreCore, due: list[effects.Effect], now: float) -> None:
         """A turn is over, with these effects."""
