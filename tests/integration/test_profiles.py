@@ -185,7 +185,7 @@ def test_deep_stacks_are_cut_off_at_the_end(combo: SchedulerClusterCombo) -> Non
 
 def test_a_task_that_spoils_its_process_does_not_spoil_the_profile(combo: SchedulerClusterCombo) -> None:
     def submit(client: Client) -> list[ScalerFuture]:
-        pairs = ((client.submit(profiled.spoil, 3_000_000), client.submit(profiled.divided, 0.1)) for _ in range(100))
+        pairs = ((client.submit(profiled.spoil, 10_000_000), client.submit(profiled.divided, 0.1)) for _ in range(100))
         return [future for pair in pairs for future in pair]
 
     with busy(combo, submit):
