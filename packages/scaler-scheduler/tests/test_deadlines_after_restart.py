@@ -645,6 +645,26 @@ def test_linked_tasks_are_cancelled_while_they_wait(wide: bool) -> None:
     assert cluster.is_over()
 
 
+def test_a_result_that_gives_way_once_its_client_is_back_leaves_no_object() -> None:
+    cluster = Cluster()
+    other = Agent(cluster.harness, "other", capacity=0)
+    first, second = b"1" * 16, b"2" * 16
+    for agent, attempt, made in ((cluster.agent, 1, first), (other, 2, second)):
+        task = cluster.client.id, 1, attempt
+        agent.answer([task], m.Status.RETRY, b"O" + made, object_positions=[0], objects=(made,))
+    assert cluster.deleted() == [first]
+
+
+def test_a_result_of_a_linked_task_that_is_cancelled_while_it_waits_leaves_no_object() -> None:
+    cluster = Cluster()
+    # It waits behind one that nobody has claimed.
+    cluster.announce_linked(0.0)
+    number = cluster.announce_linked(0.0)
+    made = cluster.answer_with_object(number)
+    cluster.client.send(m.TaskCancel(cluster.client.id, [number]))
+    assert cluster.deleted() == [made]
+
+
 def test_a_result_that_comes_back_with_its_lost_agent_and_client_counts() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")

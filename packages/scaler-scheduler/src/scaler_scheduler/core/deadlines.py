@@ -8,11 +8,9 @@ from math import inf
 
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
-from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph, RowState
-from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, LineKey, Task
 from scaler_scheduler.core.state import SchedulerState
@@ -32,7 +30,6 @@ class Deadlines:
     def __init__(
         self,
         state: SchedulerState,
-        lifecycle: TaskLifecycle,
         rows: GraphRows,
         answers: Answers,
         linked_recovery: LinkedRecovery,
@@ -41,12 +38,10 @@ class Deadlines:
         self._clients = state.clients
         self._timers = state.timers
         self._marks = state.marks
-        self._lifecycle = lifecycle
         self._rows = rows
         self._answers = answers
         self._linked_recovery = linked_recovery
         self._unservable = unservable
-        self._dispatch = Dispatch(state)
 
     def note(
         self, client: ClientRecord, tasks: Iterable[Task], now: float, waited: Mapping[int, float] = NO_TIMES
@@ -99,7 +94,7 @@ class Deadlines:
 
     def _end(self, client: ClientRecord, numbers: Sequence[int], now: float, reasons: dict[LineKey, str]) -> None:
         """End tasks of a client. `reasons`: what is known by now of why tasks wait."""
-        to_agents: dict[AgentRecord, list[Task]] = {}
+        at_agents: list[Task] = []
         not_ended: list[int] = []
         for number in numbers:
             task = client.tasks.get(number)
@@ -112,13 +107,11 @@ class Deadlines:
                 text = self._answers.overdue(task, "waited", reasons[line])
                 self._answers.withdraw(task, m.Status.TIMED_OUT, text, now)
             elif not task.canceled:
-                self._lifecycle.note_cancellation(task, overdue=True)
-                to_agents.setdefault(task.agent, []).append(task)
+                at_agents.append(task)
             elif task.graph is not None and number - task.graph.first_number in task.graph.stopped:
                 # Nobody needs it, so far.
                 not_ended.append(number)
-        for agent, tasks in to_agents.items():
-            self._dispatch.cancel(agent, tasks)
+        self._rows.stop_overdue(at_agents)
         if not_ended:
             self._timers.set_deadline(client.id, not_ended, now + LOOK_AGAIN_SECONDS)
 

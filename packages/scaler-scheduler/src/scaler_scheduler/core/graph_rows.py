@@ -360,7 +360,7 @@ class GraphRows:
         return found
 
     def stop_overdue(self, tasks: Iterable[Task]) -> None:
-        """Have agents stop tasks of one client that they turned out to have, and whose deadline was over by then."""
+        """Have agents stop those of these tasks of one client that they have: their deadline is over."""
         to_agents: dict[AgentRecord, list[Task]] = {}
         for task in tasks:
             if task.agent is not None and not task.canceled:

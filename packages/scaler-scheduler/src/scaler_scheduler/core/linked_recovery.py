@@ -191,10 +191,10 @@ class LinkedRecovery:
     def _without(self, rows: _Rows, canceled: Collection[int], reason: bytes) -> _Rows | None:
         """Return these rows without those of them that are cancelled; None: none is wanted any more."""
         message, client = rows.message, rows.options.client
-        mine = {row: None for row in message.wanted if message.first_number + row in canceled}
+        mine = {row for row in message.wanted if message.first_number + row in canceled}
         if not mine:
             return rows
-        numbers = [message.first_number + row for row in mine]
+        numbers = [message.first_number + row for row in sorted(mine)]
         self._lifecycle.forget_failures(client, numbers)
         self._outbox.send(client, answer_to_all(client.id, numbers, m.Status.CANCELED, reason))
         message = replace(message, wanted=[row for row in message.wanted if row not in mine])

@@ -103,7 +103,7 @@ class SchedulerCore:
         self._departures = Departures(state, self._lifecycle, rows, answers)
         self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
         self._unservable = UnservableTasks(state, answers, self._scaling)
-        self._deadlines = Deadlines(state, self._lifecycle, rows, answers, self._linked_recovery, self._unservable)
+        self._deadlines = Deadlines(state, rows, answers, self._linked_recovery, self._unservable)
         self._jobs = Jobs(state, now)
         requests = ClientRequests(
             state,
